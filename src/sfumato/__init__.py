@@ -1,0 +1,38 @@
+"""Sfumato explains image diffusion models: where each word acted, which words mattered, when, and what if."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfumato.explain import explain as explain
+    from sfumato.models.loading import load as load
+    from sfumato.models.loading import wrap as wrap
+    from sfumato.registry import methods as methods
+    from sfumato.request import Request as Request
+    from sfumato.results.explanation import Explanation as Explanation
+    from sfumato.results.store import open as open
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Explanation": "sfumato.results.explanation",
+    "Request": "sfumato.request",
+    "explain": "sfumato.explain",
+    "load": "sfumato.models.loading",
+    "methods": "sfumato.registry",
+    "open": "sfumato.results.store",
+    "wrap": "sfumato.models.loading",
+}
+__all__ = ["Explanation", "Request", "explain", "load", "methods", "open", "wrap"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that importing the package loads no PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sfumato' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

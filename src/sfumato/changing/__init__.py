@@ -1,0 +1,1 @@
+"""Altering a generation while it runs: what would the image be if a part of the model were different?"""

@@ -1,0 +1,141 @@
+"""The whole story on one page: a request, a model and a method become an explanation."""
+
+from __future__ import annotations
+
+import platform
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, overload
+
+from sfumato.errors import RequestError, SfumatoWarning
+from sfumato.models.fingerprint import weight_hash
+from sfumato.models.model import Model
+from sfumato.progress import Progress, silent
+from sfumato.registry import Method, find
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+
+BATCH = 8
+RECORDED = ("sfumato", "torch", "diffusers", "transformers", "numpy")
+
+
+@overload
+def explain(
+    model: Model, request: Request, method: str = ..., *, batch: int = ..., progress: Progress = ..., **options: Any
+) -> Explanation: ...
+@overload
+def explain(
+    model: Model,
+    request: Sequence[Request],
+    method: str = ...,
+    *,
+    batch: int = ...,
+    progress: Progress = ...,
+    **options: Any,
+) -> list[Explanation]: ...
+def explain(
+    model: Model,
+    request: Request | Sequence[Request],
+    method: str = "daam",
+    *,
+    batch: int = BATCH,
+    progress: Progress = silent,
+    **options: Any,
+) -> Explanation | list[Explanation]:
+    """Generate the images of a request and explain them.
+
+    Args:
+        model: From ``sfumato.load`` or ``sfumato.wrap``.
+        request: What to generate; several requests are run in batches and give a list in the same order.
+        method: Name of a registered method (``sfumato.methods()`` lists them).
+        batch: At most so many images are made at once.
+        progress: Told about every unit of work.
+        options: Options of the method.
+
+    Returns:
+        One explanation for each request.
+
+    Raises:
+        UnknownMethod: There is no such method.
+        OptionError: The method has no such option, or its value is unusable.
+        ModelError: The model cannot do what the method needs.
+        RequestError: The request cannot be explained (an empty prompt, say).
+        NonFinite: The generation broke down; the message says at which step.
+
+    Example:
+        >>> import sfumato
+        >>> found = sfumato.explain(sfumato.load(), sfumato.Request("a red circle", seed=7, steps=4))
+        >>> found.words["word"].values.tolist()
+        ['a', 'red', 'circle']
+    """
+    chosen = find(method)
+    configured = chosen.configure(options)
+    chosen.check(model)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise RequestError(f"batch is {batch!r}; expected a whole number of images, 1 or more")
+    single = isinstance(request, Request)
+    completed = [model.complete(r) for r in ([request] if isinstance(request, Request) else request)]
+    results: dict[int, Explanation] = {}
+    for group in _batches(completed, batch):
+        results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
+    return results[0] if single else [results[i] for i in range(len(completed))]
+
+
+def _explained(
+    model: Model, group: Sequence[tuple[int, Request]], method: Method, options: Any, progress: Progress
+) -> dict[int, Explanation]:
+    started, clock = datetime.now(UTC), time.perf_counter()
+    found = method.explain(model, [request for _, request in group], options, progress)
+    common = {
+        "method": method.name,
+        "options": asdict(options),
+        "paper": method.paper,
+        "model": model.source.name,
+        "revision": model.source.revision,
+        "family": model.family,
+        "pipeline": type(model.pipeline).__name__,
+        "weights_sha256": weight_hash(model.pipeline),
+        "device": str(next(model.denoiser.parameters()).device),
+        "dtype": str(next(model.denoiser.parameters()).dtype).removeprefix("torch."),
+        "versions": {name: version(name) for name in RECORDED} | {"python": platform.python_version()},
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 3),
+        "batch": sum(request.images for _, request in group),
+    }
+    results = {}
+    for (number, request), explanation in zip(group, found, strict=True):
+        notes = _notes(model, request)
+        for note in notes:
+            warnings.warn(note, SfumatoWarning, stacklevel=3)
+        provenance = common | {"notes": notes} | explanation.provenance
+        results[number] = Explanation(explanation.tree, explanation.request, provenance)
+    return results
+
+
+def _notes(model: Model, request: Request) -> list[str]:
+    """What a reader should know about the words of the prompt."""
+    if "words" not in model.features:
+        return []
+    tokens, unknown = model.tokens(request.prompt), model.unknown_words(request.prompt)
+    notes = []
+    if tokens.unseen:
+        notes.append(f"cut off after {tokens.length} tokens, not seen by the model: {', '.join(tokens.unseen)}")
+    if unknown:
+        notes.append(f"never seen in training: {', '.join(unknown)}")
+    return notes
+
+
+def _batches(requests: Sequence[Request], most: int) -> Iterator[list[int]]:
+    """Numbers of requests that can share a run: same settings, at most so many images (one request may exceed it)."""
+    groups: dict[Request, list[list[int]]] = {}
+    for number, request in enumerate(requests):
+        runs = groups.setdefault(request.with_(prompt="", negative_prompt="", seed=0, images=1), [[]])
+        if runs[-1] and sum(requests[i].images for i in runs[-1]) + request.images > most:
+            runs.append([])
+        runs[-1].append(number)
+    for runs in groups.values():
+        yield from runs

@@ -1,0 +1,321 @@
+"""DAAM: which pixels did each word drive? Word maps from cross-attention (Tang et al. 2022, arXiv 2210.04885).
+
+With F_t[x, y, k] the attention of position (x, y) to token k in one layer and head at step t, the map of a token is
+the mean over steps, layers and heads of the bicubic upscaling of F_t to the latent grid; the map of a word is the
+mean over its tokens. Upscaling is linear, so maps of one grid are summed first and upscaled once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.models.model import Model, Site
+from sfumato.models.words import Tokens
+from sfumato.progress import Progress
+from sfumato.registry import method
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import bicubic
+from sfumato.trace import Trace, generate
+from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
+
+AXES = ("step", "layer", "head")
+PARITIES = ("daam-0.2",)
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DaamOptions:
+    """Options of ``daam``."""
+
+    layers: str | None = field(
+        default=None,
+        metadata={"help": "regular expression over layer names, such as 'up_blocks'; all down and up layers"},
+    )
+    steps: tuple[int, ...] | None = field(default=None, metadata={"help": "count only these steps (from 0); all"})
+    keep: tuple[Axis, ...] = field(
+        default=(), metadata={"help": "axes of the maps to keep for later selection: step, layer, head"}
+    )
+    budget_mb: float = field(
+        default=256.0, metadata={"help": "most memory that kept maps may take for each image, in MB"}
+    )
+    normalise: bool = field(default=False, metadata={"help": "at every position share 1 among the prompt's tokens"})
+    threshold: float | None = field(
+        default=None, metadata={"help": "also store hard maps: at least this share of the maximum"}
+    )
+    negative: bool = field(default=False, metadata={"help": "also map the words of the negative prompt"})
+    parity: str | None = field(
+        default=None, metadata={"help": "'daam-0.2' reproduces the numbers of the reference code"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        object.__setattr__(self, "keep", tuple(self.keep))
+        if unknown := [axis for axis in self.keep if axis not in AXES]:
+            raise OptionError(f"keep has {unknown[0]!r}; the axes that can be kept are: {', '.join(AXES)}")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise OptionError(
+                f"threshold is {self.threshold}; expected more than 0 and at most 1 (a share of the maximum)"
+            )
+        if not self.budget_mb > 0:
+            raise OptionError(f"budget_mb is {self.budget_mb}; expected a number of megabytes above 0")
+        if self.parity is not None and self.parity not in PARITIES:
+            raise OptionError(f"parity is {self.parity!r}; known is: {', '.join(PARITIES)}")
+        if self.parity is not None and self.keep:
+            raise OptionError("parity and keep do not go together: parity keeps layers and heads for its own rounding")
+        if self.steps is not None:
+            object.__setattr__(self, "steps", tuple(self.steps))
+            if not self.steps or min(self.steps) < 0:
+                raise OptionError(f"steps is {self.steps}; expected step numbers from 0")
+        if self.layers is not None:
+            try:
+                re.compile(self.layers)
+            except re.error as error:
+                raise OptionError(
+                    f"layers is {self.layers!r}, no regular expression ({error}); try 'up_blocks'"
+                ) from None
+
+
+@method(
+    "daam",
+    summary="Which pixels did each word drive? Cross-attention, summed over steps, layers and heads",
+    options=DaamOptions,
+    needs=("words", "cross-attention"),
+    cost=lambda request, options: f"one generation ({request.steps} denoiser calls), no extra call",
+    paper="Tang et al. 2022, What the DAAM, arXiv 2210.04885",
+)
+def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progress: Progress) -> list[Explanation]:
+    """Map every word of every request while its images are made."""
+    completed = [model.complete(request) for request in requests]
+    read = {"conditional": [_readable(model, r.prompt) for r in completed]}
+    if options.negative:
+        if "unconditional" not in model.branches(completed[0]).names:
+            raise ModelError(
+                "guidance is off, so the negative prompt is not used and has no map; raise guidance above 1"
+            )
+        read["unconditional"] = [model.tokens(r.negative_prompt) for r in completed]
+    if options.steps is not None and max(options.steps) >= (completed[0].steps or 0):
+        raise OptionError(f"steps has {max(options.steps)}; this run has steps 0 to {(completed[0].steps or 0) - 1}")
+    keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
+    sites = _sites(model, options)
+    sums = {
+        branch: AttentionSums(
+            sites, branch, max(len(t.context) for t in tokens), keep, options.steps, options.budget_mb * 1e6
+        )
+        for branch, tokens in read.items()
+    }
+    trace = generate(model, completed, attachments=list(sums.values()), progress=progress)
+    return [
+        trace.explanation(number, _nodes(trace, number, read, {b: s.grids() for b, s in sums.items()}, options))
+        for number in range(len(completed))
+    ]
+
+
+def select(
+    explanation: Explanation,
+    *,
+    steps: Iterable[int] | None = None,
+    layers: str | None = None,
+    heads: Iterable[int] | None = None,
+) -> Explanation:
+    """Word maps of some steps, layers and heads of an explanation that kept them; no model is needed.
+
+    Args:
+        explanation: Made with ``keep`` naming the axes that are selected here.
+        steps: Step numbers, or None for all.
+        layers: A regular expression over layer names, or None for all.
+        heads: Head numbers, or None for all.
+
+    Raises:
+        OptionError: An axis was not kept, or nothing is left.
+    """
+    if "attention" not in explanation.tree.children:
+        raise OptionError(
+            "this explanation kept no axis; explain again with keep=('step', 'layer', 'head') or some of them"
+        )
+    wanted: dict[str, Any] = {"step": steps, "head": heads, "layer": layers}
+    parts = []
+    for node in explanation.tree["attention"].children.values():
+        data = node.to_dataset()
+        for axis, values in wanted.items():
+            if values is None:
+                continue
+            if axis not in data["map"].dims:
+                raise OptionError(f"the axis {axis} was not kept; explain again with keep=({axis!r}, ...)")
+            chosen = _chosen(data[axis].values, values)
+            data = data.isel({axis: chosen})
+        parts.append(data)
+    weight = sum(float(data["weight"].sum()) for data in parts)
+    if not weight:
+        raise OptionError("no attention map is left; choose other steps, layers or heads")
+    shape = explanation.words.sizes["y"], explanation.words.sizes["x"]
+    total = sum(_weighted(data, shape) for data in parts)
+    maps = np.clip(np.asarray(total) / weight, 0, None)
+    tree = explanation.tree.copy()
+    tokens = explanation.tree["tokens"].to_dataset()
+    tree["tokens"] = xr.DataTree(tokens.assign(map=(tokens["map"].dims, maps.astype(np.float32))))
+    words = explanation.words
+    owner = tokens["word_index"].values
+    chosen = np.stack([_mean(maps[..., owner == i, :, :]) for i in words["index"].values], axis=-3)
+    tree["words"] = xr.DataTree(words.assign(map=(words["map"].dims, chosen.astype(np.float32))))
+    return Explanation(
+        tree,
+        explanation.request,
+        explanation.provenance | {"selected": {k: str(v) for k, v in wanted.items() if v is not None}},
+    )
+
+
+def _readable(model: Model, prompt: str) -> Tokens:
+    tokens = model.tokens(prompt)
+    if not tokens.words:
+        raise RequestError(f"the prompt {prompt!r} has no words; write what the image shows, such as 'a red circle'")
+    return tokens
+
+
+def _sites(model: Model, options: DaamOptions) -> list[Site]:
+    sites = [site for site in model.sites() if site.kind == "cross" and site.place in ("down", "up")]
+    chosen = [site for site in sites if options.layers is None or re.search(options.layers, site.name)]
+    if not chosen:
+        raise OptionError(f"no layer matches {options.layers!r}; layers are: {', '.join(site.name for site in sites)}")
+    return chosen
+
+
+def _nodes(
+    trace: Trace,
+    number: int,
+    read: Mapping[str, Sequence[Tokens]],
+    grids: Mapping[str, Mapping[tuple[int, int], GridMaps]],
+    options: DaamOptions,
+) -> dict[str, xr.Dataset]:
+    nodes: dict[str, xr.Dataset] = {}
+    latent = trace.model.latent_grid(trace.requests[number])
+    for branch, tokens in read.items():
+        own = {
+            grid: GridMaps(g.maps[trace.of(number)], g.weights, g.steps, g.layers) for grid, g in grids[branch].items()
+        }
+        mapped = tokens[number]
+        count = len(mapped.context)
+        maps = _token_maps(own, latent, options)[:, :count]  # (item, token, y, x)
+        if options.normalise:
+            maps = maps / (maps[:, 1:-1].sum(1, keepdims=True) + 1e-6)
+        prefix = "" if branch == "conditional" else "negative_"
+        unit = "sum over steps of attention probability" if options.parity else "mean attention probability"
+        if mapped.words:
+            nodes[f"{prefix}words"] = _words(mapped, maps, unit, options.threshold)
+        nodes[f"{prefix}tokens"] = _tokens(mapped, maps, unit)
+        if options.keep:
+            for grid, found in own.items():
+                nodes[f"{prefix}attention/{grid[0]}x{grid[1]}"] = _kept(found, mapped, options.keep)
+    return nodes
+
+
+def _token_maps(grids: Mapping[tuple[int, int], GridMaps], latent: tuple[int, int], options: DaamOptions) -> Floats:
+    """Upscale and average: (item, token, y, x). In parity every layer and head is clamped at 0 before the mean."""
+    if options.parity:
+        large = {grid: found for grid, found in grids.items() if latent[0] != 8 * grid[0]}  # the reference skips 1/8
+        scaled = [
+            np.clip(bicubic(found.maps[:, 0] * found.weights[0][None, :, :, None, None, None], latent), 0, None)
+            for found in large.values()
+        ]  # (item, layer, head, token, y, x)
+        pairs = sum(maps.shape[1] * maps.shape[2] for maps in scaled)
+        return np.asarray(sum(maps.sum((1, 2)) for maps in scaled) / pairs)
+    weight = sum(float(found.weights.sum()) for found in grids.values())
+    total = sum(
+        bicubic(np.einsum("islhtyx,slh->ityx", found.maps.astype(np.float64), found.weights), latent)
+        for found in grids.values()
+    )
+    return np.clip(np.asarray(total) / weight, 0, None)
+
+
+def _weighted(data: xr.Dataset, shape: tuple[int, int]) -> Floats:
+    kept = [axis for axis in AXES if axis in data["map"].dims]
+    summed = (data["map"].astype(np.float64) * data["weight"]).sum(kept)
+    order = [dim for dim in ("image", "token", "y", "x") if dim in summed.dims]
+    return bicubic(summed.transpose(*order).values, shape)
+
+
+def _words(tokens: Tokens, maps: Floats, unit: str, threshold: float | None) -> xr.Dataset:
+    values = np.stack([_mean(maps[:, list(word.tokens)]) for word in tokens.words], axis=1).astype(np.float32)
+    data: dict[str, Any] = {"map": (("image", "word", "y", "x"), values)}
+    if threshold is not None:
+        with np.errstate(invalid="ignore"):
+            hard = values >= threshold * values.max((-1, -2), keepdims=True)
+        data["hard"] = (("image", "word", "y", "x"), hard)
+    coords = {
+        "word": ("word", [w.text for w in tokens.words]),
+        "occurrence": ("word", [w.occurrence for w in tokens.words]),
+        "index": ("word", [w.index for w in tokens.words]),
+        "pos": ("word", [w.pos for w in tokens.words]),
+        "seen": ("word", [w.seen for w in tokens.words]),
+        "y": ("y", _centres(values.shape[-2])),
+        "x": ("x", _centres(values.shape[-1])),
+    }
+    attrs = {"method": "daam", "unit": unit} | ({} if threshold is None else {"threshold": threshold})
+    return _single(xr.Dataset(data, coords=coords, attrs=attrs))
+
+
+def _tokens(tokens: Tokens, maps: Floats, unit: str) -> xr.Dataset:
+    coords = {
+        "token": ("token", [t.text for t in tokens.context]),
+        "index": ("token", [t.index for t in tokens.context]),
+        "word_index": ("token", [t.word for t in tokens.context]),
+        "y": ("y", _centres(maps.shape[-2])),
+        "x": ("x", _centres(maps.shape[-1])),
+    }
+    data = {"map": (("image", "token", "y", "x"), maps.astype(np.float32))}
+    return _single(xr.Dataset(data, coords=coords, attrs={"method": "daam", "unit": unit}))
+
+
+def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
+    count = len(tokens.context)
+    drop = {axis: 0 for axis in AXES if axis not in keep}
+    names: dict[str, list[Any]] = {
+        "step": list(found.steps),
+        "layer": list(found.layers),
+        "head": list(range(found.maps.shape[3])),
+    }
+    coords = {
+        **{axis: (axis, names[axis]) for axis in AXES},
+        "token": ("token", [t.text for t in tokens.context]),
+        "y": ("y", _centres(found.maps.shape[-2])),
+        "x": ("x", _centres(found.maps.shape[-1])),
+    }
+    data = {
+        "map": (("image", *AXES, "token", "y", "x"), found.maps[..., :count, :, :]),
+        "weight": (AXES, found.weights),
+    }
+    whole = xr.Dataset(data, coords=coords, attrs={"method": "daam", "unit": "mean attention probability"})
+    return _single(whole.isel(drop, drop=True))
+
+
+def _single(data: xr.Dataset) -> xr.Dataset:
+    """One image needs no image axis."""
+    return data.isel(image=0) if data.sizes["image"] == 1 else data
+
+
+def _mean(maps: Floats) -> Floats:
+    """The mean over tokens (third axis from the end); NaN for a word without tokens."""
+    if maps.shape[-3] == 0:
+        return np.full((*maps.shape[:-3], *maps.shape[-2:]), np.nan)
+    return np.asarray(maps.mean(-3))
+
+
+def _centres(count: int) -> Floats:
+    return (np.arange(count) + 0.5) / count
+
+
+def _chosen(known: npt.NDArray[Any], wanted: Any) -> list[int]:
+    if isinstance(wanted, str):
+        return [i for i, name in enumerate(known) if re.search(wanted, str(name))]
+    asked = set(wanted)
+    if missing := asked - set(known.tolist()):
+        raise OptionError(f"{sorted(missing)[0]} was not kept; kept are: {', '.join(map(str, known))}")
+    return [i for i, value in enumerate(known.tolist()) if value in asked]

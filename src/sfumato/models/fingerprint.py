@@ -1,0 +1,35 @@
+"""The identity of a model: one digest over all of its weights, so a result can say exactly what made it."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from typing import Any
+
+import torch
+
+from sfumato.models.model import modules_of
+
+_known: weakref.WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], str]] = weakref.WeakKeyDictionary()
+
+
+def weight_hash(pipeline: Any) -> str:
+    """SHA-256 over name, shape, type and bytes of every tensor of a pipeline.
+
+    Computed again only when a tensor was replaced or written to since the last call.
+    """
+    tensors = {
+        f"{part}.{name}": tensor
+        for part, module in sorted(modules_of(pipeline).items())
+        for name, tensor in sorted(module.state_dict().items())
+    }
+    state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors.values())
+    if pipeline in _known and _known[pipeline][0] == state:
+        return _known[pipeline][1]
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        plain = tensor.detach().to("cpu").contiguous().flatten()
+        digest.update(plain.view(torch.uint8).numpy().data)
+    _known[pipeline] = (state, digest.hexdigest())
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""Loading and wrapping pipelines: embedded models by name, folders in diffusers layout, hub models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato.errors import ModelError
+from sfumato.models.model import Model, Source, modules_of
+from sfumato.models.unet import UNetModel
+
+STUDIO = Path(__file__).parents[1] / "studio" / "weights"
+FAMILIES = {"StableDiffusionPipeline": UNetModel}
+
+
+def studio_models() -> dict[str, Path]:
+    """The embedded pipelines by name."""
+    return {f"studio/{p.parent.name}": p.parent for p in sorted(STUDIO.glob("*/model_index.json"))}
+
+
+def load(
+    source: str | Path = "studio/scenes",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+) -> Model:
+    """Load a text-to-image pipeline.
+
+    Args:
+        source: "studio/scenes" (it ships in the package), a folder in diffusers layout, or a hub id "owner/name".
+        device: Where to run; the first accelerator that PyTorch finds, else the CPU.
+        dtype: Of the weights; float32 on a CPU, float16 elsewhere.
+        revision: Of a hub model; recorded in every explanation.
+
+    Raises:
+        ModelError: There is no such model, its files are damaged or not safetensors, or its family is unknown.
+
+    Example:
+        >>> load("studio/scenes").family
+        'unet'
+    """
+    place, known = _place(source)
+    target = torch.device(device) if device is not None else _accelerator()
+    kind = dtype or (torch.float32 if target.type == "cpu" else torch.float16)
+    pipeline = _read(place, kind, None if known else revision)
+    pipeline.to(target)
+    for module in modules_of(pipeline).values():
+        module.eval().requires_grad_(False)
+    commit = revision if known is None else None
+    if known is None:
+        commit = getattr(getattr(pipeline, "unet", None), "config", {}).get("_commit_hash") or revision
+    return _family(pipeline, Source(str(known or source), commit))
+
+
+def wrap(pipeline: Any) -> Model:
+    """Explain a pipeline that you already have. Nothing in it is replaced; it can be used as before at any time.
+
+    Raises:
+        ModelError: Its family is not supported; the message lists those that are.
+    """
+    return _family(pipeline, Source(str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)))
+
+
+def _family(pipeline: Any, source: Source) -> Model:
+    name = type(pipeline).__name__
+    if name not in FAMILIES:
+        raise ModelError(
+            f"{name} is not supported; supported are: {', '.join(FAMILIES)} (see CONTRIBUTING on adding a family)"
+        )
+    return FAMILIES[name](pipeline, source)
+
+
+def _accelerator() -> torch.device:
+    return (
+        torch.accelerator.current_accelerator() or torch.device("cpu")
+        if torch.accelerator.is_available()
+        else torch.device("cpu")
+    )
+
+
+def _place(source: str | Path) -> tuple[str, str | None]:
+    """Where to read from, and the public name when it is not the hub."""
+    text = str(source)
+    if text in studio_models():
+        return str(studio_models()[text]), text
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise ModelError(
+                f"the folder {text} is no pipeline: it has no model_index.json; give a folder in diffusers layout"
+            )
+        return str(folder), folder.name
+    if folder.exists():
+        raise ModelError(
+            f"{text} is a file; give a folder in diffusers layout, a hub id or one of: {', '.join(studio_models())}"
+        )
+    if text.startswith(("studio/", ".", "/", "~")) or text.count("/") != 1:
+        raise ModelError(
+            f"there is no model {text!r}; give a folder, a hub id such as 'owner/name', or one of: {', '.join(studio_models())}"
+        )
+    return text, None
+
+
+def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
+    from diffusers import DiffusionPipeline
+    from safetensors import SafetensorError
+
+    try:
+        return DiffusionPipeline.from_pretrained(place, torch_dtype=dtype, use_safetensors=True, revision=revision)
+    except SafetensorError as error:
+        raise ModelError(f"a weight file of {place} is damaged or not safetensors ({error}); fetch it again") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise ModelError(f"the model {place} cannot be loaded: {line}") from error

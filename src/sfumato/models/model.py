@@ -1,0 +1,123 @@
+"""What a method may ask of a model. One small class per pipeline family answers; no method lives there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+from sfumato.errors import ModelError
+from sfumato.models.words import Tokens
+from sfumato.request import Request
+
+Kind = Literal["self", "cross"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention module of the denoiser.
+
+    Attributes:
+        name: Path of the module inside the denoiser.
+        kind: "self" or "cross" (a family with other kinds of attention adds its own here).
+        place: The part of the denoiser it lies in: "down", "mid" or "up".
+        frame: Path of the module whose 4-D input gives the site's grid (height, width).
+    """
+
+    name: str
+    kind: Kind
+    place: str
+    frame: str
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The layout of the denoiser's batch: one block of rows per guidance branch, each with all items in order."""
+
+    names: tuple[str, ...]
+
+    def rows(self, branch: str, items: int) -> slice:
+        """The rows of a branch in a batch of ``items`` images.
+
+        Raises:
+            ModelError: The request has no such branch (guidance off has no "unconditional" one).
+        """
+        if branch not in self.names:
+            raise ModelError(f"this request has no {branch} branch; it has: {', '.join(self.names)}")
+        at = self.names.index(branch)
+        return slice(at * items, (at + 1) * items)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model came from: the name it was asked for by, and the revision of a hub model."""
+
+    name: str
+    revision: str | None = None
+
+
+class Model(Protocol):
+    """A diffusers pipeline and the facts about it."""
+
+    pipeline: Any
+    source: Source
+    family: str
+    features: frozenset[str]
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that is called at every step."""
+        ...
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The network that turns the final latent into an image."""
+        ...
+
+    def complete(self, request: Request) -> Request:
+        """Fill what a request leaves open with the model's defaults and check the rest against the model."""
+        ...
+
+    def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """Arguments of the pipeline's call for completed requests that share all settings but text and seeds."""
+        ...
+
+    def tokens(self, prompt: str) -> Tokens:
+        """The prompt as the denoiser's context holds it."""
+        ...
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """Words that the model is known never to have been trained on (empty when nobody recorded its words)."""
+        ...
+
+    def branches(self, request: Request) -> Branches:
+        """The guidance branches of a completed request."""
+        ...
+
+    def sites(self) -> tuple[Site, ...]:
+        """The attention modules of the denoiser in order of execution."""
+        ...
+
+    def latent_grid(self, request: Request) -> tuple[int, int]:
+        """Height and width of the latent of a completed request."""
+        ...
+
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        """The denoiser's condition for prompts: (prompt, token, channel)."""
+        ...
+
+    def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
+        """The clean latent that a denoiser's output implies, from its input and timestep."""
+        ...
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (item, channel, y, x) to images (item, 3, y, x) from -1 to 1."""
+        ...
+
+
+def modules_of(pipeline: Any) -> dict[str, nn.Module]:
+    """The networks of a pipeline by component name."""
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}

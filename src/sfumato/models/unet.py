@@ -1,0 +1,167 @@
+"""Stable Diffusion 1.x and 2.x: a U-Net with cross-attention on the tokens of one text encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfumato.errors import ModelError
+from sfumato.studio.lexicon import pos
+from sfumato.models.model import Branches, Site, Source
+from sfumato.models.schedulers import DEFAULT_STEPS, known_scheduler
+from sfumato.models.words import Tokens, split, tokenise
+from sfumato.request import Request
+
+DEFAULT_GUIDANCE = 7.5
+
+
+class UNetModel:
+    """A ``StableDiffusionPipeline``: what the methods may ask of it.
+
+    Args:
+        pipeline: The pipeline, used as it is; nothing in it is replaced.
+        source: Where it came from.
+    """
+
+    family = "unet"
+    features = frozenset({"words", "cross-attention", "replay"})
+
+    def __init__(self, pipeline: Any, source: Source) -> None:
+        self.pipeline = pipeline
+        self.source = source
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The U-Net."""
+        unet: nn.Module = self.pipeline.unet
+        return unet
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The decoder of the VAE."""
+        decoder: nn.Module = self.pipeline.vae.decoder
+        return decoder
+
+    def complete(self, request: Request) -> Request:
+        """Fill open fields: sizes from the U-Net, steps and guidance from the model's own recommendation.
+
+        Raises:
+            ModelError: A size that the VAE cannot make, or an unknown scheduler.
+        """
+        recommended = self._notes.get("defaults", {})
+        side = self._side
+        done = request.with_(
+            steps=request.steps or int(recommended.get("steps", DEFAULT_STEPS)),
+            guidance=float(recommended.get("guidance", DEFAULT_GUIDANCE))
+            if request.guidance is None
+            else request.guidance,
+            height=request.height or side,
+            width=request.width or side,
+            scheduler=known_scheduler(self.pipeline, request.scheduler),
+        )
+        scale = self.pipeline.vae_scale_factor
+        for name in ("height", "width"):
+            value = getattr(done, name)
+            if value % scale:
+                low, high = max(scale, value // scale * scale), (value // scale + 1) * scale
+                near = f"{low} or {high}" if low < value else str(high)
+                raise ModelError(f"{name} is {value}; this model makes multiples of {scale}, so take {near}")
+        return done
+
+    def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """Arguments of ``StableDiffusionPipeline.__call__``; every image is an item with a CPU generator of its own."""
+        first = requests[0]
+        return {
+            "prompt": [r.prompt for r in requests for _ in r.seeds],
+            "negative_prompt": [r.negative_prompt for r in requests for _ in r.seeds],
+            "generator": [torch.Generator().manual_seed(seed) for r in requests for seed in r.seeds],
+            "num_inference_steps": first.steps,
+            "guidance_scale": first.guidance,
+            "height": first.height,
+            "width": first.width,
+        }
+
+    def tokens(self, prompt: str) -> Tokens:
+        """The prompt as the CLIP tokenizer cuts it, with the tokens of every word."""
+        return tokenise(prompt, self.pipeline.tokenizer, pos)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """Words outside the vocabulary that the model was trained on, where the model's folder lists it."""
+        known = set(self._notes.get("words", ()))
+        if not known:
+            return ()
+        return tuple(dict.fromkeys(word.text for word in split(prompt, pos) if word.text.casefold() not in known))
+
+    def branches(self, request: Request) -> Branches:
+        """Unconditional, then conditional; only conditional with guidance off or distilled into the U-Net."""
+        guided = (request.guidance or 0) > 1 and self.pipeline.unet.config.time_cond_proj_dim is None
+        return Branches(("unconditional", "conditional") if guided else ("conditional",))
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every attention of the transformer blocks: ``attn1`` over positions, ``attn2`` over the text."""
+        order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+        places = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
+        found = []
+        for name, module in self.denoiser.named_modules():
+            frame, _, inner = name.partition(".transformer_blocks.")
+            top = name.split(".")[0]
+            if inner.count(".") == 1 and hasattr(module, "to_k") and top in order:
+                kind = "cross" if getattr(module, "is_cross_attention", name.endswith("attn2")) else "self"
+                found.append(Site(name, kind, places[top], frame))
+        return tuple(sorted(found, key=lambda site: order[site.name.split(".")[0]]))
+
+    def latent_grid(self, request: Request) -> tuple[int, int]:
+        """Height and width of the latent."""
+        scale = self.pipeline.vae_scale_factor
+        return (request.height or self._side) // scale, (request.width or self._side) // scale
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Hidden states of the text encoder: (prompt, token, channel)."""
+        embedded: torch.Tensor = self.pipeline.encode_prompt(
+            list(prompts), self.pipeline._execution_device, 1, do_classifier_free_guidance=False
+        )[0]
+        return embedded
+
+    def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
+        """The clean latent from a prediction of noise, velocity or the latent itself (variance-preserving form).
+
+        Raises:
+            ModelError: The scheduler predicts something else.
+        """
+        config = self.pipeline.scheduler.config
+        alpha_bar = self.pipeline.scheduler.alphas_cumprod[int(timestep)].to(sample)
+        signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        rules: dict[str, Callable[[], torch.Tensor]] = {
+            "epsilon": lambda: (sample - noise * output) / signal,
+            "v_prediction": lambda: signal * sample - noise * output,
+            "sample": lambda: output,
+        }
+        if config.prediction_type not in rules:
+            raise ModelError(f"the scheduler predicts {config.prediction_type!r}; known are: {', '.join(rules)}")
+        return rules[config.prediction_type]()
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The VAE's images of latents."""
+        vae = self.pipeline.vae
+        images: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        return images
+
+    @property
+    def _side(self) -> int:
+        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
+
+    @cached_property
+    def _notes(self) -> dict[str, Any]:
+        """What the model's folder says about itself in ``sfumato.json``: default settings and known words."""
+        folder = Path(str(self.pipeline.config.get("_name_or_path", "")))
+        path = folder / "sfumato.json"
+        notes: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return notes

@@ -1,0 +1,204 @@
+"""Words of a prompt and the tokens that carry them, for any tokenizer that reports character offsets."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sfumato.errors import ModelError, UnknownWord
+
+SPECIAL = re.compile(r"<\|\w+\|>")
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word (or punctuation mark) of a prompt.
+
+    Attributes:
+        text: As written.
+        index: Place among the words of the prompt, from 0.
+        occurrence: 1 for the first time this text occurs (letter case ignored), 2 for the second.
+        start: First character in the prompt.
+        end: One past the last character.
+        pos: Part of speech (noun, adj, num, det, adp, verb, cconj, punct, ...; x when unknown).
+        tokens: Places of its tokens in the model's context, in order; those cut off are not listed.
+        seen: False when the tokenizer cut the word off, so the model never read it.
+    """
+
+    text: str
+    index: int
+    occurrence: int
+    start: int
+    end: int
+    pos: str
+    tokens: tuple[int, ...] = ()
+    seen: bool = True
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of the model's context: its place, its text and the word that it belongs to (-1: none)."""
+
+    index: int
+    text: str
+    word: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A prompt as the model reads it.
+
+    Attributes:
+        words: Every word of the prompt, also those cut off.
+        context: Start token, the prompt's tokens, first end token, in order; padding is left out.
+        length: Number of places in the model's context, padding included.
+    """
+
+    words: tuple[Word, ...]
+    context: tuple[Token, ...]
+    length: int
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Words that were cut off."""
+        return tuple(word.text for word in self.words if not word.seen)
+
+
+def split(prompt: str, pos: Callable[[str], str]) -> tuple[Word, ...]:
+    """Split a prompt into words; every punctuation mark is a word of its own.
+
+    Letters, digits, marks and joiners of any script make words, also with an apostrophe or hyphen inside; a run of
+    emoji and symbols is one word; characters without any visible form alone are no word.
+
+    Args:
+        prompt: The text.
+        pos: Gives the part of speech of a word.
+
+    Returns:
+        The words in order, without tokens.
+    """
+    counts: dict[str, int] = {}
+    words = []
+    for start, end in _spans(prompt):
+        text = prompt[start:end]
+        key = text.casefold()
+        counts[key] = counts.get(key, 0) + 1
+        words.append(Word(text, len(words), counts[key], start, end, pos(text)))
+    return tuple(words)
+
+
+def tokenise(prompt: str, tokenizer: Any, pos: Callable[[str], str]) -> Tokens:
+    """Read a prompt as a tokenizer does and find the tokens of every word by their character offsets.
+
+    Args:
+        prompt: The text.
+        tokenizer: A transformers tokenizer with offsets (a "fast" one) and a ``model_max_length``.
+        pos: Gives the part of speech of a word.
+
+    Raises:
+        ModelError: The tokenizer reports no character offsets.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"{type(tokenizer).__name__} reports no character offsets, so words cannot be matched to tokens; "
+            "load the model with a fast tokenizer (transformers does so by default)"
+        )
+    length = tokenizer.model_max_length
+    read = tokenizer(prompt, truncation=True, max_length=length, return_offsets_mapping=True)
+    whole = tokenizer(prompt, truncation=False, return_offsets_mapping=True, verbose=False)
+    words = split(prompt, pos)
+    kept = _owners(words, read["offset_mapping"])
+    asked = _owners(words, whole["offset_mapping"])
+    cut = {owner for owner in asked if owner >= 0} - {owner for owner in kept if owner >= 0}
+    texts = tokenizer.convert_ids_to_tokens(read["input_ids"])
+    words = tuple(
+        replace(
+            word, tokens=tuple(i for i, owner in enumerate(kept) if owner == word.index), seen=word.index not in cut
+        )
+        for word in words
+    )
+    words = tuple(word if word.tokens else replace(word, seen=False) for word in words)
+    context = tuple(Token(i, text, owner) for i, (text, owner) in enumerate(zip(texts, kept, strict=True)))
+    return Tokens(words, context, length)
+
+
+def find(words: Sequence[Word], wanted: str | int) -> tuple[Word, ...]:
+    """The occurrences that a word's name stands for.
+
+    Args:
+        words: The words of a prompt.
+        wanted: A text (all its occurrences, letter case ignored), "text#2" (its second occurrence) or a place.
+
+    Raises:
+        UnknownWord: The prompt has no such word.
+    """
+    if isinstance(wanted, int):
+        found = [word for word in words if word.index == wanted]
+    else:
+        text, _, occurrence = wanted.rpartition("#")
+        if text and occurrence.isdecimal():
+            found = [w for w in words if w.text.casefold() == text.casefold() and w.occurrence == int(occurrence)]
+        else:
+            found = []
+        found = found or [word for word in words if word.text.casefold() == wanted.casefold()]
+    if not found:
+        raise UnknownWord(f"{wanted!r} is not in the prompt; its words are: {', '.join(names(words)) or '(none)'}")
+    return tuple(found)
+
+
+def names(words: Iterable[Word]) -> list[str]:
+    """A name for every word that tells repeated words apart: "circle", "circle#2"."""
+    return [word.text if word.occurrence == 1 else f"{word.text}#{word.occurrence}" for word in words]
+
+
+def _owners(words: Sequence[Word], offsets: Iterable[tuple[int, int]]) -> list[int]:
+    """For every token the word that holds most of its characters, or -1 for start, end and padding tokens."""
+    owners = []
+    for start, end in offsets:
+        overlap = [(min(end, word.end) - max(start, word.start), -word.index) for word in words]
+        best, index = max(overlap, default=(0, 0))
+        owners.append(-index if best > 0 else -1)
+    return owners
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    while start < len(text):
+        kind = _kind(text[start])
+        if special := SPECIAL.match(text, start):
+            yield special.span()
+            start = special.end()
+            continue
+        end = start + 1
+        if kind in {"letter", "symbol"}:
+            while end < len(text) and _joins(text, end, kind):
+                end += 1
+        if kind != "space" and any(_visible(c) for c in text[start:end]):
+            yield start, end
+        start = end
+
+
+def _joins(text: str, at: int, kind: str) -> bool:
+    here = _kind(text[at])
+    if here == kind or here == "joiner":
+        return True
+    inside = at + 1 < len(text) and _kind(text[at + 1]) == "letter" and _kind(text[at - 1]) == "letter"
+    return kind == "letter" and text[at] in "'’-" and inside
+
+
+def _kind(char: str) -> str:
+    category = unicodedata.category(char)
+    if category[0] in "LN" or char == "_":
+        return "letter"
+    if category[0] == "M" or category == "Cf":
+        return "joiner"
+    if char.isspace() or category[0] in "ZC":
+        return "space"
+    return "symbol" if category[0] == "S" and not char.isascii() else "punctuation"
+
+
+def _visible(char: str) -> bool:
+    return unicodedata.category(char)[0] not in "CZ"

@@ -1,0 +1,123 @@
+"""The methods: each registered once, by one decorator, with its options, needs, cost and paper."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sfumato.errors import ModelError, OptionError, SfumatoError, UnknownMethod
+from sfumato.progress import Progress
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.models.model import Model
+    from sfumato.results.explanation import Explanation
+
+ENTRY_POINTS = "sfumato.methods"
+BUILT_IN = ("sfumato.methods.daam",)
+
+
+class Explainer(Protocol):
+    """What a method is: a function of a model, requests that share one batch, and its options."""
+
+    def __call__(
+        self, model: Model, requests: Sequence[Request], options: Any, progress: Progress
+    ) -> list[Explanation]:
+        """Explain every request; one explanation each, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: What it is asked for by.
+        summary: One line: the question it answers.
+        options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help.
+        needs: Features that a model must have.
+        cost: Gives the cost of a completed request in words, in calls of the denoiser.
+        paper: Where the method was published.
+        explain: The function itself.
+    """
+
+    name: str
+    summary: str
+    options: type
+    needs: frozenset[str]
+    cost: Callable[[Request, Any], str]
+    paper: str
+    explain: Explainer
+
+    def configure(self, given: Mapping[str, Any]) -> Any:
+        """Build the options.
+
+        Raises:
+            OptionError: An option does not exist, or its value is unusable.
+        """
+        known = [f.name for f in fields(self.options)]
+        if unknown := [name for name in given if name not in known]:
+            raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {', '.join(known)}")
+        return self.options(**given)
+
+    def check(self, model: Model) -> None:
+        """Refuse a model that lacks what the method needs.
+
+        Raises:
+            ModelError: The message names what is missing.
+        """
+        if missing := sorted(self.needs - model.features):
+            raise ModelError(
+                f"{self.name} needs {', '.join(missing)}, which {model.source.name} ({model.family}) does not have"
+            )
+
+
+_methods: dict[str, Method] = {}
+
+
+def method(
+    name: str,
+    *,
+    summary: str,
+    options: type,
+    needs: Sequence[str],
+    cost: Callable[[Request, Any], str],
+    paper: str,
+) -> Callable[[Explainer], Explainer]:
+    """Register a method.
+
+    Raises:
+        SfumatoError: The name is taken.
+    """
+
+    def register(explain: Explainer) -> Explainer:
+        if name in _methods:
+            raise SfumatoError(f"a method named {name!r} is registered already; choose another name")
+        _methods[name] = Method(name, summary, options, frozenset(needs), cost, paper, explain)
+        return explain
+
+    return register
+
+
+def methods() -> tuple[Method, ...]:
+    """All methods: the built-in ones, then those that installed packages offer under the entry-point group."""
+    for module in BUILT_IN:
+        importlib.import_module(module)
+    for entry in entry_points(group=ENTRY_POINTS):
+        entry.load()
+    return tuple(_methods.values())
+
+
+def find(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        UnknownMethod: There is none; the message lists all names.
+    """
+    known = {m.name: m for m in methods()}
+    if name not in known:
+        raise UnknownMethod(f"there is no method {name!r}; choose from: {', '.join(known)}")
+    return known[name]

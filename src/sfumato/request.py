@@ -1,0 +1,129 @@
+"""A request: what to generate. Frozen, hashable, checked on creation; it names no method and no model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from sfumato.errors import RequestError
+
+MAX_STEPS = 1000
+MAX_IMAGES = 64
+MAX_SIDE = 8192
+SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and everything that its images depend on, apart from the model.
+
+    A field left at None takes the model's own default when the request is run; the explanation then
+    carries the completed request. Image i of a request starts from seed ``seed + i``, so the first image of
+    several is the image of a single one.
+
+    Args:
+        prompt: The text. May be empty (the unconditional image), but then methods over words refuse it.
+        negative_prompt: What to steer away from; used only with guidance.
+        seed: Of the first image, 0 to 2**63 - 1.
+        steps: Denoising steps, 1 to 1000.
+        guidance: Classifier-free guidance scale, finite and at least 0; 1 or below switches guidance off.
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+        scheduler: Name of a scheduler that fits the model, such as "ddim" or "euler".
+        images: How many images to make of this prompt, 1 to 64.
+
+    Raises:
+        RequestError: A field is out of range; the message says which and what is allowed.
+
+    Example:
+        >>> Request("a red circle", seed=7).seeds
+        (7,)
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    height: int | None = None
+    width: int | None = None
+    scheduler: str | None = None
+    images: int = 1
+
+    def __post_init__(self) -> None:
+        """Check every field, so that an existing request is a possible one."""
+        _check_text("prompt", self.prompt)
+        _check_text("negative_prompt", self.negative_prompt)
+        _check_whole("images", self.images, 1, MAX_IMAGES)
+        _check_whole("seed", self.seed, 0, SEEDS - self.images)
+        if self.steps is not None:
+            _check_whole("steps", self.steps, 1, MAX_STEPS)
+        for name in ("height", "width"):
+            if (side := getattr(self, name)) is not None:
+                _check_whole(name, side, 8, MAX_SIDE)
+        if self.guidance is not None:
+            object.__setattr__(self, "guidance", _checked_guidance(self.guidance))
+        if self.scheduler is not None and not (isinstance(self.scheduler, str) and self.scheduler.strip()):
+            raise RequestError(
+                f"scheduler is {self.scheduler!r}; give a scheduler's name, such as 'ddim', or leave it out"
+            )
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of every image."""
+        return tuple(self.seed + i for i in range(self.images))
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical form: equal requests have equal keys in every process and version of Python."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Request:
+        """Rebuild a request from ``to_dict``.
+
+        Raises:
+            RequestError: A field is unknown, missing or out of range.
+        """
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise RequestError(f"a request has no field {unknown[0]!r}; its fields are: {', '.join(known)}")
+        if "prompt" not in values:
+            raise RequestError("a request needs a prompt")
+        return cls(**values)
+
+    def with_(self, **changes: Any) -> Request:
+        """A copy with some fields changed, checked again."""
+        return replace(self, **changes)
+
+
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise RequestError(f"{name} is {type(text).__name__}; expected text (one request holds one prompt)")
+    if "\0" in text:
+        raise RequestError(f"{name} contains a NUL character at place {text.index(chr(0))}; remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"{name} contains half of a surrogate pair at place {error.start}, which is no valid text; remove it"
+        ) from None
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RequestError(f"{name} is {value!r}; expected a whole number from {low} to {high}")
+
+
+def _checked_guidance(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise RequestError(f"guidance is {value!r}; expected a finite number, 0 or more (1 or below switches it off)")
+    return float(value)

@@ -1,0 +1,291 @@
+"""One generation, run through the pipeline's own call: watched, changed, recorded, and replayed step by step."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from PIL import Image
+from torch import nn
+
+from sfumato.errors import ModelError, NonFinite, RequestError
+from sfumato.models import schedulers
+from sfumato.models.model import Branches, Model, modules_of
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.run import Attachment, Run
+from sfumato.watching.clock import Clock
+from sfumato.watching.hooks import temporary_hooks
+
+
+@dataclass(frozen=True)
+class Call:
+    """One recorded call of the denoiser: its arguments, output, step and timestep."""
+
+    step: int
+    timestep: float
+    sample: torch.Tensor  # (row, channel, y, x)
+    condition: torch.Tensor  # (row, token, channel)
+    arguments: dict[str, Any]
+    output: torch.Tensor  # (row, channel, y, x)
+
+
+@dataclass
+class Trace:
+    """What a generation left behind.
+
+    Attributes:
+        model: The model that made it.
+        requests: The completed requests.
+        images: One image per item; the images of the first request come first.
+        latents: Final latents (item, channel, y, x) on the model's device.
+        seconds: Wall time of the run.
+        calls: Recorded calls of the denoiser, when asked for.
+    """
+
+    model: Model
+    requests: tuple[Request, ...]
+    images: list[Image.Image]
+    latents: torch.Tensor
+    seconds: float
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def branches(self) -> Branches:
+        """The guidance branches of the run."""
+        return self.model.branches(self.requests[0])
+
+    def of(self, number: int) -> slice:
+        """The items of the request with this number."""
+        start = sum(r.images for r in self.requests[:number])
+        return slice(start, start + self.requests[number].images)
+
+    def explanation(self, number: int, nodes: Mapping[str, xr.Dataset]) -> Explanation:
+        """An explanation of the request with this number: its images and what a method found."""
+        request = self.requests[number]
+        pixels = np.stack([np.asarray(image.convert("RGB")) for image in self.images[self.of(number)]])
+        image = xr.Dataset(
+            {"pixels": (("image", "y", "x", "channel"), pixels)},
+            coords={
+                "image": ("image", list(range(request.images))),
+                "seed": ("image", list(request.seeds)),
+                "channel": ("channel", ["R", "G", "B"]),
+            },
+        )
+        return Explanation(xr.DataTree.from_dict({"image": image, **nodes}), request, {})
+
+    def call(self, step: int) -> Call:
+        """The first recorded call of a step.
+
+        Raises:
+            ModelError: The calls were not recorded, or there is no such step.
+        """
+        steps = sorted({call.step for call in self.calls})
+        if not steps:
+            raise ModelError("the calls of this run were not recorded; generate it with record=True")
+        found = [call for call in self.calls if call.step == step]
+        if not found:
+            raise ModelError(f"there is no step {step}; this run has steps {steps[0]} to {steps[-1]}")
+        return found[0]
+
+    def replay(
+        self,
+        step: int,
+        *,
+        branch: str = "conditional",
+        sample: torch.Tensor | None = None,
+        condition: torch.Tensor | None = None,
+        attachments: Sequence[Attachment] = (),
+        gradients: bool = False,
+    ) -> torch.Tensor:
+        """Call the denoiser again as in one step, with some of it different, without running the rest.
+
+        Args:
+            step: Which step.
+            branch: Whose rows of the guidance batch to take.
+            sample: Noisy latents (row, channel, y, x) instead of the recorded ones.
+            condition: Condition (row, token, channel) instead of the recorded one, for instance ``model.encode([...])``.
+            attachments: Watchers and changes for this call.
+            gradients: Keep the graph, so that derivatives by sample or condition can be taken.
+
+        Returns:
+            The denoiser's output (row, channel, y, x). One row of sample or condition is repeated to match the other.
+        """
+        call = self.call(step)
+        rows = self.branches.rows(branch, len(self.images))
+        sample = call.sample[rows] if sample is None else sample
+        condition = call.condition[rows] if condition is None else condition
+        count = max(sample.shape[0], condition.shape[0])
+        sample, condition = _repeated(sample, count, "sample"), _repeated(condition, count, "condition")
+        clock = Clock(self.model.pipeline.scheduler, silent)
+        clock.hold(call.step, call.timestep)
+        with (
+            _running(self.model, self.requests, count, Branches((branch,)), clock, attachments),
+            torch.set_grad_enabled(gradients),
+        ):
+            output: torch.Tensor = self.model.denoiser(
+                sample, encoder_hidden_states=condition, **call.arguments | {"return_dict": False}
+            )[0]
+        return output
+
+
+def generate(
+    model: Model,
+    requests: Request | Sequence[Request],
+    *,
+    attachments: Sequence[Attachment] = (),
+    record: bool = False,
+    progress: Progress = silent,
+) -> Trace:
+    """Run the pipeline's own call for one or several requests as one batch.
+
+    Every image has a CPU generator of its own, so it does not depend on what else is in the batch (up to the float
+    tolerance of batched kernels, about 1e-5 in float32).
+
+    Args:
+        model: The model.
+        requests: Requests that share all settings but prompt, negative prompt, seed and number of images.
+        attachments: Watchers and changes.
+        record: Keep the denoiser's calls for ``Trace.replay``.
+        progress: Told about every call of the denoiser.
+
+    Raises:
+        NonFinite: Latents or image became NaN or infinite; the message says at which step.
+        RequestError: The requests cannot share a batch.
+    """
+    given = (requests,) if isinstance(requests, Request) else tuple(requests)
+    asked = tuple(model.complete(request) for request in given)
+    _check_batch(asked)
+    items = sum(request.images for request in asked)
+    latents = _Latents()
+    calls: list[Call] = []
+    attached = [latents, *([_Recorder(calls)] if record else []), *attachments]
+    start = time.perf_counter()
+    with schedulers.using(model.pipeline, asked[0].scheduler or ""), _quiet(model.pipeline):
+        clock = Clock(model.pipeline.scheduler, progress)
+        with _running(model, asked, items, model.branches(asked[0]), clock, [clock, *attached]):
+            images = model.pipeline(**model.arguments(asked), callback_on_step_end=latents.on_step).images
+    return Trace(model, asked, images, latents.final(), time.perf_counter() - start, calls)
+
+
+@contextmanager
+def _running(
+    model: Model,
+    requests: tuple[Request, ...],
+    items: int,
+    branches: Branches,
+    clock: Clock,
+    attachments: Sequence[Attachment],
+) -> Iterator[None]:
+    """Networks in evaluation mode and attachments in place, both undone at the end."""
+    with temporary_hooks() as hooks:
+        for part in modules_of(model.pipeline).values():
+            for module in [module for module in part.modules() if module.training]:
+                module.training = False
+                hooks.finally_(lambda module=module: setattr(module, "training", True))
+        run = Run(model, requests, items, branches, clock, hooks)
+        for attachment in attachments:
+            attachment.install(run)
+        yield
+
+
+@contextmanager
+def _quiet(pipeline: Any) -> Iterator[None]:
+    """Without the pipeline's own progress bar."""
+    own = getattr(pipeline, "_progress_bar_config", None)
+    pipeline.set_progress_bar_config(**(own or {}) | {"disable": True})
+    try:
+        yield
+    finally:
+        if own is None:
+            del pipeline._progress_bar_config
+        else:
+            pipeline._progress_bar_config = own
+
+
+class _Latents:
+    """Keeps the latest latents and finds the first step at which they stop being finite."""
+
+    def __init__(self) -> None:
+        self._latest: torch.Tensor | None = None
+        self._finite: list[tuple[str, torch.Tensor]] = []
+
+    def install(self, run: Run) -> None:
+        run.hooks.after(run.model.decoder, self._on_image)
+
+    def on_step(self, pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        self._latest = values["latents"]
+        self._note(f"the latents became NaN or infinite at step {step + 1}", self._latest)
+        return values
+
+    def final(self) -> torch.Tensor:
+        """The final latents.
+
+        Raises:
+            NonFinite: Something on the way was not finite (found here on accelerators, at once on a CPU).
+        """
+        for what, finite in self._finite:
+            _demand(what, finite)
+        assert self._latest is not None
+        return self._latest
+
+    def _on_image(self, module: nn.Module, args: Any, kwargs: Any, image: torch.Tensor) -> None:
+        self._note("the decoded image is NaN or infinite, although the latents were finite", image)
+
+    def _note(self, what: str, values: torch.Tensor) -> None:
+        finite = torch.isfinite(values).all()
+        if values.device.type == "cpu":
+            _demand(what, finite)
+        else:
+            self._finite.append((what, finite))  # read at the end: reading now would stall the device
+
+
+def _demand(what: str, finite: torch.Tensor) -> None:
+    if not finite:
+        raise NonFinite(f"{what}; no result was made. Try float32, another scheduler or a lower guidance")
+
+
+class _Recorder:
+    """Keeps every call of the denoiser."""
+
+    def __init__(self, calls: list[Call]) -> None:
+        self._calls = calls
+
+    def install(self, run: Run) -> None:
+        signature = inspect.signature(run.model.denoiser.forward)
+        first = next(iter(signature.parameters))
+
+        def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            given = dict(signature.bind(*args, **kwargs).arguments)
+            sample, condition = given.pop(first), given.pop("encoder_hidden_states", None)
+            self._calls.append(Call(run.clock.step, run.clock.timestep, sample, condition, given, output[0]))
+
+        run.hooks.after(run.model.denoiser, record)
+
+
+def _check_batch(requests: Sequence[Request]) -> None:
+    if not requests:
+        raise RequestError("there is no request; give at least one")
+    plain = [r.with_(prompt="", negative_prompt="", seed=0, images=1).to_dict() for r in requests]
+    for number, settings in enumerate(plain):
+        for name, value in settings.items():
+            if value != plain[0][name]:
+                raise RequestError(
+                    f"requests of one batch must share {name}: request 0 has {plain[0][name]}, request {number} has {value}"
+                )
+
+
+def _repeated(rows: torch.Tensor, count: int, what: str) -> torch.Tensor:
+    if rows.shape[0] == count:
+        return rows
+    if rows.shape[0] != 1:
+        raise RequestError(f"the {what} has {rows.shape[0]} rows where {count} are needed; give 1 or {count}")
+    return rows.expand(count, *rows.shape[1:])

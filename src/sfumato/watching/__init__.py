@@ -1,0 +1,1 @@
+"""Observing a generation without changing it: temporary hooks, the step clock, attention."""

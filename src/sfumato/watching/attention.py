@@ -1,0 +1,198 @@
+"""Seeing attention while it is computed: the model's own kernel makes the output, the map is made beside it.
+
+A hook before each attention module enters a ``TorchFunctionMode`` that sees the call of
+``scaled_dot_product_attention`` (or the softmax of an explicit processor); a hook after it, called also when the
+module fails, leaves the mode again. No processor is replaced and nothing is patched, so the image stays bit-identical.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from sfumato.errors import CannotWatch
+from sfumato.models.model import Site
+from sfumato.watching.hooks import Hooks
+
+SOFTMAXES = frozenset({torch.softmax, torch.Tensor.softmax, F.softmax})
+CHUNK_BYTES = 8 * 2**20
+
+
+@dataclass
+class Attention:
+    """One attention call, as its ingredients; probabilities are computed only for what a watcher asks.
+
+    Attributes:
+        site: Where it happened.
+        order: 0 for the site's first call in a forward; image-prompt adapters call again, after the text.
+        grid: (height, width) of the query positions.
+        heads: Number of heads.
+        batch: Number of rows of the denoiser's batch.
+    """
+
+    site: Site
+    order: int
+    grid: tuple[int, int]
+    heads: int
+    batch: int
+    _query: torch.Tensor | None = None  # (row, head, query, channel)
+    _key: torch.Tensor | None = None  # (row, head, key, channel)
+    _mask: torch.Tensor | None = None
+    _scale: float = 1.0
+    _ready: torch.Tensor | None = None  # (row, head, query, key), from an explicit processor
+
+    @property
+    def keys(self) -> int:
+        """Number of key positions (tokens of the context for cross-attention)."""
+        if self._ready is not None:
+            return self._ready.shape[-1]
+        assert self._key is not None
+        return self._key.shape[-2]
+
+    def probabilities(self, rows: slice, heads: slice = slice(None)) -> torch.Tensor:
+        """Softmax over the keys: (row, head, query, key) in float32, for some rows and heads."""
+        if self._ready is not None:
+            return self._ready[rows, heads].float()
+        assert self._query is not None and self._key is not None
+        query, key = self._query[rows, heads].float(), self._key[rows, heads].float()
+        scores = torch.matmul(query * self._scale, key.transpose(-1, -2))
+        if self._mask is not None:
+            mask = self._mask.expand(self.batch, self.heads, *self._mask.shape[-2:])[rows, heads]
+            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        return scores.softmax(-1)
+
+    def by_heads(self, rows: slice) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The probabilities in groups of heads small enough that no more than about 8 MB exist at once."""
+        count = len(range(*rows.indices(self.batch)))
+        each = 4 * count * self.grid[0] * self.grid[1] * self.keys
+        group = max(1, min(self.heads, CHUNK_BYTES // max(each, 1)))
+        for start in range(0, self.heads, group):
+            heads = slice(start, min(start + group, self.heads))
+            yield heads, self.probabilities(rows, heads)
+
+
+See = Callable[[Attention], None]
+
+
+def tap_attention(denoiser: nn.Module, sites: Iterable[Site], see: See, hooks: Hooks) -> None:
+    """Call ``see`` for every attention call at the given sites, for as long as the hooks live.
+
+    Raises:
+        CannotWatch: At once for a compiled denoiser; during the run when a site computed attention by a way that
+            PyTorch's dispatcher does not show (the error names the backend).
+    """
+    if compiled := next(
+        (name or "the denoiser" for name, part in denoiser.named_modules() if _is_compiled(part)), None
+    ):
+        raise CannotWatch(
+            f"{compiled} is compiled, so its attention cannot be seen; load the model without torch.compile to explain it"
+        )
+    tap = _Tap(see)
+    hooks.finally_(tap.close)
+    frames: dict[str, nn.Module] = {}
+    for site in sites:
+        frames.setdefault(site.frame, denoiser.get_submodule(site.frame))
+        tap.watch(site, denoiser.get_submodule(site.name), hooks)
+    for name, frame in frames.items():
+        hooks.before(frame, tap.framed(name))
+
+
+class _Tap:
+    """The state of one tap: grids of the enclosing feature maps and the attention calls now under way."""
+
+    def __init__(self, see: See) -> None:
+        self._see = see
+        self._grids: dict[str, tuple[int, int]] = {}
+        self._open: list[_Mode] = []
+
+    def framed(self, name: str) -> Callable[..., None]:
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            features = args[0] if args else kwargs["hidden_states"]
+            self._grids[name] = (int(features.shape[-2]), int(features.shape[-1]))
+
+        return before
+
+    def watch(self, site: Site, module: nn.Module, hooks: Hooks) -> None:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            features = args[0] if args else kwargs["hidden_states"]
+            mode = _Mode(site, self._grids[site.frame], int(features.shape[0]), int(module.heads), self._see)  # type: ignore[arg-type]
+            mode.__enter__()
+            self._open.append(mode)
+
+        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            mode = self._open.pop()
+            mode.__exit__(None, None, None)
+            if output is not None and not mode.seen:
+                processor = type(getattr(module, "processor", module)).__name__
+                raise CannotWatch(
+                    f"attention at {site.name} ({processor}) does not go through PyTorch's scaled_dot_product_attention or "
+                    "softmax; switch to PyTorch's own attention, for example pipeline.unet.set_attn_processor(AttnProcessor2_0())"
+                )
+
+        hooks.before(module, enter)
+        hooks.after(module, leave, always=True)
+
+    def close(self) -> None:
+        """Leave what an interruption left open (innermost first)."""
+        while self._open:
+            self._open.pop().__exit__(None, None, None)
+
+
+class _Mode(TorchFunctionMode):
+    """Sees the functions that one attention module calls."""
+
+    def __init__(self, site: Site, grid: tuple[int, int], batch: int, heads: int, see: See) -> None:
+        super().__init__()
+        self._site, self._grid, self._batch, self._heads, self._see = site, grid, batch, heads, see
+        self._parts: list[torch.Tensor] = []
+        self.seen = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention:
+            self._on_kernel(args, kwargs or {})
+        elif func in SOFTMAXES:
+            self._on_softmax(output)
+        return output
+
+    def _on_kernel(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)) | kwargs
+        query, key = given["query"], given["key"]
+        scale = given.get("scale") or 1 / math.sqrt(query.shape[-1])
+        self._show(int(query.shape[1]), query=query, key=key, mask=given.get("attn_mask"), scale=scale)
+
+    def _on_softmax(self, probabilities: torch.Tensor) -> None:
+        """Explicit processors work on (row x head, query, key); sliced ones show a part of the rows at a time."""
+        if probabilities.ndim != 3 or probabilities.shape[1] != self._grid[0] * self._grid[1]:
+            return
+        self._parts.append(probabilities)
+        if sum(part.shape[0] for part in self._parts) == self._batch * self._heads:
+            whole = torch.cat(self._parts).reshape(self._batch, self._heads, *probabilities.shape[1:])
+            self._parts.clear()
+            self._show(self._heads, ready=whole)
+
+    def _show(
+        self,
+        heads: int,
+        *,
+        query: torch.Tensor | None = None,
+        key: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        scale: float = 1.0,
+        ready: torch.Tensor | None = None,
+    ) -> None:
+        order, self.seen = self.seen, self.seen + 1
+        self._see(Attention(self._site, order, self._grid, heads, self._batch, query, key, mask, scale, ready))
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule"

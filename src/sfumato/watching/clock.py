@@ -1,0 +1,81 @@
+"""Which denoising step a call of the denoiser belongs to."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from sfumato.models.model import Model
+from sfumato.progress import Progress
+from sfumato.watching.hooks import Hooks
+
+
+class Following(Protocol):
+    """The part of a run that the clock needs."""
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        ...
+
+    @property
+    def hooks(self) -> Hooks:
+        """Where hooks are registered."""
+        ...
+
+
+class Clock:
+    """Follows the denoiser's calls. Schedulers such as PNDM and Heun call it more often than there are steps.
+
+    Attributes:
+        calls: Finished and current calls so far.
+        step: Step of the current call, from 0, counted over the scheduler's distinct timesteps.
+        timestep: The scheduler's timestep of the current call.
+    """
+
+    def __init__(self, scheduler: Any, progress: Progress) -> None:
+        self._scheduler = scheduler
+        self._progress = progress
+        self._schedule: list[float] = []
+        self._steps: dict[float, int] = {}
+        self._offset = 0
+        self.calls = 0
+        self.step = -1
+        self.timestep = float("nan")
+
+    def install(self, run: Following) -> None:
+        """Start following the denoiser of a run; install the clock before whatever reads it."""
+        run.hooks.before(run.model.denoiser, self._tick)
+        run.hooks.after(run.model.denoiser, self._report)
+
+    def hold(self, step: int, timestep: float) -> None:
+        """Stand at one step (for a replayed call)."""
+        self.step, self.timestep = step, timestep
+
+    @property
+    def steps(self) -> int:
+        """How many distinct steps the run has."""
+        return len(self._steps)
+
+    def _tick(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = kwargs.get("timestep", args[1] if len(args) > 1 else None)
+        if self.calls == 0:
+            self._schedule = [float(t) for t in self._scheduler.timesteps.tolist()]
+            first = _value(given)
+            self._offset = self._schedule.index(first) if first in self._schedule else 0
+            self._steps = {t: i for i, t in enumerate(dict.fromkeys(self._schedule[self._offset :]))}
+        on_host = not isinstance(given, torch.Tensor) or given.device.type == "cpu"
+        # reading a value from an accelerator would stall it, so there the schedule's own order is followed
+        value = _value(given) if on_host else self._schedule[min(self._offset + self.calls, len(self._schedule) - 1)]
+        self.timestep = value
+        self.step = self._steps.setdefault(value, len(self._steps))
+        self.calls += 1
+
+    def _report(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self._progress("denoising", self.step + 1, self.steps)
+
+
+def _value(timestep: Any) -> float:
+    return float(timestep.flatten()[0]) if isinstance(timestep, torch.Tensor) else float(timestep)

@@ -1,0 +1,141 @@
+"""Streaming sums of attention maps on the model's device, with as many axes kept as asked for, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sfumato.errors import BudgetExceeded, CannotWatch
+from sfumato.models.model import Site
+from sfumato.run import Run
+from sfumato.watching.attention import Attention, tap_attention
+
+Axis = Literal["step", "layer", "head"]
+
+
+@dataclass(frozen=True)
+class GridMaps:
+    """Attention maps of one grid, averaged over every axis that was not kept.
+
+    Attributes:
+        maps: (item, step, layer, head, token, y, x) mean attention probability; axes not kept have length 1.
+        weights: (step, layer, head) how many maps each mean is made of; 0 where a layer has fewer heads.
+        steps: Kept steps.
+        layers: Kept layers by module path.
+    """
+
+    maps: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float64]
+    steps: tuple[int, ...]
+    layers: tuple[str, ...]
+
+
+class AttentionSums:
+    """Sums the attention that the first tokens of one guidance branch receive at some sites.
+
+    The sums stay on the device while the pipeline runs; nothing is copied to the host before ``grids`` is called.
+
+    Args:
+        sites: Where to look.
+        branch: Which guidance branch.
+        tokens: How many tokens from the start of the context.
+        keep: Axes that are not summed over.
+        steps: Count only these steps, or None for all.
+        budget: Bytes of kept maps allowed for each image.
+
+    Raises:
+        BudgetExceeded: During the run, before the memory is taken.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        branch: str,
+        tokens: int,
+        keep: Collection[Axis] = (),
+        steps: Collection[int] | None = None,
+        budget: float = 256e6,
+    ) -> None:
+        self._sites, self._branch, self._tokens, self._keep = tuple(sites), branch, tokens, frozenset(keep)
+        self._steps, self._budget = steps, budget
+        self._sums: dict[tuple[tuple[int, int], int, str], torch.Tensor] = {}  # (item, head, query, token)
+        self._weights: dict[tuple[tuple[int, int], int, str], int] = {}
+        self._needed = 0.0
+
+    def install(self, run: Run) -> None:
+        """Begin summing."""
+        rows = run.branches.rows(self._branch, run.items)
+        batch = run.items * len(run.branches.names)
+
+        def see(attention: Attention) -> None:
+            if attention.order or (self._steps is not None and run.clock.step not in self._steps):
+                return
+            if attention.batch != batch:
+                raise CannotWatch(
+                    f"the denoiser was called with {attention.batch} rows where {batch} were expected "
+                    f"({run.items} images, branches {', '.join(run.branches.names)}); this pipeline batches in a way not known"
+                )
+            self._add(attention, rows, run)
+
+        tap_attention(run.model.denoiser, self._sites, see, run.hooks)
+
+    def _add(self, attention: Attention, rows: slice, run: Run) -> None:
+        key = (
+            attention.grid,
+            run.clock.step if "step" in self._keep else -1,
+            attention.site.name if "layer" in self._keep else "",
+        )
+        tokens = min(self._tokens, attention.keys)
+        for heads, maps in attention.by_heads(rows):
+            if key not in self._sums:
+                self._sums[key] = self._room(attention, maps, tokens, run)
+                self._weights[key] = 0
+            if "head" in self._keep:
+                self._sums[key][:, heads] += maps[..., :tokens]
+            else:
+                self._sums[key][:, 0] += maps[..., :tokens].sum(1)
+        self._weights[key] += 1 if "head" in self._keep else attention.heads
+
+    def _room(self, attention: Attention, maps: torch.Tensor, tokens: int, run: Run) -> torch.Tensor:
+        heads = attention.heads if "head" in self._keep else 1
+        positions = attention.grid[0] * attention.grid[1]
+        steps = (len(self._steps) if self._steps is not None else run.clock.steps) if "step" in self._keep else 1
+        if "step" not in self._keep or run.clock.step == min(self._steps or (0,)):
+            self._needed += 4.0 * heads * positions * tokens * steps
+        if self._needed > self._budget:
+            raise BudgetExceeded(
+                f"keeping {', '.join(sorted(self._keep)) or 'sums'} needs more than {self._needed / 1e6:.1f} MB for each image, "
+                f"the budget is {self._budget / 1e6:.1f} MB; keep fewer axes, choose layers or steps, or raise the budget"
+            )
+        return torch.zeros(maps.shape[0], heads, positions, tokens, device=maps.device)
+
+    def grids(self) -> dict[tuple[int, int], GridMaps]:
+        """The means by grid, on the host, largest grid first.
+
+        Raises:
+            CannotWatch: Nothing was seen.
+        """
+        if not self._sums:
+            raise CannotWatch("no attention was seen at the chosen layers and steps; choose others")
+        found = {}
+        for grid in sorted({key[0] for key in self._sums}, reverse=True):
+            keys = [key for key in self._sums if key[0] == grid]
+            steps = tuple(sorted({key[1] for key in keys}))
+            layers = tuple(dict.fromkeys(key[2] for key in keys))
+            first = self._sums[keys[0]]
+            heads = max(self._sums[key].shape[1] for key in keys)
+            maps = np.zeros((first.shape[0], len(steps), len(layers), heads, first.shape[3], *grid), np.float32)
+            weights = np.zeros((len(steps), len(layers), heads))
+            for key in keys:
+                at = (steps.index(key[1]), layers.index(key[2]))
+                count = self._sums[key].shape[1]
+                mean = (self._sums[key] / self._weights[key]).to("cpu").numpy()
+                maps[:, at[0], at[1], :count] = mean.swapaxes(-1, -2).reshape(*mean.shape[:2], mean.shape[3], *grid)
+                weights[at[0], at[1], :count] = self._weights[key]
+            found[grid] = GridMaps(maps, weights, steps, layers)
+        return found
