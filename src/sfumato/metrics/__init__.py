@@ -1,0 +1,20 @@
+"""Scores that any method can be judged by, with controls and intervals beside them."""
+
+from sfumato.metrics.controls import CONTROLS
+from sfumato.metrics.intervals import Interval, bootstrap
+from sfumato.metrics.localisation import average_precision, coverage, hard, iou, miou, pointing
+from sfumato.metrics.tables import LocalisationTable, localisation_table
+
+__all__ = [
+    "CONTROLS",
+    "Interval",
+    "LocalisationTable",
+    "average_precision",
+    "bootstrap",
+    "coverage",
+    "hard",
+    "iou",
+    "localisation_table",
+    "miou",
+    "pointing",
+]

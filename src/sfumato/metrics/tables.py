@@ -1,0 +1,170 @@
+"""Many methods scored on the same items with every localisation metric, beside the controls."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sfumato.errors import OptionError
+from sfumato.metrics.controls import CONTROLS, control_map
+from sfumato.metrics.intervals import Interval, bootstrap
+from sfumato.metrics.localisation import average_precision, fitted, iou, pointing
+
+TAUS = (0.3, 0.4, 0.5)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's score in one metric."""
+
+    method: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    control: bool
+
+
+@dataclass(frozen=True)
+class LocalisationTable:
+    """Scores of methods and controls on the same items.
+
+    Args:
+        rows: Method by method, in the order they were given; controls last.
+        items: How many items were scored.
+        dropped: How many were left out for all methods: an empty mask, or a map with a NaN from any method.
+        settings: What the numbers depend on: thresholds, tolerance, level, resamples, seed.
+    """
+
+    rows: tuple[Row, ...]
+    items: int
+    dropped: int
+    settings: Mapping[str, Any]
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods and controls, in order."""
+        return list(dict.fromkeys(row.method for row in self.rows))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, in order."""
+        return list(dict.fromkeys(row.metric for row in self.rows))
+
+    def score(self, method: str, metric: str) -> Interval:
+        """One cell, such as ``score("daam", "mIoU@0.4")``."""
+        for row in self.rows:
+            if (row.method, row.metric) == (method, metric):
+                return Interval(row.mean, row.low, row.high, row.n)
+        raise OptionError(
+            f"there is no score of {method!r} in {metric!r}; methods are {', '.join(self.methods)}, "
+            f"metrics are {', '.join(self.metrics)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in the types that JSON has; a number that is not defined is None."""
+        rows = [{k: _or_none(v) for k, v in asdict(row).items()} for row in self.rows]
+        return {"items": self.items, "dropped": self.dropped, "settings": dict(self.settings), "rows": rows}
+
+    def to_json(self) -> str:
+        """``to_dict`` as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in ["method", *self.methods])
+        lines = ["  ".join([f"{'method':<{width}}", *(f"{metric:>20}" for metric in self.metrics)])]
+        for method in self.methods:
+            cells = [self.score(method, metric) for metric in self.metrics]
+            texts = [f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells]
+            lines.append("  ".join([f"{method:<{width}}", *(f"{text:>20}" for text in texts)]))
+        return "\n".join(lines)
+
+
+def localisation_table(
+    maps: Mapping[str, Sequence[ArrayLike]],
+    masks: Sequence[ArrayLike],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    taus: Sequence[float] = TAUS,
+    tolerance: float = 0,
+    controls: Sequence[str] = tuple(CONTROLS),
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> LocalisationTable:
+    """Score methods on the same items with mIoU at several thresholds, average precision and the pointing game.
+
+    Args:
+        maps: Per method one map (y, x) for each item, on any grid.
+        masks: Per item the true mask (y, x); maps are upscaled to it.
+        groups: What each item belongs to, such as its prompt; intervals then come from drawing whole groups.
+        taus: Thresholds of mIoU, relative to each map's maximum.
+        tolerance: Of the pointing game, in pixels of the mask.
+        controls: Which of ``CONTROLS`` to score beside the methods.
+        level: Of the intervals.
+        resamples: Of the bootstrap.
+        seed: Of the random controls and the bootstrap.
+
+    Returns:
+        Rows named "mIoU@0.3", ..., "AP" and "pointing". An item that cannot be judged for one method (an empty
+        mask, a map with a NaN) is left out for all, so that every row speaks of the same items.
+
+    Raises:
+        OptionError: Methods, masks and groups do not fit each other, or a control is unknown.
+    """
+    _check(maps, masks, controls)
+    truths = [np.asarray(mask).astype(bool) for mask in masks]
+    given = {name: [np.asarray(heat, dtype=np.float64) for heat in heats] for name, heats in maps.items()}
+    kept = [
+        i
+        for i, truth in enumerate(truths)
+        if truth.any() and not any(np.isnan(heats[i]).any() for heats in given.values())
+    ]
+    scores: dict[tuple[str, str], list[float]] = {}
+    for name in [*given, *controls]:
+        for i in kept:
+            heat = given[name][i] if name in given else control_map(name, _size(truths[i]), seed, i)
+            for metric, score in _scores(heat, truths[i], taus, tolerance).items():
+                scores.setdefault((name, metric), []).append(score)
+    chosen = None if groups is None else [groups[i] for i in kept]
+    rows = []
+    for name in [*given, *controls]:
+        for metric in [*(f"mIoU@{tau:g}" for tau in taus), "AP", "pointing"]:
+            values = scores.get((name, metric), [])
+            interval = bootstrap(values, groups=chosen, level=level, resamples=resamples, seed=seed)
+            rows.append(Row(name, metric, *interval, control=name not in given))
+    settings = {"taus": list(taus), "tolerance": tolerance, "level": level, "resamples": resamples, "seed": seed}
+    settings["grouped"] = groups is not None
+    return LocalisationTable(tuple(rows), len(kept), len(truths) - len(kept), settings)
+
+
+def _scores(heat: NDArray[Any], truth: NDArray[np.bool_], taus: Sequence[float], tolerance: float) -> dict[str, float]:
+    fine, truth = fitted(heat, truth)
+    scores = {f"mIoU@{tau:g}": iou(fine, truth, tau) for tau in taus}
+    return scores | {"AP": average_precision(fine, truth), "pointing": pointing(fine, truth, tolerance)}
+
+
+def _check(maps: Mapping[str, Sequence[ArrayLike]], masks: Sequence[ArrayLike], controls: Sequence[str]) -> None:
+    for name, heats in maps.items():
+        if name in controls:
+            raise OptionError(f"a method is called {name!r} like a control; give it another name")
+        if len(heats) != len(masks):
+            raise OptionError(f"{name!r} has {len(heats)} maps for {len(masks)} masks; every method needs one per item")
+    if unknown := [name for name in controls if name not in CONTROLS]:
+        raise OptionError(f"there is no control {unknown[0]!r}; the controls are: {', '.join(CONTROLS)}")
+
+
+def _size(truth: NDArray[np.bool_]) -> tuple[int, int]:
+    height, width = truth.shape
+    return height, width
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

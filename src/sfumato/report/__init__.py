@@ -1,0 +1,6 @@
+"""Explanations as pages: one self-contained HTML file each."""
+
+from sfumato.report.page import write_report
+from sfumato.report.sections import Section, section
+
+__all__ = ["Section", "section", "write_report"]

@@ -1,0 +1,105 @@
+"""The numbers of an explanation: how much of the image each word covers, where it peaks, its share of the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sfumato.errors import OptionError
+from sfumato.results.upscale import bicubic
+
+if TYPE_CHECKING:
+    from sfumato.results.explanation import Explanation
+
+TAU = 0.4  # DAAM's best threshold, relative to the map's maximum
+
+
+def hard(heat: ArrayLike, tau: float = TAU) -> NDArray[np.bool_]:
+    """The places where a map reaches ``tau`` times its maximum.
+
+    Args:
+        heat: (y, x), any real values.
+        tau: Threshold relative to the maximum, from 0 to 1.
+
+    Returns:
+        (y, x). Marks nothing where there is nothing to threshold: in a map without a positive value, or with a NaN.
+    """
+    if not 0 <= tau <= 1:
+        raise OptionError(f"tau is {tau!r}; expected a share of the maximum, from 0 to 1")
+    values = np.asarray(heat)
+    top = values.max() if values.size else np.nan
+    if not (np.isfinite(top) and top > 0):
+        return np.zeros(values.shape, dtype=bool)
+    marked: NDArray[np.bool_] = values >= tau * top
+    return marked
+
+
+def coverage(heat: ArrayLike, tau: float = TAU) -> float:
+    """The share of the image where a map reaches ``tau`` times its maximum; NaN for a map with a NaN."""
+    values = np.asarray(heat)
+    return float("nan") if np.isnan(values).any() else float(hard(values, tau).mean())
+
+
+def peak(heat: ArrayLike) -> tuple[int, int]:
+    """Row and column of a map's maximum; the first in reading order if several share it."""
+    values = np.asarray(heat)
+    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
+    return int(row), int(column)
+
+
+def word_rows(explanation: Explanation, image: int, tau: float = TAU) -> list[dict[str, Any]]:
+    """One row per word of one image, in prompt order; see ``summarise`` for the columns."""
+    if "words" not in explanation.tree.children:
+        return []
+    words = explanation.words
+    heat = words["map"].isel(image=image) if "image" in words["map"].dims else words["map"]
+    maps = heat.transpose("word", "y", "x").values
+    height, width = explanation.tree["image"].sizes["y"], explanation.tree["image"].sizes["x"]
+    mass = np.abs(maps.astype(np.float64)).sum(axis=(1, 2))  # a word that was not seen has NaN
+    total = float(np.nansum(mass))
+    rows: list[dict[str, Any]] = []
+    for i, seen in enumerate(words["seen"].values.tolist()):
+        row: dict[str, Any] = {"image": image}
+        row |= {name: words[name].values.tolist()[i] for name in ("word", "occurrence", "index", "pos")}
+        row |= {"seen": seen, "coverage": None, "peak": None, "share": None}
+        if seen and np.isfinite(maps[i]).all():
+            fine = bicubic(maps[i], (height, width))
+            y, x = peak(fine)
+            row["coverage"] = coverage(fine, tau)
+            row["peak"] = {"x": x, "y": y, "x_fraction": (x + 0.5) / width, "y_fraction": (y + 0.5) / height}
+            row["share"] = float(mass[i]) / total if total > 0 else None
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["index"])
+
+
+def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
+    """Everything a reader wants to know without opening an array, ready for JSON.
+
+    Returns:
+        ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``tau`` and
+        ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``coverage`` (share of the image's
+        pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
+        bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
+        word that the model did not see.
+    """
+    pixels = explanation.tree["image"].to_dataset()
+    height, width = pixels.sizes["y"], pixels.sizes["x"]
+    images = [
+        {"image": i, "seed": seed, "width": width, "height": height}
+        for i, seed in enumerate(pixels["seed"].values.tolist())
+    ]
+    return {
+        "prompt": explanation.request.prompt,
+        "request": explanation.request.to_dict(),
+        "provenance": explanation.provenance,
+        "images": images,
+        "nodes": {
+            node.path.strip("/"): {str(dim): size for dim, size in node.sizes.items()}
+            for node in explanation.tree.subtree
+            if node.level and node.data_vars
+        },
+        "tau": tau,
+        "words": [row for i in range(len(images)) for row in word_rows(explanation, i, tau)],
+    }

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.errors import OptionError
+from sfumato.metrics import bootstrap
+
+numbers = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
+
+
+def test_agrees_with_the_normal_interval_on_many_items() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=400)
+    found = bootstrap(values, resamples=4000)
+    half = 1.96 * values.std() / 20
+    assert found.mean == pytest.approx(values.mean())
+    assert found.n == 400
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(1)
+    held = [(i := bootstrap(draw.random(40), level=0.9, resamples=300)).low <= 0.5 <= i.high for _ in range(300)]
+    assert 0.84 <= np.mean(held) <= 0.95
+
+
+@given(numbers)
+def test_the_interval_surrounds_the_mean_within_the_range(values: list[float]) -> None:
+    found = bootstrap(values, resamples=400)
+    assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+    assert found.mean == pytest.approx(np.mean(values))
+    assert bootstrap(values, resamples=400) == found
+    assert bootstrap([*values, math.nan], resamples=400) == found
+
+
+def test_few_items_are_told_as_they_are() -> None:
+    assert bootstrap([0.25]) == (0.25, 0.25, 0.25, 1)
+    nothing = bootstrap([math.nan, math.nan])
+    assert nothing.n == 0
+    assert all(math.isnan(number) for number in nothing[:3])
+    assert bootstrap([], groups=[]).n == 0
+
+
+def test_the_level_widens_the_interval() -> None:
+    values = np.random.default_rng(2).random(50)
+    narrow, wide = bootstrap(values, level=0.5), bootstrap(values, level=0.99)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_words_of_one_prompt_are_not_independent() -> None:
+    # ten prompts of twenty words that share one value: there are ten observations, not two hundred
+    values = np.repeat(np.random.default_rng(3).random(10), 20)
+    alone = bootstrap(values)
+    grouped = bootstrap(values, groups=[i // 20 for i in range(200)])
+    assert grouped.mean == alone.mean
+    assert grouped.n == 200
+    ratio = (grouped.high - grouped.low) / (alone.high - alone.low)
+    assert ratio == pytest.approx(math.sqrt(20), rel=0.15)
+
+
+def test_groups_of_one_are_no_groups() -> None:
+    values = np.random.default_rng(4).random(20)
+    assert bootstrap(values, groups=[f"p{i}" for i in range(20)]) == bootstrap(values)
+
+
+def test_wrong_arguments_are_said() -> None:
+    with pytest.raises(OptionError, match="there are 2 groups for 3 values"):
+        bootstrap([1, 2, 3], groups=["a", "b"])
+    with pytest.raises(OptionError, match="level is 95"):
+        bootstrap([1, 2], level=95)
+    with pytest.raises(OptionError, match="resamples is 0"):
+        bootstrap([1, 2], resamples=0)

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sfumato.errors import StoreError
+from sfumato.results import store
+from sfumato.results.explanation import Explanation
+from sfumato.results.schema import SchemaError
+from tests.results import synthetic
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_what_was_saved_opens_again(tmp_path: Path, images: int) -> None:
+    extra = xr.Dataset(
+        {
+            "shap": (("word", "run"), np.random.default_rng(0).normal(size=(3, 2)), {"unit": "similarity"}),
+            "valid": ("word", [True, False, True]),
+            "when": ("word", np.array(["2026-11-21"] * 3, dtype="M8[ns]")),
+        },
+        coords={"word": ["😀", "שלום", ""]},
+        attrs={"calls": 12, "nested": {"a": [1, None]}},
+    )
+    made = synthetic.explanation(images=images, unseen=1, more={"word_importance": extra, "deep/inner": extra})
+    made.save(tmp_path / "a.zarr")
+    again = store.open(tmp_path / "a.zarr", verify=True)
+    xr.testing.assert_identical(again.tree.load(), made.tree)
+    assert again.request == made.request
+    assert again.provenance == made.provenance
+    for name in ("words", "word_importance"):
+        for key, variable in made.tree[name].to_dataset().variables.items():
+            assert again.tree[name][key].dtype == variable.dtype, key
+
+
+def test_an_opened_explanation_saves_again(stored: Path, tmp_path: Path) -> None:
+    store.open(stored).save(tmp_path / "b.zarr")
+    store.open(stored).save(stored, overwrite=True)
+    xr.testing.assert_identical(
+        store.open(tmp_path / "b.zarr").tree.load(), store.open(stored, verify=True).tree.load()
+    )
+
+
+def test_the_same_result_is_stored_as_the_same_bytes(made: Explanation, tmp_path: Path) -> None:
+    for name in ("a.zarr", "b.zarr"):
+        made.save(tmp_path / name)
+    contents = [
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("a.zarr", "b.zarr")
+    ]
+    assert contents[0] == contents[1]
+
+
+def test_arrays_are_read_when_they_are_used(stored: Path) -> None:
+    opened = store.open(stored)
+    (stored / "words" / "map" / "c" / "0" / "0" / "0").unlink()
+    assert opened.image.size == (128, 128)  # the words' maps were not needed for it
+    with pytest.raises(StoreError, match="words/map has 1 of 2 files"):
+        store.open(stored)
+
+
+def test_loading_makes_it_independent_of_the_folder(made: Explanation, stored: Path) -> None:
+    opened = store.open(stored).load()
+    shutil.rmtree(stored)
+    np.testing.assert_array_equal(opened.word_map("circle").values, made.word_map("circle").values)
+
+
+def test_any_xarray_opens_the_folder_without_warnings(stored: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tree = xr.open_datatree(stored, engine="zarr")
+    assert tree["words"]["map"].shape == (8, 16, 16)
+    assert tree.attrs["format"] == "sfumato-explanation"
+    assert tree.attrs["request"]["prompt"] == synthetic.PROMPT
+
+
+def test_the_folder_around_it_opens_too(made: Explanation, tmp_path: Path) -> None:
+    made.save(tmp_path / "out" / "explanation.zarr")
+    assert store.open(tmp_path / "out").request == made.request
+    assert store.open(str(tmp_path / "out")).request == made.request
+
+
+def test_an_existing_result_is_kept_unless_told(made: Explanation, stored: Path) -> None:
+    with pytest.raises(StoreError, match="there already; choose another name or pass overwrite=True"):
+        made.save(stored)
+    other = synthetic.explanation("blue square")
+    other.save(stored, overwrite=True)
+    assert store.open(stored, verify=True).request.prompt == "blue square"
+    assert [p.name for p in stored.parent.iterdir()] == [stored.name]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "other zarr"])
+def test_only_explanations_are_ever_replaced(made: Explanation, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "precious"
+    if kind == "file":
+        target.write_text("letter")
+    elif kind == "folder":
+        target.mkdir()
+        (target / "letter.txt").write_text("letter")
+    else:
+        xr.Dataset({"a": ("k", [1, 2])}).to_zarr(target, zarr_format=3, consolidated=False)
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    with pytest.raises(StoreError, match="no stored explanation, so it is not replaced"):
+        made.save(target, overwrite=True)
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_is_used(made: Explanation, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    made.save(tmp_path / "new")
+    assert store.open(tmp_path / "new").request == made.request
+
+
+def test_a_link_is_kept_and_what_it_names_is_replaced(made: Explanation, stored: Path) -> None:
+    link = stored.parent / "link.zarr"
+    link.symlink_to(stored, target_is_directory=True)
+    synthetic.explanation("blue square").save(link, overwrite=True)
+    assert link.is_symlink()
+    assert store.open(stored).request.prompt == "blue square"
+
+
+def test_broken_maps_are_never_stored(made: Explanation, tmp_path: Path) -> None:
+    made.tree["words"]["map"].values[1, 0, 0] = np.nan
+    with pytest.raises(SchemaError, match="'red' holds NaN"):
+        made.save(tmp_path / "a.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "zarr.json").write_text('{"attributes": {"form')
+    xr.Dataset({"a": ("k", [1, 2])}).to_zarr(tmp_path / "other", zarr_format=3, consolidated=False)
+    for name, message in {
+        "missing": "does not exist",
+        "file": "is a file",
+        "folder": "not an explanation: it holds no zarr.json",
+        "broken": "incomplete or damaged: zarr.json is unreadable",
+        "other": "another program wrote this zarr store",
+        "nul\0": "no usable path: .*null",
+        " ": "name of the folder is empty",
+    }.items():
+        with pytest.raises(StoreError, match=message):
+            store.open(f"{tmp_path}/{name}" if name.strip() else name)
+
+
+def rewrite(stored: Path, seal: bool = True, **changes: Any) -> None:
+    """Change root attributes as a newer program (or a careless hand) would."""
+    content = json.loads((stored / "zarr.json").read_text())
+    attrs = content["attributes"] | changes
+    if seal:
+        del attrs["seal"]
+        attrs["seal"] = store._seal(attrs)
+    content["attributes"] = attrs
+    (stored / "zarr.json").write_text(json.dumps(content))
+
+
+def test_a_newer_format_asks_for_a_newer_program(stored: Path) -> None:
+    rewrite(stored, version=store.VERSION + 1, sfumato="9.0")
+    with pytest.raises(StoreError, match=r"has format 2, written by Sfumato 9\.0; .* reads up to format 1: install"):
+        store.open(stored)
+
+
+def test_changed_attributes_break_the_seal(stored: Path) -> None:
+    rewrite(stored, seal=False, provenance={"model": "a better one"})
+    with pytest.raises(StoreError, match=r"attributes in zarr\.json were changed"):
+        store.open(stored)
+
+
+def test_a_request_that_cannot_be_is_refused(stored: Path) -> None:
+    rewrite(stored, request={"prompt": "a", "steps": -1})
+    with pytest.raises(StoreError, match="no valid explanation: steps is -1"):
+        store.open(stored)
+
+
+def files_below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def test_every_missing_or_shortened_file_is_noticed_at_once(stored: Path) -> None:
+    for path in files_below(stored):
+        content = path.read_bytes()
+        for damage in ("missing", "shortened"):
+            if damage == "missing":
+                path.unlink()
+            else:
+                path.write_bytes(content[: len(content) // 2])
+            with pytest.raises(StoreError, match="incomplete or damaged|no zarr.json"):
+                store.open(stored)
+            path.write_bytes(content)
+    store.open(stored, verify=True)
+
+
+def test_every_changed_byte_is_noticed_when_verifying(stored: Path) -> None:
+    for path in files_below(stored):
+        if path == stored / "zarr.json":
+            continue
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 0xFF]) + content[1:])
+        name = path.relative_to(stored).as_posix().split("/c/")[0].removesuffix("/zarr.json")
+        with pytest.raises(StoreError, match=f"{name} differs from what was written"):
+            store.open(stored, verify=True)
+        path.write_bytes(content)
+
+
+def test_files_of_the_desktop_do_no_harm(stored: Path) -> None:
+    (stored / "words" / ".DS_Store").write_text("x")
+    assert store.open(stored, verify=True).request.prompt == synthetic.PROMPT
+    (stored / "words" / "notes.txt").write_text("x")
+    with pytest.raises(StoreError, match="words has 2 of 1 files"):
+        store.open(stored)
+
+
+def test_saving_leaves_the_working_folder_alone(
+    made: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made.save("relative.zarr")
+    assert sorted(os.listdir(tmp_path)) == ["relative.zarr"]

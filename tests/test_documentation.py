@@ -1,0 +1,160 @@
+"""The documentation is true: its Python runs, its commands exist, and every method has its page and its row."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "sfumato"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(
+    r"^(?P<indent>[ ]*)```(?P<mark>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL
+)
+RUNNABLE = "python run"
+
+
+def blocks(page: Path, mark: str) -> list[str]:
+    """The bodies of the fenced blocks with this mark, without their indentation."""
+    found = []
+    for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
+        if fence["mark"].strip() == mark:
+            found.append(re.sub(rf"^{fence['indent']}", "", fence["body"], flags=re.MULTILINE))
+    return found
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of every call of sfumato in the shell blocks of a page."""
+    for block in [*blocks(page, "bash"), *blocks(page, "console"), *blocks(page, "sh")]:
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words and words[0].rpartition("/")[2] == "sfumato":
+                yield words[1:]
+
+
+def parse(arguments: list[str]) -> None:
+    """Walk down to the command that is meant and parse its options; nothing is run."""
+    import typer
+
+    from sfumato.cli.app import app
+
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("sfumato", [], resilient_parsing=True)
+    rest = list(arguments)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        assert name in command.commands, f"there is no command {name!r}; there are: {', '.join(command.commands)}"
+        command = command.commands[name]
+        context = command.make_context(name, [], parent=context, resilient_parsing=True)
+    context.resilient_parsing = False  # now a wrong option counts
+    if "--help" not in rest:
+        command.make_parser(context).parse_args(rest)
+
+
+def page_name(page: Path) -> str:
+    """Name of a page in the report of a test."""
+    return str(page.relative_to(ROOT))
+
+
+RUN_PAGES = [page for page in PAGES if page.exists() and blocks(page, RUNNABLE)]
+COMMANDS = [(page, arguments) for page in PAGES if page.exists() for arguments in commands(page)]
+EXAMPLE = re.compile(r"^ *>>> (?!.*\+SKIP)", re.MULTILINE)
+EXAMPLES = sorted(path for path in SOURCE.rglob("*.py") if EXAMPLE.search(path.read_text(encoding="utf-8")))
+
+
+def test_there_is_something_to_check() -> None:
+    assert {page_name(page) for page in RUN_PAGES} >= {"README.md", "docs/tutorial.md"}
+    assert len(COMMANDS) >= len(PAGES) // 2
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("page", RUN_PAGES, ids=page_name)
+def test_python_in_the_documentation_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for number, block in enumerate(blocks(page, RUNNABLE), start=1):
+        exec(compile(block, f"{page_name(page)}, block {number}", "exec"), names)
+    assert "sfumato" in names
+
+
+@pytest.mark.parametrize(
+    ("page", "arguments"), COMMANDS, ids=lambda value: page_name(value) if value in PAGES else None
+)
+def test_a_command_in_the_documentation_exists(page: Path, arguments: list[str]) -> None:
+    from typer.exceptions import TyperException
+
+    try:
+        parse(arguments)
+    except TyperException as error:
+        pytest.fail(f"{page_name(page)}: sfumato {shlex.join(arguments)}: {error.format_message()}")
+    assert arguments
+
+
+@pytest.mark.parametrize("wrong", [["explian", "a red circle"], ["explain", "a red circle", "--sede", "7"]])
+def test_a_command_that_does_not_exist_is_noticed(wrong: list[str]) -> None:
+    from typer.exceptions import TyperException
+
+    with pytest.raises((TyperException, AssertionError)):
+        parse(wrong)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=page_name)
+def test_examples_in_docstrings_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = ("sfumato", *path.relative_to(SOURCE).with_suffix("").parts)
+    module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed
+
+
+def test_every_method_has_a_page_in_the_navigation_and_a_row_in_the_readme() -> None:
+    import sfumato
+
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    for method in sfumato.methods():
+        page = f"methods/{method.name}.md"
+        assert (ROOT / "docs" / page).is_file(), f"write docs/{page}"
+        assert page in navigation, f"name {page} in mkdocs.yml"
+        assert any(re.search(rf"\b{re.escape(method.name)}\b", row, re.IGNORECASE) for row in rows), (
+            f"add a row for {method.name} to the table in README.md"
+        )
+
+
+def test_every_option_of_a_method_is_on_its_page() -> None:
+    from dataclasses import fields
+
+    import sfumato
+
+    for method in sfumato.methods():
+        page = (ROOT / "docs" / "methods" / f"{method.name}.md").read_text(encoding="utf-8")
+        missing = [option.name for option in fields(method.options) if f"`{option.name}`" not in page]
+        assert not missing, f"docs/methods/{method.name}.md says nothing of: {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_files_that_exist(name: str) -> None:
+    # mkdocs checks the links of the pages in docs/; these three lie outside
+    text = FENCE.sub("", (ROOT / name).read_text(encoding="utf-8"))
+    targets = [target.partition("#")[0] for target in re.findall(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    missing = [target for target in local if not (ROOT / target).exists()]
+    assert not missing, f"{name} links to what is not there: {', '.join(missing)}"
+
+
+def test_the_readme_shows_its_two_commands_and_its_picture() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make demo" in text
+    assert "make test" in text
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)|<img[^>]* src=\"([^\"]+)\"", text)
+    local = [ROOT / (a or b) for a, b in pictures if not (a or b).startswith("http")]
+    assert local
+    assert all(picture.is_file() for picture in local), local
