@@ -78,7 +78,10 @@ def explain(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise RequestError(f"batch is {batch!r}; expected a whole number of images, 1 or more")
     single = isinstance(request, Request)
-    completed = [model.complete(r) for r in ([request] if isinstance(request, Request) else request)]
+    asked = [request] if isinstance(request, Request) else request
+    if not isinstance(asked, Sequence) or any(not isinstance(r, Request) for r in asked):
+        raise RequestError("explain takes a request or a list of them, such as sfumato.Request('a red circle', seed=7)")
+    completed = [model.complete(r) for r in asked]
     results: dict[int, Explanation] = {}
     for group in _batches(completed, batch):
         results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
@@ -90,6 +93,7 @@ def _explained(
 ) -> dict[int, Explanation]:
     started, clock = datetime.now(UTC), time.perf_counter()
     found = method.explain(model, [request for _, request in group], options, progress)
+    seconds = round(time.perf_counter() - clock, 3)
     common = {
         "method": method.name,
         "options": asdict(options),
@@ -103,7 +107,7 @@ def _explained(
         "dtype": str(next(model.denoiser.parameters()).dtype).removeprefix("torch."),
         "versions": {name: version(name) for name in RECORDED} | {"python": platform.python_version()},
         "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock, 3),
+        "seconds": seconds,
         "batch": sum(request.images for _, request in group),
     }
     results = {}

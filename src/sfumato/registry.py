@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sfumato.errors import ModelError, OptionError, SfumatoError, UnknownMethod
+from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
 from sfumato.progress import Progress
 from sfumato.request import Request
 
@@ -61,7 +62,11 @@ class Method:
         known = [f.name for f in fields(self.options)]
         if unknown := [name for name in given if name not in known]:
             raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {', '.join(known)}")
-        return self.options(**given)
+        try:
+            return self.options(**given)
+        except TypeError as error:
+            values = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            raise OptionError(f"{self.name} cannot use {values}: {error}") from error
 
     def check(self, model: Model) -> None:
         """Refuse a model that lacks what the method needs.
@@ -107,7 +112,14 @@ def methods() -> tuple[Method, ...]:
     for module in BUILT_IN:
         importlib.import_module(module)
     for entry in entry_points(group=ENTRY_POINTS):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:
+            warnings.warn(
+                f"the method {entry.name!r} ({entry.value}) cannot be loaded and is left out: {error}",
+                SfumatoWarning,
+                stacklevel=2,
+            )
     return tuple(_methods.values())
 
 

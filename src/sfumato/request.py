@@ -124,6 +124,10 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
 
 
 def _checked_guidance(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number < 0:
         raise RequestError(f"guidance is {value!r}; expected a finite number, 0 or more (1 or below switches it off)")
-    return float(value)
+    return number + 0.0  # -0.0 becomes 0.0: equal requests have equal keys

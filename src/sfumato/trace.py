@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ class Trace:
             step: Which step.
             branch: Whose rows of the guidance batch to take.
             sample: Noisy latents (row, channel, y, x) instead of the recorded ones.
-            condition: Condition (row, token, channel) instead of the recorded one, for instance ``model.encode([...])``.
+            condition: Condition (row, token, channel) instead of the recorded one, such as ``model.encode([...])``.
             attachments: Watchers and changes for this call.
             gradients: Keep the graph, so that derivatives by sample or condition can be taken.
 
@@ -167,7 +168,7 @@ def generate(
     items = sum(request.images for request in asked)
     latents = _Latents()
     calls: list[Call] = []
-    attached = [latents, *([_Recorder(calls)] if record else []), *attachments]
+    attached: list[Attachment] = [latents, *([_Recorder(calls)] if record else []), *attachments]
     start = time.perf_counter()
     with schedulers.using(model.pipeline, asked[0].scheduler or ""), _quiet(model.pipeline):
         clock = Clock(model.pipeline.scheduler, progress)
@@ -189,8 +190,8 @@ def _running(
     with temporary_hooks() as hooks:
         for part in modules_of(model.pipeline).values():
             for module in [module for module in part.modules() if module.training]:
+                hooks.finally_(partial(setattr, module, "training", True))
                 module.training = False
-                hooks.finally_(lambda module=module: setattr(module, "training", True))
         run = Run(model, requests, items, branches, clock, hooks)
         for attachment in attachments:
             attachment.install(run)
@@ -216,14 +217,19 @@ class _Latents:
 
     def __init__(self) -> None:
         self._latest: torch.Tensor | None = None
+        self._clock: Clock | None = None
         self._finite: list[tuple[str, torch.Tensor]] = []
 
     def install(self, run: Run) -> None:
+        self._clock = run.clock
         run.hooks.after(run.model.decoder, self._on_image)
 
     def on_step(self, pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        assert self._clock is not None
         self._latest = values["latents"]
-        self._note(f"the latents became NaN or infinite at step {step + 1}", self._latest)
+        self._note(
+            f"the latents became NaN or infinite at step {self._clock.step + 1} of {self._clock.steps}", self._latest
+        )
         return values
 
     def final(self) -> torch.Tensor:
@@ -279,7 +285,8 @@ def _check_batch(requests: Sequence[Request]) -> None:
         for name, value in settings.items():
             if value != plain[0][name]:
                 raise RequestError(
-                    f"requests of one batch must share {name}: request 0 has {plain[0][name]}, request {number} has {value}"
+                    f"requests of one batch must share {name}: "
+                    f"request 0 has {plain[0][name]}, request {number} has {value}"
                 )
 
 

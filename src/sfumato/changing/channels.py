@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from sfumato.errors import OptionError
 from sfumato.run import Run
@@ -35,6 +34,8 @@ class AblateChannels:
         Raises:
             OptionError: The denoiser has no such module or channel (the latter when the run meets it).
         """
+        if not self.channels or min(self.channels) < 0:
+            raise OptionError(f"channels is {self.channels}; expected channel numbers from 0")
         try:
             module = run.model.denoiser.get_submodule(self.module)
         except AttributeError:
@@ -48,6 +49,11 @@ class AblateChannels:
         if self.steps is not None and run.clock.step not in self.steps:
             return output
         features = output[0] if isinstance(output, tuple) else output
+        if not isinstance(features, torch.Tensor) or features.ndim != 4:
+            shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+            raise OptionError(
+                f"the output of {self.module} is {shape}; only feature maps (row, channel, y, x) have channels"
+            )
         if max(self.channels) >= features.shape[1]:
             raise OptionError(
                 f"{self.module} has {features.shape[1]} channels; there is no channel {max(self.channels)}"

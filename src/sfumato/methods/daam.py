@@ -25,10 +25,12 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.trace import Trace, generate
+from sfumato.watching.attention import refuse_compiled
 from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
 
 AXES = ("step", "layer", "head")
 PARITIES = ("daam-0.2",)
+NEGATIVE = "negative_"
 Floats = npt.NDArray[np.float64]
 
 
@@ -58,7 +60,7 @@ class DaamOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        object.__setattr__(self, "keep", tuple(self.keep))
+        object.__setattr__(self, "keep", _several(self.keep))
         if unknown := [axis for axis in self.keep if axis not in AXES]:
             raise OptionError(f"keep has {unknown[0]!r}; the axes that can be kept are: {', '.join(AXES)}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
@@ -72,8 +74,8 @@ class DaamOptions:
         if self.parity is not None and self.keep:
             raise OptionError("parity and keep do not go together: parity keeps layers and heads for its own rounding")
         if self.steps is not None:
-            object.__setattr__(self, "steps", tuple(self.steps))
-            if not self.steps or min(self.steps) < 0:
+            object.__setattr__(self, "steps", _several(self.steps))
+            if not self.steps or not all(isinstance(step, int) and step >= 0 for step in self.steps):
                 raise OptionError(f"steps is {self.steps}; expected step numbers from 0")
         if self.layers is not None:
             try:
@@ -82,6 +84,11 @@ class DaamOptions:
                 raise OptionError(
                     f"layers is {self.layers!r}, no regular expression ({error}); try 'up_blocks'"
                 ) from None
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    """One value or several, as a tuple."""
+    return (given,) if isinstance(given, str | int) else tuple(given)
 
 
 @method(
@@ -113,10 +120,8 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
         for branch, tokens in read.items()
     }
     trace = generate(model, completed, attachments=list(sums.values()), progress=progress)
-    return [
-        trace.explanation(number, _nodes(trace, number, read, {b: s.grids() for b, s in sums.items()}, options))
-        for number in range(len(completed))
-    ]
+    grids = {branch: s.grids() for branch, s in sums.items()}
+    return [trace.explanation(number, _nodes(trace, number, read, grids, options)) for number in range(len(completed))]
 
 
 def select(
@@ -142,35 +147,44 @@ def select(
             "this explanation kept no axis; explain again with keep=('step', 'layer', 'head') or some of them"
         )
     wanted: dict[str, Any] = {"step": steps, "head": heads, "layer": layers}
-    parts = []
-    for node in explanation.tree["attention"].children.values():
-        data = node.to_dataset()
-        for axis, values in wanted.items():
-            if values is None:
-                continue
-            if axis not in data["map"].dims:
-                raise OptionError(f"the axis {axis} was not kept; explain again with keep=({axis!r}, ...)")
-            chosen = _chosen(data[axis].values, values)
-            data = data.isel({axis: chosen})
-        parts.append(data)
-    weight = sum(float(data["weight"].sum()) for data in parts)
-    if not weight:
-        raise OptionError("no attention map is left; choose other steps, layers or heads")
-    shape = explanation.words.sizes["y"], explanation.words.sizes["x"]
-    total = sum(_weighted(data, shape) for data in parts)
-    maps = np.clip(np.asarray(total) / weight, 0, None)
     tree = explanation.tree.copy()
-    tokens = explanation.tree["tokens"].to_dataset()
-    tree["tokens"] = xr.DataTree(tokens.assign(map=(tokens["map"].dims, maps.astype(np.float32))))
-    words = explanation.words
-    owner = tokens["word_index"].values
-    chosen = np.stack([_mean(maps[..., owner == i, :, :]) for i in words["index"].values], axis=-3)
-    tree["words"] = xr.DataTree(words.assign(map=(words["map"].dims, chosen.astype(np.float32))))
+    for prefix in ("", NEGATIVE):
+        if f"{prefix}attention" not in tree.children:
+            continue
+        tokens = tree[f"{prefix}tokens"].to_dataset()
+        maps = _selected(tree.children[f"{prefix}attention"], wanted, (tokens.sizes["y"], tokens.sizes["x"]))
+        if tokens.attrs["normalised"]:
+            maps = _normalised(maps)
+        tree[f"{prefix}tokens"] = xr.DataTree(tokens.assign(map=(tokens["map"].dims, maps.astype(np.float32))))
+        if f"{prefix}words" in tree.children:
+            words, owner = tree[f"{prefix}words"].to_dataset(), tokens["word_index"].values
+            means = np.stack([_mean(maps[..., owner == i, :, :]) for i in words["index"].values], axis=-3)
+            arrays: dict[str, Any] = {"map": (words["map"].dims, means.astype(np.float32))}
+            if "hard" in words:
+                arrays["hard"] = (words["map"].dims, _hard(arrays["map"][1], words.attrs["threshold"]))
+            tree[f"{prefix}words"] = xr.DataTree(words.assign(arrays))
     return Explanation(
         tree,
         explanation.request,
         explanation.provenance | {"selected": {k: str(v) for k, v in wanted.items() if v is not None}},
     )
+
+
+def _selected(attention: xr.DataTree, wanted: Mapping[str, Any], size: tuple[int, int]) -> Floats:
+    """The mean over the chosen steps, layers and heads of all grids: (..., token, y, x)."""
+    parts = [node.to_dataset() for node in attention.children.values()]
+    for axis, values in wanted.items():
+        if values is None:
+            continue
+        if axis not in parts[0]["map"].dims:
+            raise OptionError(f"the axis {axis} was not kept; explain again with keep=({axis!r}, ...)")
+        chosen = _chosen(list(dict.fromkeys(name for data in parts for name in data[axis].values.tolist())), values)
+        parts = [data.isel({axis: np.isin(data[axis].values, chosen)}) for data in parts]
+    weight = sum(float(data["weight"].sum()) for data in parts)
+    if not weight:
+        raise OptionError("no attention map is left; choose other steps, layers or heads")
+    total = sum(_weighted(data, size) for data in parts)
+    return np.clip(np.asarray(total) / weight, 0, None)
 
 
 def _readable(model: Model, prompt: str) -> Tokens:
@@ -181,6 +195,7 @@ def _readable(model: Model, prompt: str) -> Tokens:
 
 
 def _sites(model: Model, options: DaamOptions) -> list[Site]:
+    refuse_compiled(model.denoiser)
     sites = [site for site in model.sites() if site.kind == "cross" and site.place in ("down", "up")]
     chosen = [site for site in sites if options.layers is None or re.search(options.layers, site.name)]
     if not chosen:
@@ -205,12 +220,12 @@ def _nodes(
         count = len(mapped.context)
         maps = _token_maps(own, latent, options)[:, :count]  # (item, token, y, x)
         if options.normalise:
-            maps = maps / (maps[:, 1:-1].sum(1, keepdims=True) + 1e-6)
-        prefix = "" if branch == "conditional" else "negative_"
+            maps = _normalised(maps)
+        prefix = "" if branch == "conditional" else NEGATIVE
         unit = "sum over steps of attention probability" if options.parity else "mean attention probability"
         if mapped.words:
             nodes[f"{prefix}words"] = _words(mapped, maps, unit, options.threshold)
-        nodes[f"{prefix}tokens"] = _tokens(mapped, maps, unit)
+        nodes[f"{prefix}tokens"] = _tokens(mapped, maps, unit, options.normalise)
         if options.keep:
             for grid, found in own.items():
                 nodes[f"{prefix}attention/{grid[0]}x{grid[1]}"] = _kept(found, mapped, options.keep)
@@ -225,7 +240,9 @@ def _token_maps(grids: Mapping[tuple[int, int], GridMaps], latent: tuple[int, in
             np.clip(bicubic(found.maps[:, 0] * found.weights[0][None, :, :, None, None, None], latent), 0, None)
             for found in large.values()
         ]  # (item, layer, head, token, y, x)
-        pairs = sum(maps.shape[1] * maps.shape[2] for maps in scaled)
+        if not large:
+            raise OptionError("the reference leaves out maps at 1/8 of the latent, and no other layer was chosen")
+        pairs = sum(int((found.weights[0] > 0).sum()) for found in large.values())
         return np.asarray(sum(maps.sum((1, 2)) for maps in scaled) / pairs)
     weight = sum(float(found.weights.sum()) for found in grids.values())
     total = sum(
@@ -246,9 +263,7 @@ def _words(tokens: Tokens, maps: Floats, unit: str, threshold: float | None) -> 
     values = np.stack([_mean(maps[:, list(word.tokens)]) for word in tokens.words], axis=1).astype(np.float32)
     data: dict[str, Any] = {"map": (("image", "word", "y", "x"), values)}
     if threshold is not None:
-        with np.errstate(invalid="ignore"):
-            hard = values >= threshold * values.max((-1, -2), keepdims=True)
-        data["hard"] = (("image", "word", "y", "x"), hard)
+        data["hard"] = (("image", "word", "y", "x"), _hard(values, threshold))
     coords = {
         "word": ("word", [w.text for w in tokens.words]),
         "occurrence": ("word", [w.occurrence for w in tokens.words]),
@@ -262,7 +277,7 @@ def _words(tokens: Tokens, maps: Floats, unit: str, threshold: float | None) -> 
     return _single(xr.Dataset(data, coords=coords, attrs=attrs))
 
 
-def _tokens(tokens: Tokens, maps: Floats, unit: str) -> xr.Dataset:
+def _tokens(tokens: Tokens, maps: Floats, unit: str, normalised: bool) -> xr.Dataset:
     coords = {
         "token": ("token", [t.text for t in tokens.context]),
         "index": ("token", [t.index for t in tokens.context]),
@@ -271,7 +286,8 @@ def _tokens(tokens: Tokens, maps: Floats, unit: str) -> xr.Dataset:
         "x": ("x", _centres(maps.shape[-1])),
     }
     data = {"map": (("image", "token", "y", "x"), maps.astype(np.float32))}
-    return _single(xr.Dataset(data, coords=coords, attrs={"method": "daam", "unit": unit}))
+    attrs = {"method": "daam", "unit": unit, "normalised": normalised}
+    return _single(xr.Dataset(data, coords=coords, attrs=attrs))
 
 
 def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
@@ -308,14 +324,25 @@ def _mean(maps: Floats) -> Floats:
     return np.asarray(maps.mean(-3))
 
 
+def _normalised(maps: Floats) -> Floats:
+    """At every position the share among the prompt's own tokens (start and end token stand at the ends)."""
+    return np.asarray(maps / (maps[..., 1:-1, :, :].sum(-3, keepdims=True) + 1e-6))
+
+
+def _hard(maps: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
+    """Where a map reaches a share of its maximum; nowhere for a word that was not seen."""
+    return np.asarray(maps >= threshold * maps.max((-1, -2), keepdims=True))
+
+
 def _centres(count: int) -> Floats:
     return (np.arange(count) + 0.5) / count
 
 
-def _chosen(known: npt.NDArray[Any], wanted: Any) -> list[int]:
+def _chosen(known: Sequence[Any], wanted: Any) -> list[Any]:
+    """The wanted ones of the steps, layers or heads of all grids (layers of one grid may have more heads)."""
     if isinstance(wanted, str):
-        return [i for i, name in enumerate(known) if re.search(wanted, str(name))]
+        return [name for name in known if re.search(wanted, name)]
     asked = set(wanted)
-    if missing := asked - set(known.tolist()):
+    if missing := asked - set(known):
         raise OptionError(f"{sorted(missing)[0]} was not kept; kept are: {', '.join(map(str, known))}")
-    return [i for i, value in enumerate(known.tolist()) if value in asked]
+    return sorted(asked)

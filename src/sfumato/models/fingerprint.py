@@ -23,7 +23,7 @@ def weight_hash(pipeline: Any) -> str:
         for part, module in sorted(modules_of(pipeline).items())
         for name, tensor in sorted(module.state_dict().items())
     }
-    state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors.values())
+    state = tuple((tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version) for tensor in tensors.values())
     if pipeline in _known and _known[pipeline][0] == state:
         return _known[pipeline][1]
     digest = hashlib.sha256()

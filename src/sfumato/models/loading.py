@@ -44,16 +44,20 @@ def load(
         'unet'
     """
     place, known = _place(source)
-    target = torch.device(device) if device is not None else _accelerator()
+    try:
+        target = torch.device(device) if device is not None else _accelerator()
+    except RuntimeError as error:
+        raise ModelError(f"there is no device {str(device)!r}; give 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
     kind = dtype or (torch.float32 if target.type == "cpu" else torch.float16)
     pipeline = _read(place, kind, None if known else revision)
-    pipeline.to(target)
+    try:
+        pipeline.to(target)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the model cannot be moved to {target}: {' '.join(str(error).split())[:200]}") from error
     for module in modules_of(pipeline).values():
         module.eval().requires_grad_(False)
-    commit = revision if known is None else None
-    if known is None:
-        commit = getattr(getattr(pipeline, "unet", None), "config", {}).get("_commit_hash") or revision
-    return _family(pipeline, Source(str(known or source), commit))
+    commit = None if known else _commit(pipeline) or revision
+    return _family(type(pipeline).__name__)(pipeline, Source(known or str(source), commit))
 
 
 def wrap(pipeline: Any) -> Model:
@@ -62,16 +66,25 @@ def wrap(pipeline: Any) -> Model:
     Raises:
         ModelError: Its family is not supported; the message lists those that are.
     """
-    return _family(pipeline, Source(str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)))
+    family = _family(type(pipeline).__name__)
+    return family(pipeline, Source(str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)))
 
 
-def _family(pipeline: Any, source: Source) -> Model:
-    name = type(pipeline).__name__
+def _family(name: str) -> type[UNetModel]:
     if name not in FAMILIES:
         raise ModelError(
             f"{name} is not supported; supported are: {', '.join(FAMILIES)} (see CONTRIBUTING on adding a family)"
         )
-    return FAMILIES[name](pipeline, source)
+    return FAMILIES[name]
+
+
+def _commit(pipeline: Any) -> str | None:
+    """The commit of a hub model, from the folder of the cache that its parts were read from."""
+    for module in modules_of(pipeline).values():
+        parts = Path(str(getattr(module.config, "_name_or_path", ""))).parts
+        if "snapshots" in parts[:-1]:
+            return parts[parts.index("snapshots") + 1]
+    return None
 
 
 def _accelerator() -> torch.device:
@@ -87,22 +100,41 @@ def _place(source: str | Path) -> tuple[str, str | None]:
     text = str(source)
     if text in studio_models():
         return str(studio_models()[text]), text
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(text).expanduser()
+        found = folder.exists()
+    except (OSError, RuntimeError, ValueError):  # a name too long for a path, or of no such user
+        folder, found = Path(), False
+    if found and folder.is_dir():
         if not (folder / "model_index.json").is_file():
             raise ModelError(
                 f"the folder {text} is no pipeline: it has no model_index.json; give a folder in diffusers layout"
             )
-        return str(folder), folder.name
-    if folder.exists():
+        _check_index(folder, text)
+        return str(folder), folder.resolve().name
+    if found:
         raise ModelError(
             f"{text} is a file; give a folder in diffusers layout, a hub id or one of: {', '.join(studio_models())}"
         )
     if text.startswith(("studio/", ".", "/", "~")) or text.count("/") != 1:
         raise ModelError(
-            f"there is no model {text!r}; give a folder, a hub id such as 'owner/name', or one of: {', '.join(studio_models())}"
+            f"there is no model {text!r}; give a folder, a hub id such as 'owner/name', "
+            f"or one of: {', '.join(studio_models())}"
         )
     return text, None
+
+
+def _check_index(folder: Path, text: str) -> None:
+    """Refuse a pipeline of another family, or one that lacks a part, before its weights are read."""
+    try:
+        index = dict(json.loads((folder / "model_index.json").read_text(encoding="utf-8")))
+        name = index["_class_name"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"model_index.json of {text} cannot be read ({error}); fetch the model again") from error
+    _family(str(name))
+    parts = [part for part, kind in index.items() if isinstance(kind, list) and any(kind)]
+    if missing := [part for part in parts if not (folder / part).is_dir()]:  # transformers makes up an empty tokenizer
+        raise ModelError(f"{text} lacks the folder {missing[0]!r} that its index names; fetch the model again")
 
 
 def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
@@ -110,7 +142,7 @@ def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
     from safetensors import SafetensorError
 
     try:
-        return DiffusionPipeline.from_pretrained(place, torch_dtype=dtype, use_safetensors=True, revision=revision)
+        return DiffusionPipeline.from_pretrained(place, dtype=dtype, use_safetensors=True, revision=revision)
     except SafetensorError as error:
         raise ModelError(f"a weight file of {place} is damaged or not safetensors ({error}); fetch it again") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, json.JSONDecodeError) as error:

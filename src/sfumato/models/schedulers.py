@@ -18,8 +18,15 @@ def scheduler_name(scheduler: Any) -> str:
 
 
 def choices(pipeline: Any) -> dict[str, type]:
-    """Every scheduler that fits, by short name."""
-    classes = {scheduler_name(c): c for c in pipeline.scheduler.compatibles if hasattr(c, "from_config")}
+    """Every scheduler that fits and can be used here, by short name.
+
+    Left out are those whose libraries are not installed and those that condition the network in another way (EDM).
+    """
+    classes = {
+        scheduler_name(c): c
+        for c in pipeline.scheduler.compatibles
+        if not hasattr(c, "_backends") and not c.__name__.startswith("EDM")
+    }
     return dict(sorted(classes.items())) | {scheduler_name(pipeline.scheduler): type(pipeline.scheduler)}
 
 
@@ -37,6 +44,33 @@ def known_scheduler(pipeline: Any, wanted: str | None) -> str:
     return short
 
 
+def check_steps(pipeline: Any, name: str, steps: int) -> None:
+    """Try the schedule on a copy of the scheduler.
+
+    Raises:
+        ModelError: The scheduler cannot make so many, or so few, steps.
+    """
+    scheduler = _built(pipeline, name)
+    trained = int(scheduler.config.get("num_train_timesteps", 0))
+    try:
+        scheduler.set_timesteps(steps)
+        last = float(scheduler.timesteps.max())
+    except (ValueError, IndexError, RuntimeError, ZeroDivisionError) as error:
+        raise ModelError(f"the scheduler {name} cannot make {steps} steps ({error}); take another number") from error
+    if trained and last >= trained:
+        raise ModelError(
+            f"the scheduler {name} cannot make {steps} steps: it would begin at timestep {last:.0f}, "
+            f"but the model knows 0 to {trained - 1}; take fewer"
+        )
+
+
+def _built(pipeline: Any, name: str) -> Any:
+    own = pipeline.scheduler.config
+    # the PNDM of Stable Diffusion begins without Runge-Kutta steps, which the configuration of others does not say
+    more = {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in own else {}
+    return choices(pipeline)[name].from_config(own, **more)  # type: ignore[attr-defined]
+
+
 @contextmanager
 def using(pipeline: Any, name: str) -> Iterator[None]:
     """Run with the named scheduler, built from the configuration of the pipeline's own, then put that one back."""
@@ -44,7 +78,7 @@ def using(pipeline: Any, name: str) -> Iterator[None]:
     if name == scheduler_name(own):
         yield
         return
-    pipeline.scheduler = choices(pipeline)[name].from_config(own.config)  # type: ignore[attr-defined]
+    pipeline.scheduler = _built(pipeline, name)
     try:
         yield
     finally:

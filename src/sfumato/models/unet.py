@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +13,14 @@ import torch
 from torch import nn
 
 from sfumato.errors import ModelError
-from sfumato.studio.lexicon import pos
-from sfumato.models.model import Branches, Site, Source
-from sfumato.models.schedulers import DEFAULT_STEPS, known_scheduler
+from sfumato.models.lexicon import pos
+from sfumato.models.model import Branches, Kind, Site, Source
+from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
 from sfumato.models.words import Tokens, split, tokenise
 from sfumato.request import Request
 
 DEFAULT_GUIDANCE = 7.5
+PIPELINE_MULTIPLE = 8  # the pipeline's own call asks for it, whatever the VAE
 
 
 class UNetModel:
@@ -52,7 +54,7 @@ class UNetModel:
         """Fill open fields: sizes from the U-Net, steps and guidance from the model's own recommendation.
 
         Raises:
-            ModelError: A size that the VAE cannot make, or an unknown scheduler.
+            ModelError: A size that the VAE cannot make, an unknown scheduler, or steps that it cannot make.
         """
         recommended = self._notes.get("defaults", {})
         side = self._side
@@ -65,7 +67,8 @@ class UNetModel:
             width=request.width or side,
             scheduler=known_scheduler(self.pipeline, request.scheduler),
         )
-        scale = self.pipeline.vae_scale_factor
+        check_steps(self.pipeline, str(done.scheduler), int(done.steps or 0))
+        scale = math.lcm(PIPELINE_MULTIPLE, self.pipeline.vae_scale_factor)
         for name in ("height", "width"):
             value = getattr(done, name)
             if value % scale:
@@ -89,7 +92,9 @@ class UNetModel:
 
     def tokens(self, prompt: str) -> Tokens:
         """The prompt as the CLIP tokenizer cuts it, with the tokens of every word."""
-        return tokenise(prompt, self.pipeline.tokenizer, pos)
+        # a textual inversion of several vectors is written out as the pipeline does it, else later words would shift
+        written = self.pipeline.maybe_convert_prompt(prompt, self.pipeline.tokenizer)
+        return tokenise(written, self.pipeline.tokenizer, pos)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words outside the vocabulary that the model was trained on, where the model's folder lists it."""
@@ -112,7 +117,7 @@ class UNetModel:
             frame, _, inner = name.partition(".transformer_blocks.")
             top = name.split(".")[0]
             if inner.count(".") == 1 and hasattr(module, "to_k") and top in order:
-                kind = "cross" if getattr(module, "is_cross_attention", name.endswith("attn2")) else "self"
+                kind: Kind = "cross" if getattr(module, "is_cross_attention", name.endswith("attn2")) else "self"
                 found.append(Site(name, kind, places[top], frame))
         return tuple(sorted(found, key=lambda site: order[site.name.split(".")[0]]))
 
@@ -161,7 +166,14 @@ class UNetModel:
     @cached_property
     def _notes(self) -> dict[str, Any]:
         """What the model's folder says about itself in ``sfumato.json``: default settings and known words."""
-        folder = Path(str(self.pipeline.config.get("_name_or_path", "")))
-        path = folder / "sfumato.json"
-        notes: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        folder = self.pipeline.config.get("_name_or_path")
+        path = Path(str(folder)) / "sfumato.json"
+        if not folder or not path.is_file():
+            return {}
+        try:
+            notes: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{path.name} of {self.source.name} is damaged ({error}); fetch the model again"
+            ) from error
         return notes

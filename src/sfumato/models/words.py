@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,7 +82,7 @@ def split(prompt: str, pos: Callable[[str], str]) -> tuple[Word, ...]:
         The words in order, without tokens.
     """
     counts: dict[str, int] = {}
-    words = []
+    words: list[Word] = []
     for start, end in _spans(prompt):
         text = prompt[start:end]
         key = text.casefold()
@@ -156,11 +157,17 @@ def names(words: Iterable[Word]) -> list[str]:
 
 def _owners(words: Sequence[Word], offsets: Iterable[tuple[int, int]]) -> list[int]:
     """For every token the word that holds most of its characters, or -1 for start, end and padding tokens."""
+    ends = [word.end for word in words]
     owners = []
     for start, end in offsets:
-        overlap = [(min(end, word.end) - max(start, word.start), -word.index) for word in words]
-        best, index = max(overlap, default=(0, 0))
-        owners.append(-index if best > 0 else -1)
+        best, owner = 0, -1
+        at = bisect_right(ends, start)  # the first word that ends after the token's start
+        while at < len(words) and words[at].start < end:
+            overlap = min(end, words[at].end) - max(start, words[at].start)
+            if overlap > best:
+                best, owner = overlap, words[at].index
+            at += 1
+        owners.append(owner)
     return owners
 
 
@@ -176,6 +183,9 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
         if kind in {"letter", "symbol"}:
             while end < len(text) and _joins(text, end, kind):
                 end += 1
+        elif kind == "punctuation":  # its accents and variation selectors belong to it
+            while end < len(text) and _kind(text[end]) == "joiner":
+                end += 1
         if kind != "space" and any(_visible(c) for c in text[start:end]):
             yield start, end
         start = end
@@ -183,7 +193,7 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 
 def _joins(text: str, at: int, kind: str) -> bool:
     here = _kind(text[at])
-    if here == kind or here == "joiner":
+    if here in {kind, "joiner"}:
         return True
     inside = at + 1 < len(text) and _kind(text[at + 1]) == "letter" and _kind(text[at - 1]) == "letter"
     return kind == "letter" and text[at] in "'’-" and inside

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from sfumato.errors import CannotWatch
 from sfumato.models.model import Site
@@ -60,7 +60,8 @@ class Attention:
         """Softmax over the keys: (row, head, query, key) in float32, for some rows and heads."""
         if self._ready is not None:
             return self._ready[rows, heads].float()
-        assert self._query is not None and self._key is not None
+        assert self._query is not None
+        assert self._key is not None
         query, key = self._query[rows, heads].float(), self._key[rows, heads].float()
         scores = torch.matmul(query * self._scale, key.transpose(-1, -2))
         if self._mask is not None:
@@ -88,12 +89,7 @@ def tap_attention(denoiser: nn.Module, sites: Iterable[Site], see: See, hooks: H
         CannotWatch: At once for a compiled denoiser; during the run when a site computed attention by a way that
             PyTorch's dispatcher does not show (the error names the backend).
     """
-    if compiled := next(
-        (name or "the denoiser" for name, part in denoiser.named_modules() if _is_compiled(part)), None
-    ):
-        raise CannotWatch(
-            f"{compiled} is compiled, so its attention cannot be seen; load the model without torch.compile to explain it"
-        )
+    refuse_compiled(denoiser)
     tap = _Tap(see)
     hooks.finally_(tap.close)
     frames: dict[str, nn.Module] = {}
@@ -104,6 +100,21 @@ def tap_attention(denoiser: nn.Module, sites: Iterable[Site], see: See, hooks: H
         hooks.before(frame, tap.framed(name))
 
 
+def refuse_compiled(denoiser: nn.Module) -> None:
+    """Raise where compiled code would hide the attention.
+
+    Raises:
+        CannotWatch: The denoiser or a part of it is compiled.
+    """
+    if compiled := next(
+        (name or "the denoiser" for name, part in denoiser.named_modules() if _is_compiled(part)), None
+    ):
+        raise CannotWatch(
+            f"{compiled} is compiled, so its attention cannot be seen; "
+            "load the model without torch.compile to explain it"
+        )
+
+
 class _Tap:
     """The state of one tap: grids of the enclosing feature maps and the attention calls now under way."""
 
@@ -111,6 +122,7 @@ class _Tap:
         self._see = see
         self._grids: dict[str, tuple[int, int]] = {}
         self._open: list[_Mode] = []
+        self._seen = 0
 
     def framed(self, name: str) -> Callable[..., None]:
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -123,26 +135,46 @@ class _Tap:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             features = args[0] if args else kwargs["hidden_states"]
             mode = _Mode(site, self._grids[site.frame], int(features.shape[0]), int(module.heads), self._see)  # type: ignore[arg-type]
-            mode.__enter__()
             self._open.append(mode)
+            mode.__enter__()  # type: ignore[no-untyped-call]
 
         def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            mode = self._open.pop()
-            mode.__exit__(None, None, None)
-            if output is not None and not mode.seen:
+            if self._open and self._open[-1].site is site:  # not so when another hook failed before `enter`
+                self._seen = self._open[-1].seen
+                self._close_last()
+
+        def check(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if not self._seen:
                 processor = type(getattr(module, "processor", module)).__name__
                 raise CannotWatch(
-                    f"attention at {site.name} ({processor}) does not go through PyTorch's scaled_dot_product_attention or "
-                    "softmax; switch to PyTorch's own attention, for example pipeline.unet.set_attn_processor(AttnProcessor2_0())"
+                    f"attention at {site.name} ({processor}) does not go through PyTorch's "
+                    "scaled_dot_product_attention or softmax; switch to PyTorch's own attention, for example "
+                    "pipeline.unet.set_attn_processor(AttnProcessor2_0())"
                 )
 
         hooks.before(module, enter)
         hooks.after(module, leave, always=True)
+        hooks.after(module, check)  # apart from `leave`, which PyTorch also calls, silencing it, after another's error
 
     def close(self) -> None:
         """Leave what an interruption left open (innermost first)."""
         while self._open:
-            self._open.pop().__exit__(None, None, None)
+            self._close_last()
+
+    def _close_last(self) -> None:
+        # listed before it is entered and until it is left, so that an interruption at any point finds it
+        _leave(self._open[-1])
+        self._open.pop()
+
+
+def _leave(mode: TorchFunctionMode) -> None:
+    """Take one mode off the stack and leave those of other watchers, which hooks enter and leave in one same order."""
+    stack = _get_current_function_mode_stack()
+    place = next((i for i, entered in enumerate(stack) if entered is mode), len(stack))
+    for _ in stack[place:]:
+        _pop_mode()
+    for other in stack[place + 1 :]:
+        _push_mode(other)
 
 
 class _Mode(TorchFunctionMode):
@@ -150,7 +182,7 @@ class _Mode(TorchFunctionMode):
 
     def __init__(self, site: Site, grid: tuple[int, int], batch: int, heads: int, see: See) -> None:
         super().__init__()
-        self._site, self._grid, self._batch, self._heads, self._see = site, grid, batch, heads, see
+        self.site, self._grid, self._batch, self._heads, self._see = site, grid, batch, heads, see
         self._parts: list[torch.Tensor] = []
         self.seen = 0
 
@@ -191,7 +223,7 @@ class _Mode(TorchFunctionMode):
         ready: torch.Tensor | None = None,
     ) -> None:
         order, self.seen = self.seen, self.seen + 1
-        self._see(Attention(self._site, order, self._grid, heads, self._batch, query, key, mask, scale, ready))
+        self._see(Attention(self.site, order, self._grid, heads, self._batch, query, key, mask, scale, ready))
 
 
 def _is_compiled(module: nn.Module) -> bool:

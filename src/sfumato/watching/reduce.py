@@ -62,9 +62,10 @@ class AttentionSums:
         budget: float = 256e6,
     ) -> None:
         self._sites, self._branch, self._tokens, self._keep = tuple(sites), branch, tokens, frozenset(keep)
-        self._steps, self._budget = steps, budget
+        self._steps, self._budget = None if steps is None else frozenset(steps), budget
         self._sums: dict[tuple[tuple[int, int], int, str], torch.Tensor] = {}  # (item, head, query, token)
         self._weights: dict[tuple[tuple[int, int], int, str], int] = {}
+        self._counted: set[tuple[tuple[int, int], str]] = set()
         self._needed = 0.0
 
     def install(self, run: Run) -> None:
@@ -78,7 +79,7 @@ class AttentionSums:
             if attention.batch != batch:
                 raise CannotWatch(
                     f"the denoiser was called with {attention.batch} rows where {batch} were expected "
-                    f"({run.items} images, branches {', '.join(run.branches.names)}); this pipeline batches in a way not known"
+                    f"({run.items} images, branches {', '.join(run.branches.names)}); its batch is not known"
                 )
             self._add(attention, rows, run)
 
@@ -92,8 +93,9 @@ class AttentionSums:
         )
         tokens = min(self._tokens, attention.keys)
         for heads, maps in attention.by_heads(rows):
+            maps = maps.detach()
             if key not in self._sums:
-                self._sums[key] = self._room(attention, maps, tokens, run)
+                self._sums[key] = self._room(key, attention, maps, tokens, run)
                 self._weights[key] = 0
             if "head" in self._keep:
                 self._sums[key][:, heads] += maps[..., :tokens]
@@ -101,16 +103,20 @@ class AttentionSums:
                 self._sums[key][:, 0] += maps[..., :tokens].sum(1)
         self._weights[key] += 1 if "head" in self._keep else attention.heads
 
-    def _room(self, attention: Attention, maps: torch.Tensor, tokens: int, run: Run) -> torch.Tensor:
+    def _room(
+        self, key: tuple[tuple[int, int], int, str], attention: Attention, maps: torch.Tensor, tokens: int, run: Run
+    ) -> torch.Tensor:
         heads = attention.heads if "head" in self._keep else 1
         positions = attention.grid[0] * attention.grid[1]
-        steps = (len(self._steps) if self._steps is not None else run.clock.steps) if "step" in self._keep else 1
-        if "step" not in self._keep or run.clock.step == min(self._steps or (0,)):
-            self._needed += 4.0 * heads * positions * tokens * steps
+        if (key[0], key[2]) not in self._counted:  # all steps of a layer are counted when its first one comes
+            steps = (len(self._steps) if self._steps is not None else run.clock.steps) if "step" in self._keep else 1
+            self._counted.add((key[0], key[2]))
+            self._needed += 4.0 * heads * positions * tokens * max(1, steps)
         if self._needed > self._budget:
             raise BudgetExceeded(
-                f"keeping {', '.join(sorted(self._keep)) or 'sums'} needs more than {self._needed / 1e6:.1f} MB for each image, "
-                f"the budget is {self._budget / 1e6:.1f} MB; keep fewer axes, choose layers or steps, or raise the budget"
+                f"keeping {', '.join(sorted(self._keep)) or 'sums'} needs more than {self._needed / 1e6:.1f} MB an "
+                f"image; the budget is {self._budget / 1e6:.1f} MB; keep fewer axes, choose layers or steps, "
+                "or raise the budget"
             )
         return torch.zeros(maps.shape[0], heads, positions, tokens, device=maps.device)
 

@@ -1,0 +1,1 @@
+"""The studio: procedural scenes with exact ground truth, a reader of images, and the models trained on them."""

@@ -1,0 +1,136 @@
+"""Table 1: how well word maps find the objects that the words speak of, on studio prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sfumato.errors import OptionError
+from sfumato.explain import explain
+from sfumato.metrics import LocalisationTable, localisation_table
+from sfumato.models.model import Model
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.studio.reader import masks_of_words, read
+from sfumato.studio.scenes import held_out_captions
+from sfumato.studio.shapes import COLOURS, SHAPES
+
+BATCH = 8
+KINDS = ("all", "nouns", "colours", "others")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One word of one generated image: its map, the pixels it speaks of, and its kind."""
+
+    caption: str
+    word: str
+    kind: str
+    heat: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class WordBench:
+    """Localisation of a method and the controls, over all words and by kind of word."""
+
+    model: str
+    method: str
+    prompts: int
+    tables: dict[str, LocalisationTable]
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        return f"{self.method} on {self.prompts} held-out prompts of {self.model}, against the reader's masks"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each kind of word and each method or control: every metric as "mean [low, high]"."""
+        found = []
+        for kind, table in self.tables.items():
+            for name in table.methods:
+                row: dict[str, Any] = {"words": f"{kind} ({table.items})", "map": name}
+                for metric in table.metrics:
+                    cell = table.score(name, metric)
+                    row[metric] = f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
+                found.append(row)
+        return found
+
+    def to_json(self) -> str:
+        """Everything as JSON text."""
+        tables = {kind: table.to_dict() for kind, table in self.tables.items()}
+        return json.dumps(
+            {"model": self.model, "method": self.method, "prompts": self.prompts, "tables": tables}, indent=2
+        )
+
+
+def bench_words(
+    model: Model, prompts: int = 100, *, method: str = "daam", seed: int = 0, progress: Progress = silent
+) -> WordBench:
+    """Explain held-out prompts and score every word's map against what the reader finds in the generated image.
+
+    Counted are nouns, colours, sizes, textures and numerals whose object the image shows; a word whose object is
+    absent (the model drew something else) has no truth and is left out.
+
+    Args:
+        model: A model of the scenes.
+        prompts: How many prompts, balanced over the kinds of caption.
+        method: A method that makes the node ``words``.
+        seed: Prompt i starts from seed ``seed + i``.
+        progress: Told about every prompt.
+
+    Raises:
+        OptionError: No prompts are asked for, or no word of them is in the images.
+    """
+    if prompts < 1:
+        raise OptionError(f"prompts is {prompts}; expected 1 or more")
+    items = collect(model, held_out_captions(prompts), method=method, seed=seed, progress=progress)
+    if not items:
+        raise OptionError(
+            "the images show none of the prompts' objects, so nothing can be scored; train the model longer"
+        )
+    tables = {}
+    for kind in KINDS:
+        chosen = [item for item in items if kind in ("all", item.kind)]
+        if chosen:
+            tables[kind] = localisation_table(
+                {method: [item.heat for item in chosen]},
+                [item.truth for item in chosen],
+                groups=[item.caption for item in chosen],
+            )
+    return WordBench(model.source.name, method, prompts, tables)
+
+
+def collect(
+    model: Model, captions: Sequence[str], *, method: str = "daam", seed: int = 0, progress: Progress = silent
+) -> list[Item]:
+    """Explain captions of the grammar and pair every word's map with the pixels it speaks of."""
+    items: list[Item] = []
+    for start in range(0, len(captions), BATCH):
+        part = captions[start : start + BATCH]
+        requests = [Request(caption, seed=seed + start + i) for i, caption in enumerate(part)]
+        for caption, explanation in zip(part, explain(model, requests, method, batch=BATCH), strict=True):
+            words, masks, present = masks_of_words(caption, read(np.asarray(explanation.image)))
+            heats = explanation.words["map"].values
+            parts = explanation.words["pos"].values.tolist()
+            for place, word in enumerate(words):
+                if present[place] and parts[place] in ("noun", "adj", "num") and _is_of_object(words, place):
+                    items.append(Item(caption, word, _kind(word), heats[place], masks[place]))
+        progress("prompts", start + len(part), len(captions))
+    return items
+
+
+def _is_of_object(words: Sequence[str], place: int) -> bool:
+    """Not the background or its colour: they speak of where no object is, which is another question."""
+    return words[place] != "background" and (place + 1 == len(words) or words[place + 1] != "background")
+
+
+def _kind(word: str) -> str:
+    if word in COLOURS:
+        return "colours"
+    return "nouns" if any(word.startswith(shape) for shape in SHAPES) else "others"
