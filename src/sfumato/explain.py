@@ -52,7 +52,7 @@ def explain(
         model: From ``sfumato.load`` or ``sfumato.wrap``.
         request: What to generate; several requests are run in batches and give a list in the same order.
         method: Name of a registered method (``sfumato.methods()`` lists them).
-        batch: At most so many images are made at once.
+        batch: Requests are run together up to so many images; the images of one request are never split.
         progress: Told about every unit of work.
         options: Options of the method.
 

@@ -109,6 +109,8 @@ class Trace:
     ) -> torch.Tensor:
         """Call the denoiser again as in one step, with some of it different, without running the rest.
 
+        Only the attachments given here are active: a change of the recorded run is not made again.
+
         Args:
             step: Which step.
             branch: Whose rows of the guidance batch to take.
@@ -160,6 +162,7 @@ def generate(
 
     Raises:
         NonFinite: Latents or image became NaN or infinite; the message says at which step.
+        ModelError: A safety checker blacked out an image.
         RequestError: The requests cannot share a batch.
     """
     given = (requests,) if isinstance(requests, Request) else tuple(requests)
@@ -173,8 +176,9 @@ def generate(
     with schedulers.using(model.pipeline, asked[0].scheduler or ""), _quiet(model.pipeline):
         clock = Clock(model.pipeline.scheduler, progress)
         with _running(model, asked, items, model.branches(asked[0]), clock, [clock, *attached]):
-            images = model.pipeline(**model.arguments(asked), callback_on_step_end=latents.on_step).images
-    return Trace(model, asked, images, latents.final(), time.perf_counter() - start, calls)
+            made = model.pipeline(**model.arguments(asked), callback_on_step_end=latents.on_step)
+    _refuse_blocked(getattr(made, "nsfw_content_detected", None))
+    return Trace(model, asked, made.images, latents.final(), time.perf_counter() - start, calls)
 
 
 @contextmanager
@@ -275,6 +279,15 @@ class _Recorder:
             self._calls.append(Call(run.clock.step, run.clock.timestep, sample, condition, given, output[0]))
 
         run.hooks.after(run.model.denoiser, record)
+
+
+def _refuse_blocked(flagged: Sequence[bool] | None) -> None:
+    """A safety checker replaces an image by black: that is not what the model made, so it is no result."""
+    if blocked := [number for number, hit in enumerate(flagged or ()) if hit]:
+        raise ModelError(
+            f"the pipeline's safety checker blacked out image {blocked[0]}; "
+            "change the prompt or the seed, or load the pipeline with safety_checker=None"
+        )
 
 
 def _check_batch(requests: Sequence[Request]) -> None:

@@ -16,6 +16,8 @@ from sfumato.run import Run
 class AblateChannels:
     """Hold some channels of one module's output at a constant.
 
+    Of a down block of a U-Net this is the output that goes on downwards; its skip connections stay as they are.
+
     Args:
         module: Path of a module inside the denoiser whose output is a feature map (row, channel, y, x).
         channels: Which channels.

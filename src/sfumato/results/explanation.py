@@ -185,7 +185,8 @@ class Explanation:
             stem, mark, number = word.rpartition("#")
             if not found and mark and number.isdecimal():
                 occurrence = words["occurrence"].values.tolist()
-                found = [i for i in _same(texts, stem) if occurrence[i] == int(number)]
+                alike = [i for i, text in enumerate(texts) if text.casefold() == stem.casefold()]
+                found = [i for i in alike if occurrence[i] == int(number)]
         if not found:
             raise UnknownWord(
                 f"{word!r} is not in the prompt; its words are: {_listed(words, list(range(len(texts))))}"

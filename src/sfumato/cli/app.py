@@ -1,0 +1,75 @@
+"""The commands and how they hang together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sfumato.cli import bench, explain, listing, opening, studio, training
+from sfumato.cli.parameters import Debug, add, examples, help_when_alone
+
+app = typer.Typer(
+    name="sfumato",
+    help="Explain image diffusion models: which pixels did each word of a prompt drive?",
+    epilog=examples(
+        'sfumato explain "a red circle left of a blue square" --seed 7 --out out/demo',
+        "sfumato open out/demo",
+        "sfumato methods daam",
+    ),
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"sfumato {version('sfumato')}")
+        raise typer.Exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Show the help when no command is named."""
+    help_when_alone(context)
+
+
+add(
+    app,
+    "explain",
+    explain.explain,
+    'sfumato explain "a red circle left of a blue square" --seed 7 --out out/demo',
+    'sfumato explain "a red cat" --model owner/name --size 512x768 --images 4',
+    'sfumato explain "two stars" --option keep=step,layer,head --out out/stars',
+    'sfumato explain "a red circle" --json > summary.json',
+)
+add(
+    app,
+    "open",
+    opening.open_result,
+    "sfumato open out/demo",
+    "sfumato open out/demo --report again.html",
+    "sfumato open out/stars --steps 0:10 --layers up_blocks --heads 0,1",
+    "sfumato open out/demo --json",
+)
+add(app, "methods", listing.methods, "sfumato methods", "sfumato methods daam", "sfumato methods --json")
+add(app, "models", listing.models, "sfumato models", "sfumato models --json")
+add(
+    app,
+    "train",
+    training.train,
+    "sfumato train scenes --out runs/scenes",
+    "sfumato train scenes --out runs/scenes --stage unet --device cuda",
+    "sfumato train --list",
+)
+app.add_typer(studio.group, name="studio", epilog=examples("sfumato studio score scenes"))
+app.add_typer(bench.group, name="bench", epilog=examples("sfumato bench words"))

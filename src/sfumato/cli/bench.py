@@ -1,0 +1,67 @@
+"""``sfumato bench``: how well the methods do where the truth is known."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from sfumato.cli.console import print_json, progress_shown, say
+from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, ModelName, add, help_when_alone
+from sfumato.cli.session import session_of
+from sfumato.errors import RequestError
+
+group = typer.Typer(help="Measure the methods where the truth is known.", rich_markup_mode="rich")
+
+
+@group.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    """Show the help when no command is named."""
+    help_when_alone(context)
+
+
+def words(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 100,
+    method: Annotated[str, typer.Option(help="Which method; see: sfumato methods.")] = "daam",
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare word maps with the exact masks of the objects, next to controls that know nothing."""
+    if prompts < 1:
+        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
+
+    from sfumato.cli.files import write_json
+    from sfumato.cli.loading import load_model
+    from sfumato.cli.tables import say_rows
+    from sfumato.studio.benching import bench_words
+
+    with progress_shown() as progress:
+        loaded = load_model(model, device, progress)
+        result = bench_words(loaded, prompts, method=method, seed=seed, progress=progress)
+    found = json.loads(result.to_json())
+    if out is not None:
+        write_json(found, out)
+        session_of(context).stopped = f"stopped; {out} is written"
+    if as_json:
+        print_json(found)
+        return
+    say_rows(result.title, result.rows())
+    if out is not None:
+        say()
+        say(f"written to {out}")
+
+
+add(
+    group,
+    "words",
+    words,
+    "sfumato bench words",
+    "sfumato bench words --prompts 20",
+    "sfumato bench words --out words.json",
+)

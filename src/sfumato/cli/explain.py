@@ -1,0 +1,143 @@
+"""``sfumato explain``: one prompt in, a folder of results out."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from sfumato.cli.console import print_json, progress_shown, say
+from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json
+from sfumato.cli.session import session_of
+from sfumato.errors import RequestError
+from sfumato.request import Request
+
+IMAGE, METHOD, RESULT = "What to generate", "How to explain", "What comes out"
+
+
+def explain(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What the image shows.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Of the first image.", rich_help_panel=IMAGE)] = 0,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="An embedded model, a folder in diffusers layout, or a hub id 'owner/name'.", rich_help_panel=IMAGE
+        ),
+    ] = DEFAULT_MODEL,
+    steps: Annotated[
+        int | None, typer.Option(help="Denoising steps.", show_default="the model's own", rich_help_panel=IMAGE)
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="Guidance scale; 1 or below switches guidance off.",
+            show_default="the model's own",
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
+    negative: Annotated[str, typer.Option(help="What the image must not show.", rich_help_panel=IMAGE)] = "",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Height x width in pixels, such as 512x768.",
+            show_default="the model's own",
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Height alone, in pixels.", rich_help_panel=IMAGE)] = None,
+    width: Annotated[int | None, typer.Option(help="Width alone, in pixels.", rich_help_panel=IMAGE)] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a scheduler that fits the model, such as ddim or euler.",
+            show_default="the model's own",
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="How many images; number i has the seed --seed + i.", rich_help_panel=IMAGE)
+    ] = 1,
+    device: Device = None,
+    method: Annotated[str, typer.Option(help="Which method; see: sfumato methods.", rich_help_panel=METHOD)] = "daam",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of the method; may be repeated. See: sfumato methods NAME.",
+            show_default=False,
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder of the results.", show_default="out/PROMPT-SEED", rich_help_panel=RESULT),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Generate an image and show which pixels each word drove.
+
+    The folder holds image.png, words.png (all words at a glance), words/ (one overlay per word), report.html (all of
+    it on one page that needs no network), summary.json (the numbers) and explanation.zarr (the arrays). It appears
+    when all of it is written; an earlier result of the same name is replaced.
+    """
+    if size is not None and (height is not None or width is not None):
+        raise RequestError("--size was given together with --height or --width; give the size once")
+    if size is not None:
+        height, width = _parsed_size(size)
+    request = Request(
+        prompt,
+        negative_prompt=negative,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        height=height,
+        width=width,
+        scheduler=scheduler,
+        images=images,
+    )
+    target = out if out is not None else _default_folder(request)
+
+    from sfumato.cli.files import write_results
+    from sfumato.cli.loading import load_model
+    from sfumato.cli.options import parse_options
+    from sfumato.cli.tables import say_results
+    from sfumato.explain import explain as run
+    from sfumato.registry import find
+    from sfumato.results.folders import write_folder
+
+    chosen = find(method)
+    options = parse_options(chosen, option or ())
+    configured = chosen.configure(options)
+    with progress_shown() as progress, write_folder(target) as folder:
+        loaded = load_model(model, device, progress)
+        request = loaded.complete(request)
+        chosen.check(loaded)
+        if not as_json:
+            say(f"cost: {chosen.cost(request, configured)}")
+        explanation = run(loaded, request, method, progress=progress, **options)
+        summary = explanation.summary()
+        write_results(explanation, summary, folder, progress)
+    session_of(context).stopped = f"stopped; the results are whole, in {target}"
+    if as_json:
+        print_json(summary | {"folder": target})
+    else:
+        say_results(summary)
+        say()
+        say(f"results in {target}: report.html shows everything on one page")
+
+
+def _parsed_size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*(\d{1,9})\s*[x×X,]\s*(\d{1,9})\s*", text, re.ASCII)
+    if found is None:
+        raise RequestError(f"--size is {text!r}; expected height x width in pixels, such as 512x768")
+    return int(found[1]), int(found[2])
+
+
+def _default_folder(request: Request) -> str:
+    from sfumato.cli.slugs import slug
+
+    return f"out/{slug(request.prompt)}-{request.seed}"

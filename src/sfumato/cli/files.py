@@ -1,0 +1,122 @@
+"""The files of one result, and single files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xarray import DataTree
+
+from sfumato.cli.console import finite
+from sfumato.cli.slugs import word_file
+from sfumato.errors import StoreError
+from sfumato.progress import Progress
+from sfumato.results.explanation import Explanation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+QUICK = 3  # three times as fast as the usual compression of PNG, for an eighth more bytes
+ON_A_SHEET = 95  # more than any text encoder of 77 tokens can see
+
+
+def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: Path, progress: Progress) -> None:
+    """Write images, word sheets, overlays, numbers, arrays and the page of an explanation into a folder.
+
+    One image gives image.png, words.png and words/; of several, each has its seed in its names: image-seed-7.png,
+    words-seed-7.png and words/seed-7/.
+    """
+    from sfumato.plots import word_sheet
+
+    count = explanation.request.images
+    for number, (image, seed) in enumerate(zip(explanation.images, explanation.request.seeds, strict=True)):
+        mark = "" if count == 1 else f"-seed-{seed}"
+        image.save(folder / f"image{mark}.png")
+        if any(row["seen"] for row in summary["words"]):
+            word_sheet(_first_words(explanation), number).save(folder / f"words{mark}.png", compress_level=QUICK)
+            rows = [row for row in summary["words"] if row["image"] == number]
+            place = folder / "words" / mark.removeprefix("-")
+            _write_overlays(explanation, image, rows, place, progress)
+    (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
+    explanation.save(folder / "explanation.zarr")
+    progress("writing the page", 0, 1)
+    write_page(explanation, str(folder / "report.html"))
+    progress("writing the page", 1, 1)
+
+
+def write_page(explanation: Explanation, file: str) -> None:
+    """Write the page of an explanation to a file, whole or not at all.
+
+    Raises:
+        StoreError: It cannot be written; what was there before stays.
+    """
+    from sfumato.report import write_report
+
+    with _made_writable(file) as target:
+        write_report(explanation, target)
+
+
+def write_json(value: Any, file: str) -> None:
+    """Write a value as JSON to a file, whole or not at all.
+
+    Raises:
+        StoreError: It cannot be written; what was there before stays.
+    """
+    with _made_writable(file) as target:
+        partial = target.with_name(f".sfumato-{secrets.token_hex(4)}.json")
+        try:
+            with partial.open("w", encoding="utf-8") as opened:
+                opened.write(_json(value))
+                opened.flush()
+                os.fsync(opened.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made_writable(file: str) -> Iterator[Path]:
+    """The path of a file whose folder exists; what goes wrong with it becomes one kind of error."""
+    try:
+        target = Path(os.path.realpath(file))
+        if not file.strip() or target.is_dir():
+            raise StoreError(f"{file!r} is no name for a file; give one, such as out/report.html")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield target
+    except StoreError:
+        raise
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot write {file!r}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _first_words(explanation: Explanation) -> Explanation:
+    """The explanation without the words that no sheet has room for (of which the model has seen none)."""
+    words = explanation.words
+    if words.sizes["word"] <= ON_A_SHEET:
+        return explanation
+    nodes = {node.path: node.to_dataset(inherit=False) for node in explanation.tree.subtree}
+    nodes["/words"] = words.isel(word=slice(ON_A_SHEET))
+    return Explanation(DataTree.from_dict(nodes), explanation.request, explanation.provenance)
+
+
+def _write_overlays(
+    explanation: Explanation, image: Image, rows: Sequence[Mapping[str, Any]], folder: Path, progress: Progress
+) -> None:
+    """One picture for every word that the model saw, named after its place in the prompt (from 1) and its text."""
+    from sfumato.plots import overlay
+
+    folder.mkdir(parents=True)
+    for row in rows:
+        if row["seen"]:
+            name = word_file(row["index"] + 1, len(rows), row["word"])
+            overlay(image, explanation.word_map(row["index"], row["image"])).save(folder / name, compress_level=QUICK)
+        progress("drawing", row["index"] + 1, len(rows))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,54 @@
+"""Options that several commands have, each declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from sfumato.cli.session import session_of
+
+DEFAULT_MODEL = "studio/scenes"
+
+
+def _switch_debugging(context: typer.Context, value: bool) -> bool:
+    if value:
+        session_of(context).debug = True
+    return value
+
+
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", callback=_switch_debugging, is_eager=True, help="Show tracebacks and all warnings."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where to run, such as cpu or cuda:1.", show_default="an accelerator if there is one"),
+]
+ModelName = Annotated[
+    str, typer.Option("--model", help="An embedded model, a folder in diffusers layout, or a hub id 'owner/name'.")
+]
+
+
+def examples(*lines: str) -> str:
+    """An epilog with examples, kept as they are (square brackets would be read as styles)."""
+    return "Examples:\n\n" + "\n".join("$ " + line.replace("[", r"\[") for line in lines)
+
+
+def add(group: typer.Typer, name: str, command: Callable[..., None], *lines: str) -> None:
+    """Add a command: its docstring, with every paragraph on one line, is the help; ``lines`` are the examples."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ").replace("[", r"\[") for paragraph in paragraphs)
+    group.command(name, help=text, epilog=examples(*lines))(command)
+
+
+def help_when_alone(context: typer.Context) -> None:
+    """Show the help of a group of commands that was called without any."""
+    if context.invoked_subcommand is None:
+        text: Any = context.get_help()
+        if text:
+            typer.echo(text)
+        raise typer.Exit(0)

@@ -1,0 +1,51 @@
+"""``sfumato studio``: how good the embedded models are."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from sfumato.cli.console import print_json, progress_shown
+from sfumato.cli.parameters import Debug, Device, Json, add, help_when_alone
+from sfumato.errors import RequestError
+
+group = typer.Typer(help="Score the embedded models against exact ground truth.", rich_markup_mode="rich")
+
+
+@group.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    """Show the help when no command is named."""
+    help_when_alone(context)
+
+
+def score(
+    name: Annotated[
+        str, typer.Argument(help="An embedded model (scenes), or a folder in diffusers layout.")
+    ] = "scenes",
+    prompts: Annotated[int, typer.Option(help="How many held-out prompts.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Generate held-out prompts and read the images: are objects, colours, relations and counts right?"""
+    if prompts < 1:
+        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
+
+    from sfumato.cli.loading import load_model
+    from sfumato.cli.tables import say_rows
+    from sfumato.models.loading import studio_models
+    from sfumato.studio.scoring import score as run
+
+    with progress_shown() as progress:
+        model = load_model(f"studio/{name}" if f"studio/{name}" in studio_models() else name, device, progress)
+        result = run(model, prompts, seed=seed, progress=progress)
+    if as_json:
+        print_json(json.loads(result.to_json()))
+    else:
+        say_rows(result.title, result.rows())
+
+
+add(group, "score", score, "sfumato studio score scenes", "sfumato studio score scenes --prompts 20 --json")

@@ -1,0 +1,73 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sfumato.cli.console import print_table, say, shown
+
+MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
+COLUMNS = ("word", "pos", "coverage", "peak (x, y)", "share")
+
+
+def say_results(summary: Mapping[str, Any]) -> None:
+    """Print what a summary says about every word, one table for each image."""
+    if not summary["words"]:
+        say()
+        print_table(("node", "sizes"), [[name, _sizes(sizes)] for name, sizes in summary["nodes"].items()])
+        return
+    images = summary["images"]
+    for image in images[:MOST_IMAGES]:
+        rows = [row for row in summary["words"] if row["image"] == image["image"]]
+        seen = [row for row in rows if row["seen"]]
+        title = f"seed {image['seed']}" if len(images) > 1 else ""
+        say()
+        print_table(COLUMNS, [_cells(row) for row in seen[:MOST_WORDS]], title=title, right=COLUMNS[2:])
+        if len(seen) > MOST_WORDS:
+            say(f"and {len(seen) - MOST_WORDS} words more; summary.json has all of them")
+        if len(rows) > len(seen):
+            say(f"not seen by the model: {_named(rows)}")
+    if len(images) > MOST_IMAGES:
+        say(f"and {len(images) - MOST_IMAGES} images more; summary.json has all of them")
+
+
+def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows that all have the same columns, numbers to the right."""
+    columns = list(rows[0]) if rows else []
+    numbers = [c for c in columns if all(isinstance(row.get(c), int | float | None) for row in rows)]
+    print_table(columns, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    name = row["word"] if row["occurrence"] == 1 else f"{row['word']}#{row['occurrence']}"
+    peak = row["peak"]
+    return [
+        shown(name, WORD),
+        row["pos"],
+        _percent(row["coverage"]),
+        f"{peak['x']}, {peak['y']}" if peak else "-",
+        _percent(row["share"]),
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}%"
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> str:
+    words = [row["word"] for row in rows if not row["seen"]]
+    more = f" and {len(words) - 8} more" if len(words) > 8 else ""
+    return shown(", ".join(shown(word, WORD) for word in words[:8])) + more
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,230 @@
+"""From a training's work folder to the weights that ship inside the package."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sfumato.errors import StoreError, TrainingError
+from sfumato.studio.tokenizer import scene_words, write_tokenizer
+from sfumato.studio.training.checkpoints import fsync_folder
+from sfumato.studio.training.config import Config, config_from
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the shipped models lie: scenes (a StableDiffusionPipeline) and clip (a CLIPModel)."""
+
+DEFAULT_STEPS = 25
+DEFAULT_GUIDANCE = 4.0
+"""What the model is run with unless a request says otherwise."""
+
+LIMIT_MB = 25.0
+"""No shipped model may be larger."""
+
+
+def read_config(out: Path) -> Config:
+    """Read the config that a work folder was trained with.
+
+    Raises:
+        TrainingError: The folder is no work folder.
+    """
+    try:
+        values = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{out} is no work folder of a training ({error}); run `sfumato train scenes` first"
+        ) from error
+    return config_from(values)
+
+
+def export(
+    out: Path,
+    weights: Path = WEIGHTS,
+    *,
+    quality: Mapping[str, Any] | None = None,
+    hours: float | None = None,
+    machine: str = "2 CPU cores",
+) -> tuple[Path, Path]:
+    """Write the newest checkpoint in half precision as `weights`/scenes and `weights`/clip.
+
+    Each folder is written beside its place and then renamed, so that a reader sees the old one or the new one.
+
+    Args:
+        out: The work folder of the training.
+        weights: Where the two folders go.
+        quality: Measured numbers for the model card, by name; shares from 0 to 1.
+        hours: How long the training took, for the model card.
+        machine: What it ran on, for the model card.
+
+    Returns:
+        The folders of the pipeline and of the CLIP model.
+
+    Raises:
+        TrainingError: A stage is missing.
+        StoreError: A folder cannot be written, or is too large to ship.
+    """
+    import torch
+
+    from sfumato.studio.training.clip import load_clip
+    from sfumato.studio.training.sampling import trained_pipeline
+
+    config = read_config(out)
+    pipeline, steps = trained_pipeline(config, out)
+    clip, _ = load_clip(config, out)
+    sizes = {name: _millions(part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    card = _card(config, steps, sizes, quality or {}, hours, machine)
+
+    def write_pipeline(folder: Path) -> None:
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(torch.float16)
+        pipeline.save_pretrained(str(folder), safe_serialization=True)
+        shutil.rmtree(folder / "tokenizer")
+        write_tokenizer(folder / "tokenizer")
+        notes = {"defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE}, "words": sorted(scene_words())}
+        (folder / "sfumato.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    def write_clip(folder: Path) -> None:
+        clip.to(torch.float16).save_pretrained(str(folder))
+        write_tokenizer(folder)
+        side = clip.config.vision_config.image_size
+        settings = {
+            "image_processor_type": "CLIPImageProcessor",
+            "size": {"shortest_edge": side},
+            "crop_size": {"height": side, "width": side},
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(_clip_card(config, _millions(clip), quality or {}), encoding="utf-8")
+
+    return _replace(weights / "scenes", write_pipeline), _replace(weights / "clip", write_clip)
+
+
+def _millions(module: Any) -> float:
+    return float(sum(parameter.numel() for parameter in module.parameters()) / 1e6)
+
+
+def _replace(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Fill a folder beside `folder`, make it durable, and put it in its place."""
+    partial, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
+    try:
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write(partial)
+        files = [path for path in partial.rglob("*") if path.is_file()]
+        megabytes = sum(path.stat().st_size for path in files) / 1e6
+        if megabytes >= LIMIT_MB:
+            raise StoreError(f"{folder.name} would take {megabytes:.1f} MB; it must stay under {LIMIT_MB:.0f} MB")
+        for path in files:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        fsync_folder(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+    return folder
+
+
+def _table(quality: Mapping[str, Any]) -> str:
+    if not quality:
+        return "Not measured yet: run `sfumato studio score scenes`."
+    shown = {name: f"{value:.1%}" if isinstance(value, float) else str(value) for name, value in quality.items()}
+    rows = [f"| {name.replace('_', ' ')} | {value} |" for name, value in shown.items()]
+    return "\n".join(["| what | measured |", "| --- | --- |", *rows])
+
+
+def _card(
+    config: Config,
+    steps: int,
+    sizes: Mapping[str, float],
+    quality: Mapping[str, Any],
+    hours: float | None,
+    machine: str,
+) -> str:
+    unet, clip, vae = config.unet, config.clip, config.vae
+    parts = ", ".join(f"{name} {size:.2f} M" for name, size in sizes.items())
+    took = "" if hours is None else f" It took {hours:.1f} hours in all."
+    return f"""---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# studio/{config.name}
+
+A small latent diffusion model of procedural scenes: coloured shapes, their numbers, sizes, textures and places. It
+ships inside Sfumato so that every method can be tried at once, and scored against ground truth that is exact.
+
+It is a `StableDiffusionPipeline` in half precision with a byte-level tokenizer: any text runs, but only the words in
+`sfumato.json` mean something to it. It draws 128 x 128 pixels.
+
+## Parts
+
+Parameters: {parts}.
+Latents of 16 x 16 x 4; cross-attention at {len(unet.channels)} resolutions; v-prediction; DDIM.
+The text encoder is the first {unet.text_layers} of {clip.text_layers} layers of a contrastive text encoder, trained on
+with the U-Net; that whole contrastive pair ships beside this folder as `clip`.
+
+## Data
+
+{config.data.scenes:,} scenes drawn by `sfumato.studio.scenes`, each with its caption. About 4% of the captions are held
+out by a stable hash of their subject and were never trained on; all numbers below are on held-out captions. No
+photographs, no data from people.
+
+## Training
+
+`sfumato train scenes` with `studio/configs/scenes.toml`, on {machine}.{took}
+
+- Autoencoder: {vae.steps:,} steps on crops of {vae.crop} pixels.
+- Contrastive pair: {clip.steps:,} steps of {clip.batch} pairs.
+- U-Net and text encoder: {steps:,} steps of {unet.batch}, averaged weights. {unet.empty:.0%} of the captions
+  were empty; of the others {unet.drop_captions:.0%} had words left out at random, so that every part of a prompt means
+  something alone.
+
+No loss on attention maps was used.
+
+## Measured
+
+{_table(quality)}
+
+## Limits
+
+It knows some fifty words and nothing of the world. Its images serve the study of explanations. Small shapes are soft,
+because the autoencoder is small.
+"""
+
+
+def _clip_card(config: Config, size: float, quality: Mapping[str, Any]) -> str:
+    measured = {name: value for name, value in quality.items() if "retrieval" in name}
+    return f"""---
+license: apache-2.0
+library_name: transformers
+---
+# studio/clip
+
+A contrastive pair of encoders ({size:.2f} M parameters, half precision) for the scenes of `sfumato.studio.scenes`: a
+transformers `CLIPModel` with images of 128 x 128 pixels scaled to -1..1, and the tokenizer of studio/{config.name}.
+
+Trained on {config.data.scenes:,} scenes and captions, {config.clip.steps:,} steps of {config.clip.batch} pairs, by
+`sfumato train scenes --stage clip`; {config.clip.drop_captions:.0%} of the captions had words left out at random.
+
+## Measured
+{_table(measured)}
+"""

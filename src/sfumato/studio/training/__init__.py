@@ -1,0 +1,1 @@
+"""The training of the embedded models, in four stages: data, vae, clip, unet."""

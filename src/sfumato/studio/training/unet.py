@@ -1,0 +1,266 @@
+"""The denoiser, trained with its own copy of the text encoder on the encoded scenes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from sfumato.errors import TrainingError
+from sfumato.studio.tokenizer import MAX_LENGTH
+from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.clip import load_clip
+from sfumato.studio.training.config import Config, UnetConfig
+from sfumato.studio.training.data import as_tensor, load_captions, load_images, token_numbers, varied
+from sfumato.studio.training.progress import Progress
+from sfumato.studio.training.vae import load_vae
+
+LATENTS = "latents.npy"
+
+
+def build_unet(config: UnetConfig, context: int, latent_size: int = 16) -> Any:
+    """Build an untrained UNet2DConditionModel with cross-attention at every level.
+
+    Args:
+        config: The stage's config.
+        context: Width of the text encoder.
+        latent_size: Height and width of the latents.
+    """
+    from diffusers import UNet2DConditionModel
+
+    levels = len(config.channels)
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=config.channels,
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        layers_per_block=1,
+        cross_attention_dim=context,
+        # What diffusers calls attention_head_dim is the number of heads in these blocks.
+        attention_head_dim=config.heads,
+        norm_num_groups=config.norm_groups,
+    )
+
+
+def start_as_identity(unet: Any) -> Any:
+    """Let every residual branch of an untrained U-Net, and its output, start at zero.
+
+    So each branch grows only as far as it helps. With the usual random start the coarse levels, whose gradients are
+    small, can stay noise that the fine levels learn to ignore.
+    """
+    from diffusers.models.resnet import ResnetBlock2D
+    from diffusers.models.transformers.transformer_2d import Transformer2DModel
+
+    ends = [module.conv2 for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+    ends += [module.proj_out for module in unet.modules() if isinstance(module, Transformer2DModel)]
+    for module in (*ends, unet.conv_out):
+        torch.nn.init.zeros_(module.weight)
+        torch.nn.init.zeros_(module.bias)
+    return unet
+
+
+def _upsampled(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+    """Double height and width by copying every pixel, before a convolution."""
+    pixels = inputs[0]
+    count, channels, height, width = pixels.shape
+    copied = pixels[:, :, :, None, :, None].expand(count, channels, height, 2, width, 2)
+    return (copied.reshape(count, channels, 2 * height, 2 * width),)
+
+
+def compiled(unet: Any) -> Any:
+    """Compile a U-Net for training.
+
+    Compiled for a CPU in bf16, the gradient of nearest-neighbour interpolation is zero (torch 2.13), and so are all
+    gradients before it. The same upsampling is therefore done by copying, whose compiled gradient is right.
+    """
+    from diffusers.models.upsampling import Upsample2D
+
+    for module in unet.modules():
+        if isinstance(module, Upsample2D):
+            module.interpolate = False
+            module.conv.register_forward_pre_hook(_upsampled)
+    return torch.compile(unet, dynamic=False)
+
+
+def build_text_encoder(clip: Any, layers: int) -> Any:
+    """Copy the first layers and the final normalisation of a CLIPModel's text encoder into a CLIPTextModel."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    settings = clip.config.text_config.to_dict()
+    settings["num_hidden_layers"] = min(layers, settings["num_hidden_layers"])
+    config = CLIPTextConfig(**settings)
+    config._attn_implementation = "eager"
+    encoder = CLIPTextModel(config)
+    weights = clip.text_model.state_dict()
+    encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
+    return encoder.train()
+
+
+def build_scheduler(config: UnetConfig) -> Any:
+    """Build the scheduler that the model is trained with and shipped with."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=config.beta_end,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
+
+
+def make_latents(config: Config, out: Path, vae: Any, progress: Progress) -> tuple[npt.NDArray[np.float16], float]:
+    """Encode all training scenes once, to `out`/latents.npy (scene, channel, y, x) float16, unscaled.
+
+    Returns:
+        The latents and their scaling factor, 1 / standard deviation.
+    """
+    path = out / LATENTS
+    images = load_images(out / "data")
+    if not path.is_file() or len(np.load(path, mmap_mode="r")) != len(images):
+        parts = []
+        for start in range(0, len(images), config.unet.encode_batch):
+            pixels = as_tensor(images[start : start + config.unet.encode_batch])
+            with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
+                posterior = vae.encode(pixels.to(vae.device, memory_format=torch.channels_last)).latent_dist
+            parts.append(posterior.mean.float().cpu().numpy().astype(np.float16))
+            progress.step("encode", min(start + config.unet.encode_batch, len(images)), len(images), {})
+        partial = path.with_suffix(".part.npy")
+        np.save(partial, np.concatenate(parts))
+        partial.replace(path)
+    latents: npt.NDArray[np.float16] = np.load(path)
+    return latents, float(1 / latents.astype(np.float32).std())
+
+
+def learning_rate(config: UnetConfig, step: int) -> float:
+    """Give the learning rate of one step: rising, constant, falling linearly over the last share of the steps."""
+    start = config.steps * (1 - config.cooldown)
+    left = max(0.0, (config.steps - step) / max(1.0, config.steps - start))
+    return config.lr * min(1.0, (step + 1) / config.warmup) * min(1.0, 0.02 + 0.98 * left)
+
+
+def timestep_density(signal: torch.Tensor) -> torch.Tensor:
+    """How often each timestep is trained, summing to 1.
+
+    With a velocity as target, very noisy steps have the largest error and the least to learn (where the objects lie
+    cannot be told from noise), so drawn evenly they drown the rest. Steps are drawn evenly where the signal-to-noise
+    ratio is 0.1 to 10, and less often beyond, by the square root of the ratio, but never less than 0.15 as often.
+
+    Args:
+        signal: Cumulative product of the alphas, one for each timestep.
+    """
+    ratio = signal / (1 - signal)
+    often = torch.minimum((ratio / 0.1).sqrt(), (10 / ratio).sqrt()).clamp(0.15, 1)
+    return often / often.sum()
+
+
+def stratified_timesteps(count: int, generator: torch.Generator, density: torch.Tensor) -> torch.Tensor:
+    """Draw timesteps, one from each of `count` equally likely ranges, so that every batch sees every noise level."""
+    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return torch.searchsorted(density.cumsum(0), places).clamp(max=len(density) - 1)
+
+
+def train_unet(
+    config: Config,
+    out: Path,
+    progress: Progress,
+    *,
+    resume: bool = True,
+    probe: Callable[[Any], dict[str, float]] | None = None,
+) -> None:
+    """Train the U-Net and its text encoder into `out`/unet, with grids of samples in `out`/samples.
+
+    Args:
+        config: The whole config.
+        out: The work folder; the stages "data", "vae" and "clip" have run in it.
+        progress: Told every step.
+        resume: Go on from the last checkpoint, if there is one.
+        probe: Measures the pipeline with averaged weights whenever samples are drawn.
+    """
+    settings = config.unet
+    device = torch.device(config.device)
+    vae = load_vae(config, out)
+    clip, tokenizer = load_clip(config, out)
+    captions = load_captions(out / "data")
+    latents, scaling = make_latents(config, out, vae, progress)
+    vae.register_to_config(scaling_factor=scaling)
+    longest = max(len(row) for row in tokenizer(captions).input_ids)
+    if longest > settings.short_length:
+        raise TrainingError(f"short_length is {settings.short_length}, but a caption has {longest} tokens; raise it")
+    signal = build_scheduler(settings).alphas_cumprod.to(device)  # (timestep,)
+    density = timestep_density(signal.cpu())
+
+    torch.manual_seed(config.seed + 2)
+    unet = start_as_identity(build_unet(settings, config.clip.width, latents.shape[-1]))
+    unet = unet.to(device, memory_format=torch.channels_last)
+    text_encoder = build_text_encoder(clip, settings.text_layers).to(device).requires_grad_(True)
+    if device.type == "cpu":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        # Explicit attention: the backward pass of the fused one takes 40% of a whole step on a CPU.
+        unet.set_attn_processor(AttnProcessor())
+    training = Training(
+        {"unet": unet, "text_encoder": text_encoder},
+        rates={"text_encoder": settings.text_lr},
+        ema=settings.ema,
+        betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay,
+    )
+    found = load_latest(out / "unet") if resume else None
+    if found is not None:
+        training.restore(found[0], found[1]["step"])
+        progress.event("unet", training.step, {"resumed": True})
+    denoise: Any = compiled(unet) if settings.compile else unet
+
+    while training.step < settings.steps:
+        started = time.monotonic()
+        generator = step_generator(config.seed, "unet", training.step)
+        chosen = torch.randint(len(latents), (settings.batch,), generator=generator).tolist()
+        clean = torch.from_numpy(latents[chosen]).float() * scaling
+        noise = torch.randn(clean.shape, generator=generator)
+        timesteps = stratified_timesteps(settings.batch, generator, density).to(device)
+        short = float(torch.rand((), generator=generator)) < settings.short_context
+        texts = varied(
+            [captions[index] for index in chosen],
+            empty=settings.empty,
+            drop_captions=settings.drop_captions,
+            drop_words=settings.drop_words,
+            generator=generator,
+        )
+        tokens = token_numbers(tokenizer, texts, settings.short_length if short else MAX_LENGTH).to(device)
+        clean, noise = clean.to(device), noise.to(device)
+        kept = signal[timesteps].sqrt()[:, None, None, None]
+        lost = (1 - signal[timesteps]).sqrt()[:, None, None, None]
+        noisy = (kept * clean + lost * noise).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            context = text_encoder(tokens).last_hidden_state
+            velocity = denoise(noisy, timesteps, context).sample
+        loss = F.mse_loss(velocity.float(), kept * noise - lost * clean)
+        lr = learning_rate(settings, training.step)
+        norm = training.update(loss, lr, settings.clip_norm)
+        progress.step(
+            "unet",
+            training.step,
+            settings.steps,
+            {"loss": loss.item(), "norm": norm, "lr": lr, "seconds": time.monotonic() - started},
+        )
+        last = training.step == settings.steps
+        if training.step % config.checkpoint_every == 0 or last:
+            save(out / "unet", training.step, training.tensors(), {"config": config.to_dict(), "scaling": scaling})
+        if settings.samples_every and (training.step % settings.samples_every == 0 or last):
+            from sfumato.studio.training.sampling import look
+
+            look(config, out, progress, vae=vae, tokenizer=tokenizer, training=training, probe=probe)

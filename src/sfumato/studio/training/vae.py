@@ -1,0 +1,141 @@
+"""The autoencoder: trained on crops, since what it learns (flat colours, edges, textures) is local."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from sfumato.errors import TrainingError
+from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.config import Config, VaeConfig
+from sfumato.studio.training.data import as_tensor, load_images
+from sfumato.studio.training.progress import Progress
+
+HELD_BACK = 200
+"""The last images are never trained on: they measure the autoencoder."""
+
+
+def build_vae(config: VaeConfig, image_size: int = 128) -> Any:
+    """Build an untrained diffusers AutoencoderKL with 4 latent channels."""
+    from diffusers import AutoencoderKL
+
+    levels = len(config.channels)
+    vae = AutoencoderKL(
+        block_out_channels=config.channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=8,
+        sample_size=image_size,
+        mid_block_add_attention=False,
+    )
+    # Starts with little noise on the latent: with the usual start, noise as large as the signal, hundreds of steps pass
+    # before the decoder listens to the latent at all.
+    with torch.no_grad():
+        vae.quant_conv.bias[4:] = -6.0
+    return vae
+
+
+def _crops(images: npt.NDArray[np.uint8], config: VaeConfig, generator: torch.Generator) -> torch.Tensor:
+    """Cut a square out of each of some random images: of two random places the one with more contrast.
+
+    Much of a scene is empty background, which is learned soon; edges and corners are what takes long.
+    """
+    slack = images.shape[1] - config.crop + 1
+    chosen = torch.randint(len(images), (config.batch,), generator=generator).tolist()
+    corners = torch.randint(slack, (config.batch, 2, 2), generator=generator).tolist()
+    cut = []
+    for index, places in zip(chosen, corners, strict=True):
+        candidates = [images[index, y : y + config.crop, x : x + config.crop] for y, x in places]
+        cut.append(max(candidates, key=lambda candidate: float(candidate[::4, ::4].std(axis=(0, 1)).sum())))
+    return as_tensor(np.stack(cut))
+
+
+def train_vae(config: Config, out: Path, progress: Progress, *, resume: bool = True) -> None:
+    """Train the autoencoder into `out`/vae.
+
+    Args:
+        config: The whole config.
+        out: The work folder; the stage "data" has run in it.
+        progress: Told every step.
+        resume: Go on from the last checkpoint, if there is one.
+    """
+    settings = config.vae
+    images = load_images(out / "data")
+    held, images = images[-HELD_BACK:], images[: max(1, len(images) - HELD_BACK)]
+    device = torch.device(config.device)
+    torch.manual_seed(config.seed)
+    vae = build_vae(settings, images.shape[1]).to(device, memory_format=torch.channels_last)
+    training = Training({"vae": vae}, ema=0.998)
+    found = load_latest(out / "vae") if resume else None
+    if found is not None:
+        training.restore(found[0], found[1]["step"])
+
+    def errors(pixels: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        with torch.autocast(device.type, torch.bfloat16):
+            posterior = vae.encode(pixels).latent_dist
+            again = vae.decode(posterior.mean + posterior.std * noise).sample.float()
+        mean, log_variance = posterior.mean.float(), posterior.logvar.float()
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        return F.mse_loss(again, pixels), F.l1_loss(again, pixels), divergence
+
+    forward: Any = torch.compile(errors, dynamic=False) if settings.compile else errors
+    side = settings.crop // 2 ** (len(settings.channels) - 1)
+    while training.step < settings.steps:
+        started = time.monotonic()
+        generator = step_generator(config.seed, "vae", training.step)
+        pixels = _crops(images, settings, generator).to(device, memory_format=torch.channels_last)
+        noise = torch.randn(settings.batch, 4, side, side, generator=generator).to(device)
+        squared, absolute, divergence = forward(pixels, noise)
+        loss = squared + settings.l1 * absolute + settings.kl * divergence
+        rise = min(1.0, (training.step + 1) / 50)
+        lr = settings.lr * rise * max(0.02, 1 - training.step / settings.steps)
+        training.update(loss, lr, 1.0)
+        progress.step(
+            "vae",
+            training.step,
+            settings.steps,
+            {"loss": loss.item(), "mse": squared.item(), "seconds": time.monotonic() - started},
+        )
+        if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
+            save(out / "vae", training.step, training.tensors(), {"config": config.to_dict()})
+    vae = load_vae(config, out)
+    decibel = psnr(vae, held)
+    progress.event("vae", training.step, {"psnr": decibel})
+
+
+def load_vae(config: Config, out: Path) -> Any:
+    """Load the trained autoencoder with its averaged weights, in evaluation mode.
+
+    Raises:
+        TrainingError: The stage "vae" has not run.
+    """
+    found = load_latest(out / "vae")
+    if found is None:
+        raise TrainingError(f"{out} holds no trained autoencoder; run the stage 'vae' first")
+    vae = build_vae(config.vae)
+    vae.load_state_dict(
+        {name.removeprefix("ema.vae."): value for name, value in found[0].items() if name.startswith("ema.vae.")}
+    )
+    return vae.to(config.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def psnr(vae: Any, images: npt.NDArray[np.uint8]) -> float:
+    """Measure encoding and decoding of whole images, in decibel over all of them, after rounding to 8 bits."""
+    squared, count = 0.0, 0
+    for start in range(0, len(images), 50):
+        batch = images[start : start + 50]
+        with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
+            pixels = as_tensor(batch).to(vae.device, memory_format=torch.channels_last)
+            again = vae.decode(vae.encode(pixels).latent_dist.mean).sample.float().clamp(-1, 1)
+        rounded = ((again + 1) * 127.5).round().permute(0, 2, 3, 1).cpu().numpy()
+        squared += float(np.square(rounded - batch).sum())
+        count += batch.size
+    return float(10 * np.log10(255.0**2 / max(squared / count, 1e-12)))

@@ -1,0 +1,64 @@
+"""The word bench and the probe: a perfect map scores 1, the embedded model beats the controls."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+
+from sfumato.errors import OptionError
+from sfumato.models.lexicon import pos
+from sfumato.models.loading import load
+from sfumato.studio import benching
+from sfumato.studio.benching import bench_words
+from sfumato.studio.probing import probe_word_maps
+from sfumato.studio.scenes import scene_of
+
+MODEL: Any = SimpleNamespace(source=SimpleNamespace(name="drawn by hand"))
+
+
+def perfect(model: Any, requests: Any, method: str, *, batch: int) -> list[Any]:
+    """Explanations of drawn scenes whose maps are the true masks."""
+    found = []
+    for request in requests:
+        scene = scene_of(request.prompt, request.seed)
+        words = xr.Dataset(
+            {"map": (("word", "y", "x"), scene.masks.astype(np.float32))},
+            coords={"pos": ("word", [pos(word) for word in scene.words])},
+        )
+        found.append(SimpleNamespace(image=Image.fromarray(scene.image), words=words))
+    return found
+
+
+def test_true_masks_score_almost_one_and_controls_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benching, "explain", perfect)
+    bench = bench_words(MODEL, 12)
+    table = bench.tables["all"]
+    assert table.score("daam", "mIoU@0.4").mean > 0.95  # the reader's masks against the drawn ones
+    assert table.score("daam", "pointing").mean > 0.95
+    for control in ("random", "smooth random", "centre", "whole image"):
+        assert table.score(control, "mIoU@0.4").high < 0.5, control
+    assert {row["words"].split()[0] for row in bench.rows()} == {"all", "nouns", "colours", "others"}
+
+
+def test_no_prompts_are_refused() -> None:
+    with pytest.raises(OptionError, match="prompts is 0"):
+        bench_words(MODEL, 0)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_beats_every_control() -> None:
+    table = bench_words(load("studio/scenes"), 16).tables["nouns"]
+    best = max(table.score(name, "AP").mean for name in table.methods if name != "daam")
+    assert table.score("daam", "AP").low > best
+
+
+def test_the_probe_measures_words_on_true_scenes() -> None:
+    found = probe_word_maps(load("studio/scenes").pipeline, scenes=8)
+    assert set(found) == {"miou_nouns", "ap_nouns", "miou_colours", "ap_colours", "noun_correlation"}
+    assert 0.15 < found["ap_nouns"] <= 1  # a nounless map scores the share of an object, about 0.05
+    assert found["noun_correlation"] < 0.95

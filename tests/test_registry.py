@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from diffusers import StableDiffusionPipeline
+
+import sfumato
+from sfumato import registry
+from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
+from sfumato.registry import find, method
+from sfumato.request import Request
+from sfumato.trace import generate
+
+Register = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    size: int = 3
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.methods()
+    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
+
+
+def register(name: str, needs: tuple[str, ...] = ()) -> None:
+    @method(name, summary="s", options=Options, needs=needs, cost=lambda request, options: "nothing", paper="p")
+    def explain(model: Any, requests: Any, options: Options, progress: Any) -> list[Any]:
+        return [generate(model, requests).explanation(i, {}) for i in range(len(requests))]
+
+
+@pytest.mark.parametrize("known", registry.methods(), ids=lambda m: m.name)
+def test_every_method_says_what_it_is(known: registry.Method) -> None:
+    assert find(known.name) is known
+    assert known.summary
+    assert known.paper
+    assert known.needs
+    defaults = known.configure({})
+    assert "denoiser call" in known.cost(Request("a", steps=20), defaults)
+    for option in fields(known.options):
+        assert option.metadata.get("help"), f"{known.name}: say what {option.name} does"
+    with pytest.raises(AttributeError):
+        setattr(defaults, fields(known.options)[0].name, None)
+
+
+def test_the_built_in_methods() -> None:
+    assert [m.name for m in registry.methods()] == ["daam"]
+
+
+def test_a_name_is_taken_once() -> None:
+    register("mine")
+    with pytest.raises(SfumatoError, match="a method named 'mine' is registered already; choose another name"):
+        register("mine")
+    with pytest.raises(SfumatoError, match="'daam' is registered already"):
+        register("daam")
+
+
+def test_an_unknown_method_lists_all() -> None:
+    register("mine")
+    with pytest.raises(UnknownMethod, match="there is no method 'dam'; choose from: daam, mine"):
+        find("dam")
+
+
+def test_an_unknown_option_lists_the_valid_ones() -> None:
+    register("mine")
+    assert find("mine").configure({"size": 4}) == Options(4)
+    with pytest.raises(OptionError, match="mine has no option 'sise'; its options are: size"):
+        find("mine").configure({"size": 4, "sise": 4})
+
+
+def test_what_a_method_needs_is_checked_before_it_runs(tiny_pipeline: StableDiffusionPipeline) -> None:
+    register("mine", needs=("words", "wings", "tail"))
+    model = sfumato.wrap(tiny_pipeline)
+    with pytest.raises(
+        ModelError, match=r"mine needs tail, wings, which StableDiffusionPipeline \(unet\) does not have"
+    ):
+        sfumato.explain(model, Request("a"), "mine")
+
+
+def entry(name: str, load: Callable[[], Any]) -> SimpleNamespace:
+    return SimpleNamespace(name=name, value=f"package.{name}", load=load)
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *entries: SimpleNamespace) -> None:
+    def entry_points(*, group: str) -> tuple[SimpleNamespace, ...]:
+        assert group == "sfumato.methods"
+        return entries
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+
+
+def test_an_installed_package_brings_a_method(
+    monkeypatch: pytest.MonkeyPatch, tiny_pipeline: StableDiffusionPipeline
+) -> None:
+    loaded: list[str] = []
+
+    def load() -> None:
+        if not loaded:  # as a module is imported once
+            loaded.append("third")
+            register("third")
+
+    offer(monkeypatch, entry("third", load))
+    assert [m.name for m in registry.methods()] == ["daam", "third"]
+    request = Request("a", steps=1, guidance=1, height=16, width=16)
+    explanation = sfumato.explain(sfumato.wrap(tiny_pipeline), request, "third", size=9)
+    assert explanation.provenance["method"] == "third"
+    assert explanation.provenance["options"] == {"size": 9}
+
+
+@pytest.mark.parametrize("error", [ImportError("no module named x"), SfumatoError("a method named 'daam' is ...")])
+def test_a_broken_package_leaves_the_others_usable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def load() -> None:
+        raise error
+
+    offer(monkeypatch, entry("broken", load), entry("good", lambda: register("good")))
+    with pytest.warns(SfumatoWarning, match=r"method 'broken' \(package.broken\) cannot be loaded and is left out"):
+        names = [m.name for m in registry.methods()]
+    assert names == ["daam", "good"]

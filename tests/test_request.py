@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.errors import RequestError, SfumatoError
+from sfumato.request import MAX_IMAGES, MAX_SIDE, MAX_STEPS, Request
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+REQUESTS = st.builds(
+    Request,
+    prompt=TEXT,
+    negative_prompt=TEXT,
+    seed=st.integers(0, 2**63 - MAX_IMAGES),
+    steps=st.none() | st.integers(1, MAX_STEPS),
+    guidance=st.none() | st.floats(0, 1e30) | st.just(-0.0) | st.integers(0, 100),
+    height=st.none() | st.integers(8, MAX_SIDE),
+    width=st.none() | st.integers(8, MAX_SIDE),
+    scheduler=st.none() | st.sampled_from(["ddim", "euler"]),
+    images=st.integers(1, MAX_IMAGES),
+)
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"seed": -1}, "seed is -1.*0 to 9223372036854775807"),
+    ({"seed": 2**63}, "seed is 9223372036854775808"),
+    ({"seed": 2**63 - 1, "images": 2}, "seed"),
+    ({"seed": 1.0}, "whole number"),
+    ({"seed": True}, "seed is True"),
+    ({"steps": 0}, "steps is 0; expected a whole number from 1 to 1000"),
+    ({"steps": -1}, "steps is -1"),
+    ({"steps": 1e9}, "steps is 1000000000.0"),
+    ({"steps": 10**9}, "steps is 1000000000"),
+    ({"steps": "20"}, "steps is '20'"),
+    ({"guidance": math.nan}, "guidance is nan"),
+    ({"guidance": math.inf}, "guidance is inf"),
+    ({"guidance": -1}, "guidance is -1; expected a finite number, 0 or more"),
+    ({"guidance": 10**400}, "guidance is 1000"),
+    ({"guidance": "7"}, "guidance is '7'"),
+    ({"guidance": True}, "guidance is True"),
+    ({"height": 0}, "height is 0; expected a whole number from 8 to 8192"),
+    ({"width": 7}, "width is 7"),
+    ({"width": -64}, "width is -64"),
+    ({"height": 10**6}, "height is 1000000"),
+    ({"height": 64.0}, "height is 64.0"),
+    ({"images": 0}, "images is 0"),
+    ({"images": 65}, "images is 65"),
+    ({"scheduler": " "}, "scheduler is ' '"),
+    ({"scheduler": 3}, "scheduler is 3"),
+    ({"prompt": "a\0b"}, "prompt contains a NUL character at place 1"),
+    ({"prompt": "a \ud83d cat"}, "prompt contains half of a surrogate pair at place 2"),
+    ({"prompt": ["a", "b"]}, "prompt is list; expected text"),
+    ({"prompt": None}, "prompt is NoneType"),
+    ({"negative_prompt": "\0"}, "negative_prompt contains a NUL"),
+    ({"negative_prompt": "\udc00"}, "negative_prompt contains half"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), WRONG, ids=[ascii(fields)[:40] for fields, _ in WRONG])
+def test_a_wrong_field_is_refused_with_what_is_allowed(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        Request(**{"prompt": "a red circle"} | fields)
+    assert isinstance(caught.value, SfumatoError)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": ""},
+        {"prompt": "   "},
+        {"prompt": "🐈‍⬛ قط \u200b <|endoftext|>"},
+        {"prompt": "cat " * 10_000},
+        {"seed": 2**63 - 1},
+        {"guidance": 0},
+        {"guidance": 1},
+        {"steps": 1},
+        {"steps": 1000},
+        {"height": 513},  # the model decides which sizes it can make
+    ],
+)
+def test_what_a_model_may_be_able_to_do_is_a_request(fields: dict[str, Any]) -> None:
+    request = Request(**{"prompt": "x"} | fields)
+    for name, value in fields.items():
+        assert getattr(request, name) == value
+
+
+def test_the_key_is_the_same_in_every_process_and_version() -> None:
+    assert Request("a red circle").key == "afcfdecbc86c9f5b28b1cf60868076f1ef0a358b98001a9d6338caa70e6618d6"
+    assert (
+        Request(
+            "ein Kreis, größer 🔴",
+            negative_prompt="blau",
+            seed=7,
+            steps=20,
+            guidance=7,
+            height=64,
+            width=96,
+            scheduler="ddim",
+            images=2,
+        ).key
+        == "4de6b520ecc514c3742ede2ae4aa5c7e7dab5d9c47a5dec982ff598b4f7b4408"
+    )
+
+
+def test_every_field_changes_the_key() -> None:
+    plain = Request("a")
+    others: dict[str, Any] = {
+        "prompt": "b",
+        "negative_prompt": "b",
+        "seed": 1,
+        "steps": 1,
+        "guidance": 1.0,
+        "height": 8,
+        "width": 8,
+        "scheduler": "ddim",
+        "images": 2,
+    }
+    assert set(others) == set(plain.to_dict())
+    assert len({plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}) == len(others) + 1
+
+
+@given(REQUESTS)
+def test_a_request_survives_json(request: Request) -> None:
+    again = Request.from_dict(json.loads(json.dumps(request.to_dict())))
+    assert again == request
+    assert hash(again) == hash(request)
+    assert again.key == request.key
+
+
+@given(REQUESTS, REQUESTS)
+def test_requests_are_equal_exactly_when_their_keys_are(one: Request, other: Request) -> None:
+    assert (one == other) == (one.key == other.key)
+
+
+def test_a_zero_with_a_sign_is_zero() -> None:
+    assert Request("a", guidance=-0.0) == Request("a", guidance=0)
+    assert Request("a", guidance=-0.0).key == Request("a", guidance=0).key
+
+
+@given(REQUESTS)
+def test_every_image_has_the_seed_of_its_number(request: Request) -> None:
+    assert request.seeds == tuple(range(request.seed, request.seed + request.images))
+    assert max(request.seeds) < 2**63
+
+
+def test_an_unknown_field_is_named_with_those_there_are() -> None:
+    with pytest.raises(RequestError, match="no field 'sedd'; its fields are: prompt, negative_prompt, seed, steps"):
+        Request.from_dict({"prompt": "a", "sedd": 1})
+    with pytest.raises(RequestError, match="needs a prompt"):
+        Request.from_dict({"seed": 1})
+
+
+def test_a_request_cannot_be_changed_only_copied() -> None:
+    request = Request("a", seed=3)
+    with pytest.raises(AttributeError):
+        request.seed = 4  # type: ignore[misc]
+    assert request.with_(seed=4) == Request("a", seed=4)
+    with pytest.raises(RequestError, match="steps is 0"):
+        request.with_(steps=0)

@@ -1,0 +1,52 @@
+"""Watchers and changes of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from sfumato.run import Run
+from sfumato.watching.attention import Attention, tap_attention
+
+
+@dataclass
+class Seeing:
+    """Calls a function for every attention call of some kinds."""
+
+    see: Callable[[Attention, Run], None]
+    kinds: tuple[str, ...] = ("cross",)
+
+    def install(self, run: Run) -> None:
+        sites = [site for site in run.model.sites() if site.kind in self.kinds]
+        tap_attention(run.model.denoiser, sites, lambda attention: self.see(attention, run), run.hooks)
+
+
+@dataclass
+class Keeping:
+    """Keeps the probabilities of a branch: name of the site to one (row, head, query, key) for each call."""
+
+    branch: str = "conditional"
+    maps: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    grids: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def install(self, run: Run) -> None:
+        Seeing(self._keep).install(run)
+
+    def _keep(self, attention: Attention, run: Run) -> None:
+        rows = run.branches.rows(self.branch, run.items)
+        self.maps.setdefault(attention.site.name, []).append(attention.probabilities(rows).clone())
+        self.grids[attention.site.name] = attention.grid
+
+
+@dataclass
+class Failing:
+    """Registers hooks like a good watcher, then fails."""
+
+    error: BaseException
+
+    def install(self, run: Run) -> None:
+        for module in run.model.denoiser.modules():
+            run.hooks.before(module, lambda module, args, kwargs: None)
+        raise self.error
