@@ -42,7 +42,7 @@ class Shape:
     @property
     def image_side(self) -> int:
         """Side of the default image, in pixels."""
-        return self.latent_side * 2 ** (len(self.vae_channels) - 1)
+        return int(self.latent_side * 2 ** (len(self.vae_channels) - 1))
 
 
 TINY = Shape()

@@ -41,7 +41,7 @@ def words(
     from sfumato.cli.tables import say_rows
     from sfumato.studio.benching import bench_words
 
-    with progress_shown() as progress:
+    with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
         result = bench_words(loaded, prompts, method=method, seed=seed, progress=progress)
     found = json.loads(result.to_json())

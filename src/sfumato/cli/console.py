@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from sfumato.progress import Progress
+from sfumato.progress import Progress, silent
 
 LINE = 500
 NEWS_EVERY = 30.0
@@ -77,11 +77,11 @@ def print_table(
 
 
 @contextmanager
-def progress_shown() -> Iterator[Progress]:
-    """Show progress: a bar on a terminal, elsewhere a line every half minute."""
+def progress_shown(*, news: bool = False) -> Iterator[Progress]:
+    """Show progress as bars on a terminal, elsewhere as nothing or (``news``) as a line every half minute."""
     console = _console(sys.stderr)
     if not console.is_terminal:
-        yield _news()
+        yield _news() if news else silent
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars

@@ -39,7 +39,7 @@ def score(
     from sfumato.models.loading import studio_models
     from sfumato.studio.scoring import score as run
 
-    with progress_shown() as progress:
+    with progress_shown(news=True) as progress:
         model = load_model(f"studio/{name}" if f"studio/{name}" in studio_models() else name, device, progress)
         result = run(model, prompts, seed=seed, progress=progress)
     if as_json:
