@@ -39,8 +39,7 @@ class Row:
         ratio: Median over rounds of its time divided by the plain time of the same round.
         low: Smallest ratio of a round.
         high: Largest ratio of a round.
-        extra_mb: Its smallest peak of memory of all rounds less the smallest plain peak. The smallest, because what
-            else happens in a process, such as pages of a library that are read in again, can only add.
+        extra_mb: Median of its peak of memory less the median of the plain peak.
         image_difference: Largest difference of a pixel from the plain image, in levels of 255.
         failure: Why there are no numbers.
     """
@@ -93,7 +92,7 @@ def _once(contender: Contender, pipeline: Any, job: Job, device: torch.device) -
 def _row(name: str, costs: dict[str, list[Cost]], pictures: dict[str, npt.NDArray[np.uint8]]) -> Row:
     plain = costs["plain"]
     ratios = [own.seconds / other.seconds for own, other in zip(costs[name], plain, strict=True)]
-    peak, usual = (min(cost.peak_mb for cost in costs[each]) for each in (name, "plain"))
+    peak, usual = (statistics.median(cost.peak_mb for cost in costs[each]) for each in (name, "plain"))
     apart = np.abs(pictures[name].astype(int) - pictures["plain"].astype(int)).max()
     extra = None if np.isnan(peak - usual) else peak - usual
     return Row(name, statistics.median(ratios), min(ratios), max(ratios), extra, int(apart))

@@ -24,7 +24,8 @@ class Cost:
     Attributes:
         seconds: CPU time of the whole process on a CPU; wall time between two synchronisations on a GPU.
         peak_mb: Peak of resident memory (CPU) or of allocated device memory (GPU) above the level at the start, in
-            MB of 10**6 bytes; NaN where the system does not tell.
+            MB of 10**6 bytes; NaN where the system does not tell. Pages of files, such as libraries, that the system
+            had dropped and read again do not count.
     """
 
     seconds: float = float("nan")
@@ -49,11 +50,12 @@ def metered(device: torch.device) -> Iterator[Cost]:
     linux = CLEAR.exists()
     if linux:
         CLEAR.write_text(RESET_PEAK)
-    before, start = _resident("VmRSS"), time.process_time()
+    before, files, start = _resident("VmRSS"), _resident("RssFile"), time.process_time()
     yield cost
     cost.seconds = time.process_time() - start
     if linux:
-        cost.peak_mb = (_resident("VmHWM") - before) / 1e6
+        again = max(0.0, _resident("RssFile") - files)
+        cost.peak_mb = (_resident("VmHWM") - before - again) / 1e6
 
 
 def trim() -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,29 +81,31 @@ def requirements() -> list[str]:
     return [line for line in lines if line]
 
 
-def run(peers: Peers, module: str, *arguments: str, threads: int = 1, quiet: bool = False) -> int:
-    """Run a module of this project in the environment of the peers; the result is its exit status."""
-    surroundings = os.environ | {
+def run(
+    peers: Peers, module: str, *arguments: str, threads: int = 1, surroundings: Mapping[str, str] | None = None
+) -> int:
+    """Run a module of this project in the environment of the peers; the result is its exit status.
+
+    Args:
+        peers: From ``prepare``.
+        module: Its dotted name.
+        arguments: Of its command line.
+        threads: How many threads it may use.
+        surroundings: More environment variables for it.
+    """
+    common = {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",
         "DISABLE_TELEMETRY": "YES",
         "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
         "MPLBACKEND": "Agg",
         "XDG_CACHE_HOME": str(HOME / "cache"),  # daam makes a folder there
     }
-    done = subprocess.run(
-        [str(peers.python), "-m", module, *arguments],
-        cwd=ROOT,
-        env=surroundings,
-        check=False,
-        stderr=subprocess.PIPE if quiet else None,
-        text=True,
-    )
-    if quiet and done.returncode:
-        print(done.stderr, file=sys.stderr)
-    return done.returncode
+    command = [str(peers.python), "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | common | dict(surroundings or {}), check=False).returncode
 
 
 def _wish() -> str:

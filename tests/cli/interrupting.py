@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from sfumato.results.store import open as open_explanation
+
 # What is there when a run reaches the moment: a pattern below the folder where the results will be.
 MOMENTS = {
     "when it begins": ".sfumato-*",
@@ -27,9 +29,6 @@ MOMENTS = {
 CTRL_C = {"when it begins", "the first picture", "the first array", "the list of files"}
 OVER = {"the first array", "the list of files"}
 LAST = 99  # the seed of the run that nothing stops
-
-
-from sfumato.results.store import open as open_explanation
 
 
 def explain(model: str, place: Path, seed: int) -> int:
@@ -66,7 +65,7 @@ def stopped(model: str, place: Path, moment: str, number: signal.Signals, seed: 
         if ended:
             child = 0
             break
-        time.sleep(0.0005)
+        time.sleep(0.003)
     if child:
         os.kill(child, number)
         _, status = os.waitpid(child, 0)

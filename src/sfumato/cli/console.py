@@ -83,10 +83,16 @@ def progress_shown(*, news: bool = False) -> Iterator[Progress]:
     if not console.is_terminal:
         yield _news() if news else silent
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn("line"),  # plain ASCII; shows that the work goes on where a step takes long
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     # what is said meanwhile appears above the bar if it goes to the same terminal, else where it was sent
     with Bars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bars:
         tasks: dict[str, Any] = {}

@@ -83,7 +83,7 @@ def _guarded(arguments: list[str], session: Session) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except SystemExit as end:  # typer and rich end the process so when a pipe was closed
-        return end.code if isinstance(end.code, int) else BUG
+        return BUG if isinstance(end.code, str) else end.code or 0
     except Exception as error:
         if session.debug:
             traceback.print_exception(error)

@@ -82,6 +82,7 @@ def export(
             if isinstance(part, torch.nn.Module):
                 part.to(torch.float16)
         pipeline.save_pretrained(str(folder), safe_serialization=True)
+        _load_in_full(folder / "text_encoder" / "config.json")
         shutil.rmtree(folder / "tokenizer")
         write_tokenizer(folder / "tokenizer")
         notes = {"defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE}, "words": sorted(scene_words())}
@@ -90,6 +91,7 @@ def export(
 
     def write_clip(folder: Path) -> None:
         clip.to(torch.float16).save_pretrained(str(folder))
+        _load_in_full(folder / "config.json")
         write_tokenizer(folder)
         side = clip.config.vision_config.image_size
         settings = {
@@ -103,6 +105,15 @@ def export(
         (folder / "README.md").write_text(_clip_card(config, _millions(clip), quality or {}), encoding="utf-8")
 
     return _replace(weights / "scenes", write_pipeline), _replace(weights / "clip", write_clip)
+
+
+def _load_in_full(path: Path) -> None:
+    """Let transformers load weights stored in half precision as float32, as diffusers does, unless asked otherwise."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if "dtype" in part:
+            part["dtype"] = "float32"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _millions(module: Any) -> float:
