@@ -81,7 +81,7 @@ def test_the_list_names_what_can_be_trained() -> None:
         (["scenes", "--stage", "gan"], "there is no stage 'gan'; the stages are: data, vae, clip, unet"),
         (["scenes", "--steps", "0"], "--steps is 0; expected a whole number, 1 or more"),
         (["scenes", "--config", "nowhere.toml"], "the training config nowhere.toml cannot be read"),
-        (["scenes", "--config", "\0"], "config"),
+        (["scenes", "--config", "\0"], "NUL"),
     ],
 )
 def test_what_cannot_be_trained(arguments: list[str], message: str, trained: list[dict[str, Any]]) -> None:

@@ -113,14 +113,9 @@ def _explained(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
         return f"{error.format_message().rstrip('.')}; see: {_command_path(arguments)} --help", BAD_INPUT
     if _is_out_of_memory(error):
         return "there is not enough memory for this; take a smaller --size or fewer --images", BAD_INPUT
-    if isinstance(error, OSError) and error.errno in {
-        errno.ENOSPC,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.EDQUOT,
-    }:
-        return f"cannot write to {error.filename or 'standard output'}: {error.strerror}", BAD_INPUT
+    if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+        what = f"cannot use {error.filename}" if error.filename else "cannot write to standard output"
+        return f"{what}: {error.strerror}", BAD_INPUT
     if isinstance(error, ValueError) and "null byte" in str(error):
         return "the name of a file contains a NUL character; remove it", BAD_INPUT
     what = f"{type(error).__name__}: {error}"

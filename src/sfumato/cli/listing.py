@@ -64,7 +64,7 @@ def models(as_json: Json = False, debug: Debug = False) -> None:
         say(f"{card['name']}: {card['about']}" if card["about"] else card["name"])
         say(f"{card['megabytes']:.1f} MB on disk, {card['steps']} steps by default")
         if card["measured"]:
-            say("measured: " + ", ".join(f"{what} {value}" for what, value in card["measured"].items()))
+            say("measured: " + ", ".join(f"{what} {_short(value)}" for what, value in card["measured"].items()))
         say()
     say("--model also takes a folder in diffusers layout, or a hub id such as owner/name")
 
@@ -110,3 +110,8 @@ def _measured(card: str) -> dict[str, str]:
     table = card.partition("\n## Measured")[2].partition("\n## ")[0]
     rows = re.findall(r"^\|\s*([^|]+?)\s*\|\s*([^|]+?)\s*\|", table, re.MULTILINE)
     return {what: value for what, value in rows if set(what) != {"-"} and (what, value) != ("what", "measured")}
+
+
+def _short(value: str) -> str:
+    """A measured value without its interval and what else follows in brackets."""
+    return re.split(r"\s*[\[(]", value)[0]

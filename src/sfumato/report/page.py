@@ -18,7 +18,7 @@ from typing import Any
 from sfumato.errors import StoreError
 from sfumato.plots.overlays import DIM, colours, display_size
 from sfumato.report.markup import escaped, isolated, number, packed, pairs, picture_uri, visible
-from sfumato.report.sections import maps_by_place, ordinal, sections
+from sfumato.report.sections import maps_by_place, ordinal, sections, times
 from sfumato.results.explanation import Explanation
 
 _MANY, _CROWD = 14, 45  # words from which chips get smaller
@@ -133,8 +133,9 @@ def _chips(prompt: str, rows: list[dict[str, Any]]) -> str:
         return f'<p class="chips">{isolated(prompt) if prompt else "<span>(no prompt)</span>"}</p>'
     size = "crowd" if len(rows) > _CROWD else "many" if len(rows) > _MANY else ""
     chips = []
+    count = times(rows)
     for place, row in enumerate(rows):
-        label = isolated(row["word"]) + ordinal(row, rows)
+        label = isolated(row["word"]) + ordinal(row, count)
         if row["seen"]:
             chips.append(
                 f'<button type="button" class="chip" data-place="{place}" aria-pressed="false">{label}</button>'
@@ -206,10 +207,11 @@ def _data(singles: list[Explanation], rows: list[list[dict[str, Any]]], size: tu
     images = []
     for single, listed in zip(singles, rows, strict=True):
         maps = maps_by_place(single) if listed else []
+        count = times(listed)
         images.append(
             {
                 "words": [packed(heat) if row["peak"] else None for heat, row in zip(maps, listed, strict=True)],
-                "rows": [_row(row, listed) if row["peak"] else None for row in listed],
+                "rows": [_row(row, count) if row["peak"] else None for row in listed],
             }
         )
     data = {
@@ -225,9 +227,8 @@ def _data(singles: list[Explanation], rows: list[list[dict[str, Any]]], size: tu
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _row(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    repeated = sum(other["word"] == row["word"] for other in rows) > 1
-    label = visible(row["word"]) + (f" #{row['occurrence']}" if repeated else "")
+def _row(row: dict[str, Any], count: Mapping[str, int]) -> dict[str, Any]:
+    label = visible(row["word"]) + (f" #{row['occurrence']}" if count[row["word"]] > 1 else "")
     return {"label": label, "pos": row["pos"], "share": row["share"], "peak": {k: row["peak"][k] for k in ("x", "y")}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ MOST_TILES = 16
 MOST_ROWS = 64
 MOST_VALUES = 100_000  # arrays above this are described, not read
 _TILE_SIDE = 256
+_UNSEEN_SHOWN = 12  # of words that the tokenizer cut off; a prompt can have thousands
 _HEAT_SIDE = 160
 _QUALITY = 84
 
@@ -98,11 +100,20 @@ def words(explanation: Explanation, path: str) -> Section:
     maps = maps_by_place(explanation)
     picture = explanation.image
     tiles, lines = [], []
+    count = times(rows)
+    unseen = [place for place, row in enumerate(rows) if not row["seen"]]
+    left_out = set(unseen[_UNSEEN_SHOWN:])
     for place, (row, heat) in enumerate(zip(rows, maps, strict=True)):
+        if place in left_out:
+            continue
         uri = picture_uri(overlay(picture, heat, smallest_side=_TILE_SIDE), _QUALITY)
-        label = isolated(row["word"]) + ordinal(row, rows)
+        label = isolated(row["word"]) + ordinal(row, count)
         tiles.append(_word_tile(place, row, label, uri))
         lines.append(_word_line(place, row, label))
+    if left_out:
+        lines.append(
+            f'<tr class="unseen"><td colspan="5">and {len(left_out)} more words, not seen by the model</td></tr>'
+        )
     head = (
         "word",
         "part of speech",
@@ -125,10 +136,14 @@ def maps_by_place(explanation: Explanation) -> list[Any]:
     return list(found["map"].transpose("word", "y", "x").values[order])
 
 
-def ordinal(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
+def times(rows: list[dict[str, Any]]) -> Mapping[str, int]:
+    """How often each word stands in the prompt."""
+    return Counter(row["word"] for row in rows)
+
+
+def ordinal(row: Mapping[str, Any], count: Mapping[str, int]) -> str:
     """Which occurrence of a word it is, where the prompt repeats it; HTML."""
-    repeated = sum(other["word"] == row["word"] for other in rows) > 1
-    return f"<sup>{row['occurrence']}</sup>" if repeated else ""
+    return f"<sup>{row['occurrence']}</sup>" if count[row["word"]] > 1 else ""
 
 
 def _word_tile(place: int, row: Mapping[str, Any], label: str, uri: str) -> str:

@@ -203,9 +203,10 @@ def _same(texts: list[str], word: str) -> list[int]:
 def _listed(words: xr.Dataset, places: list[int]) -> str:
     """The words at these places, each with its occurrence where the prompt repeats it."""
     texts, occurrences = words["word"].values.tolist(), words["occurrence"].values.tolist()
-    names = [f"{texts[i]}#{occurrences[i]}" if texts.count(texts[i]) > 1 else texts[i] for i in places]
-    more = [f"... ({len(names)} in all)"] if len(names) > _LISTED_WORDS else []
-    return ", ".join(names[:_LISTED_WORDS] + more) or "none"
+    first = places[:_LISTED_WORDS]
+    names = [f"{texts[i]}#{occurrences[i]}" if texts.count(texts[i]) > 1 else texts[i] for i in first]
+    more = [f"... ({len(places)} in all)"] if len(places) > _LISTED_WORDS else []
+    return ", ".join(names + more) or "none"
 
 
 def _short(text: str, length: int = 80) -> str:

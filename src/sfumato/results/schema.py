@@ -251,8 +251,8 @@ def _check_words(dataset: xr.Dataset) -> None:
     if len(set(index)) != len(index):
         raise SchemaError(f"words/index is {index}; every word needs its own place in the prompt")
     named = list(zip(dataset["word"].values.tolist(), dataset["occurrence"].values.tolist(), strict=True))
-    if doubled := [pair for pair in named if named.count(pair) > 1]:
-        word, occurrence = doubled[0]
+    if len(set(named)) != len(named):
+        word, occurrence = next(pair for pair in named if named.count(pair) > 1)
         raise SchemaError(
             f"words names occurrence {occurrence} of {word!r} twice; count the occurrences of a word from 1"
         )

@@ -60,9 +60,10 @@ def word_rows(explanation: Explanation, image: int, tau: float = TAU) -> list[di
     mass = np.abs(maps.astype(np.float64)).sum(axis=(1, 2))  # a word that was not seen has NaN
     total = float(np.nansum(mass))
     rows: list[dict[str, Any]] = []
+    texts = {name: words[name].values.tolist() for name in ("word", "occurrence", "index", "pos")}
     for i, seen in enumerate(words["seen"].values.tolist()):
         row: dict[str, Any] = {"image": image}
-        row |= {name: words[name].values.tolist()[i] for name in ("word", "occurrence", "index", "pos")}
+        row |= {name: values[i] for name, values in texts.items()}
         row |= {"seen": seen, "coverage": None, "peak": None, "share": None}
         if seen and np.isfinite(maps[i]).all():
             fine = bicubic(maps[i], (height, width))
