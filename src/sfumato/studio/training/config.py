@@ -100,10 +100,11 @@ class UnetConfig:
         heads: Attention heads of each block.
         norm_groups: Groups of each group normalisation.
         text_layers: How many first layers of the CLIP text encoder the U-Net reads.
+        muon: Train the matrices of the U-Net by Muon, and only the rest by AdamW.
         lr: Peak learning rate.
         text_lr: Learning rate of the text encoder as a share of `lr`.
         beta2: Decay of AdamW's squared gradients.
-        weight_decay: Of AdamW.
+        weight_decay: Of both optimizers.
         warmup: Steps of rising learning rate.
         cooldown: Last share of `steps` in which the learning rate falls linearly to 2% of `lr`.
         clip_norm: Limit of the norm of the gradient.
@@ -126,8 +127,9 @@ class UnetConfig:
     heads: int = 4
     norm_groups: int = 16
     text_layers: int = 1
-    lr: float = 8e-4
-    text_lr: float = 0.5
+    muon: bool = True
+    lr: float = 1.5e-3
+    text_lr: float = 0.2
     beta2: float = 0.99
     weight_decay: float = 1e-2
     warmup: int = 200

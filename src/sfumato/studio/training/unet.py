@@ -218,6 +218,7 @@ def train_unet(
         ema=settings.ema,
         betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,
+        muon=["unet"] if settings.muon else [],
     )
     found = load_latest(out / "unet") if resume else None
     if found is not None:
