@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "changing": FOUNDATION | {"models", "run"},
     "trace": FOUNDATION | {"models", "run", "watching", "watching.hooks", "watching.clock", "results"},
     "registry": FOUNDATION | {"models", "results"},
+    "games": FOUNDATION,
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     # the embedded models are made and scored with all of the above; the command line stands on top
