@@ -25,7 +25,20 @@ HEAVY = {"torch", "diffusers", "transformers", "matplotlib"}
 
 FOUNDATION = {"errors", "progress", "request"}
 READERS = ("results", "metrics", "plots", "report")
-MAKERS = FOUNDATION | {"models", "watching", "run", "trace", "changing", "registry", "results", "metrics"}
+MAKERS = FOUNDATION | {
+    "cache",
+    "generations",
+    "similarity",
+    "games",
+    "models",
+    "watching",
+    "run",
+    "trace",
+    "changing",
+    "registry",
+    "results",
+    "metrics",
+}
 
 # A module belongs to the longest name here that it starts with, so one module of a package may have a place of its own.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -47,7 +60,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "changing": FOUNDATION | {"models", "run"},
     "trace": FOUNDATION | {"models", "run", "watching", "watching.hooks", "watching.clock", "results"},
     "registry": FOUNDATION | {"models", "results"},
-    "games": FOUNDATION,
+    "cache": FOUNDATION,
+    "generations": FOUNDATION | {"cache", "models", "trace"},
+    "similarity": FOUNDATION | {"models", "generations"},
+    "games": FOUNDATION | {"models", "generations", "similarity"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     # the embedded models are made and scored with all of the above; the command line stands on top

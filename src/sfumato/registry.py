@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sfumato.results.explanation import Explanation
 
 ENTRY_POINTS = "sfumato.methods"
-BUILT_IN = ("sfumato.methods.daam",)
+BUILT_IN = ("sfumato.methods.daam", "sfumato.methods.shapley", "sfumato.methods.lime")
 
 
 class Explainer(Protocol):

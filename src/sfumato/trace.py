@@ -22,6 +22,7 @@ from sfumato.models.model import Branches, Model, modules_of
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.images import image_node
 from sfumato.run import Attachment, Run
 from sfumato.watching.clock import Clock
 from sfumato.watching.hooks import temporary_hooks
@@ -72,15 +73,8 @@ class Trace:
     def explanation(self, number: int, nodes: Mapping[str, xr.Dataset]) -> Explanation:
         """An explanation of the request with this number: its images and what a method found."""
         request = self.requests[number]
-        pixels = np.stack([np.asarray(image.convert("RGB")) for image in self.images[self.of(number)]])
-        image = xr.Dataset(
-            {"pixels": (("image", "y", "x", "channel"), pixels)},
-            coords={
-                "image": ("image", list(range(request.images))),
-                "seed": ("image", list(request.seeds)),
-                "channel": ("channel", ["R", "G", "B"]),
-            },
-        )
+        pixels = [np.asarray(image.convert("RGB")) for image in self.images[self.of(number)]]
+        image = image_node(pixels, request.seeds)
         return Explanation(xr.DataTree.from_dict({"image": image, **nodes}), request, {})
 
     def call(self, step: int) -> Call:

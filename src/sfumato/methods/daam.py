@@ -23,6 +23,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.images import single
 from sfumato.results.upscale import bicubic
 from sfumato.trace import Trace, generate
 from sfumato.watching.attention import refuse_compiled
@@ -274,7 +275,7 @@ def _words(tokens: Tokens, maps: Floats, unit: str, threshold: float | None) -> 
         "x": ("x", _centres(values.shape[-1])),
     }
     attrs = {"method": "daam", "unit": unit} | ({} if threshold is None else {"threshold": threshold})
-    return _single(xr.Dataset(data, coords=coords, attrs=attrs))
+    return single(xr.Dataset(data, coords=coords, attrs=attrs))
 
 
 def _tokens(tokens: Tokens, maps: Floats, unit: str, normalised: bool) -> xr.Dataset:
@@ -287,7 +288,7 @@ def _tokens(tokens: Tokens, maps: Floats, unit: str, normalised: bool) -> xr.Dat
     }
     data = {"map": (("image", "token", "y", "x"), maps.astype(np.float32))}
     attrs = {"method": "daam", "unit": unit, "normalised": normalised}
-    return _single(xr.Dataset(data, coords=coords, attrs=attrs))
+    return single(xr.Dataset(data, coords=coords, attrs=attrs))
 
 
 def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
@@ -309,12 +310,7 @@ def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
         "weight": (AXES, found.weights),
     }
     whole = xr.Dataset(data, coords=coords, attrs={"method": "daam", "unit": "mean attention probability"})
-    return _single(whole.isel(drop, drop=True))
-
-
-def _single(data: xr.Dataset) -> xr.Dataset:
-    """One image needs no image axis."""
-    return data.isel(image=0) if data.sizes["image"] == 1 else data
+    return single(whole.isel(drop, drop=True))
 
 
 def _mean(maps: Floats) -> Floats:

@@ -1,0 +1,245 @@
+"""What the methods over words as players share: their options, playing the game of a prompt, and its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from PIL import Image
+
+from sfumato.cache import Cache, default_folder
+from sfumato.errors import OptionError
+from sfumato.games.axioms import check_axioms
+from sfumato.games.estimators.plan import Floats, Plan
+from sfumato.games.play import Played, play
+from sfumato.games.players import GROUPS, Group, Player, players_of
+from sfumato.games.values import DROPS, Drop, PromptValue
+from sfumato.generations import Generation, Generator
+from sfumato.metrics import bootstrap
+from sfumato.models.lexicon import pos
+from sfumato.models.model import Model
+from sfumato.models.words import split
+from sfumato.progress import Progress
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.images import image_node, single
+from sfumato.similarity import MEASURES, similarity
+
+THUMBNAIL = 96
+
+
+@dataclass(frozen=True)
+class WordGameOptions:
+    """Options of every method over words as players."""
+
+    similarity: str = field(
+        default="clip", metadata={"help": "how images are compared: clip, vae, latent, ssim or features"}
+    )
+    similarity_model: str | None = field(
+        default=None, metadata={"help": "folder or hub id of another CLIP, or of an image model for 'features'"}
+    )
+    players: Group = field(
+        default="word", metadata={"help": "what can be missing: word, or phrase (a noun and its adjectives)"}
+    )
+    drop: Drop = field(default="remove", metadata={"help": "remove a missing word, or blank it by padding"})
+    budget: int | None = field(
+        default=None, metadata={"help": "most coalitions, which is most generations for each seed"}
+    )
+    batch: int = field(default=8, metadata={"help": "images that are made together"})
+    cache: bool = field(default=True, metadata={"help": "keep generations on disk, so that a rerun makes none"})
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        for name, given, known in (
+            ("similarity", self.similarity, tuple(MEASURES)),
+            ("players", self.players, GROUPS),
+            ("drop", self.drop, DROPS),
+        ):
+            if given not in known:
+                raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
+        if self.budget is not None and (isinstance(self.budget, bool) or self.budget < 2):
+            raise OptionError(f"budget is {self.budget}; expected 2 coalitions or more")
+        if isinstance(self.batch, bool) or self.batch < 1:
+            raise OptionError(f"batch is {self.batch}; expected 1 image or more")
+
+
+@dataclass(frozen=True)
+class WordGame:
+    """The game of one request, played once for each of its seeds.
+
+    Attributes:
+        players: The words.
+        played: One for each seed; all of the same plan.
+        values: What gave the values: it holds the images.
+        generator: What made the images.
+    """
+
+    players: tuple[Player, ...]
+    played: list[Played]
+    values: list[PromptValue]
+    generator: Generator
+
+
+def generations(request: Request, options: WordGameOptions, planned: Callable[[int], Plan]) -> str:
+    """The cost of a game in words, counting players as a prompt's words without knowing the tokenizer."""
+    words = [word for word in split(request.prompt, pos) if word.pos != "punct"]
+    if not words:
+        return "no generation: the prompt has no words"
+    count = len(planned(len(words)).coalitions) * request.images
+    return f"at most {count:,} generations ({count * (request.steps or 0):,} denoiser calls), fewer where cached"
+
+
+def play_words(
+    model: Model,
+    request: Request,
+    options: WordGameOptions,
+    planned: Callable[[int], Plan],
+    progress: Progress,
+) -> WordGame:
+    """Play the game of a completed request.
+
+    Args:
+        model: The model.
+        request: Its images are the seeds.
+        options: What a missing word and a value are.
+        planned: Gives the plan for a number of players.
+        progress: Told about coalitions.
+
+    Raises:
+        RequestError: The prompt has no words.
+    """
+    players = players_of(model.tokens(request.prompt), options.players)
+    measure = similarity(options.similarity, model, options.similarity_model)
+    generator = Generator(model, Cache(default_folder() if options.cache else None), options.batch)
+    plan = planned(len(players))
+    played, values = [], []
+    for number, seed in enumerate(request.seeds):
+        value = PromptValue(generator, request.with_(seed=seed, images=1), players, measure, options.drop)
+
+        def told(what: str, done: int, total: int, before: int = number) -> None:
+            progress("images of coalitions", before * total + done, request.images * total)
+
+        names = tuple(player.name for player in players)
+        played.append(play(value, plan, players=names, batch=options.batch, progress=told))
+        values.append(value)
+    return WordGame(players, played, values, generator)
+
+
+def explained(name: str, request: Request, game: WordGame, attrs: dict[str, Any]) -> Explanation:
+    """The explanation of a game: its nodes lie under the method's name.
+
+    Args:
+        name: Of the method.
+        request: What was explained.
+        game: As it was played.
+        attrs: What else a reader of the importance should know.
+    """
+    measure = game.values[0].similarity
+    whole = np.ones(len(game.players), bool).tobytes()
+    node = {
+        "image": image_node([value.images[whole].pixels for value in game.values], request.seeds),
+        f"{name}/word_importance": _importance(name, game, attrs),
+        f"{name}/coalitions": _coalitions(name, game),
+    }
+    if request.images > 1:
+        node[f"{name}/over_seeds"] = _over_seeds(name, game)
+    interactions = [played.estimate.interactions for played in game.played]
+    if all(found is not None for found in interactions) and len(game.players) > 1:
+        node[f"{name}/interactions"] = _interactions(name, game, np.stack([i for i in interactions if i is not None]))
+    extra = {
+        "similarity": {"name": measure.name, "source": measure.source},
+        "generations": {"made": game.generator.made, "from_cache": game.generator.recalled},
+    }
+    return Explanation(xr.DataTree.from_dict(node), request, extra)
+
+
+def shares(phi: Floats) -> Floats:
+    """Worths divided by their sum; NaN where the sum is not above 0, since they then share nothing.
+
+    Args:
+        phi: (..., player).
+    """
+    total = phi.sum(-1, keepdims=True)
+    found: Floats = np.divide(phi, total, out=np.full_like(phi, np.nan), where=total > 0)
+    return found
+
+
+def _importance(name: str, game: WordGame, attrs: dict[str, Any]) -> xr.Dataset:
+    phi = np.stack([played.estimate.phi for played in game.played])  # (image, player)
+    error = np.stack([played.estimate.error for played in game.played])
+    data = {"phi": phi, "share": shares(phi), "error": error}
+    ends = {
+        "empty": [played.estimate.empty for played in game.played],
+        "full": [played.estimate.full for played in game.played],
+        "r2": [played.estimate.r2 for played in game.played],
+    }
+    axioms = [asdict(check_axioms(played)) for played in game.played]
+    ends |= {f"{axiom}_gap": [found[axiom] for found in axioms] for axiom in axioms[0]}
+    plan = game.played[0].plan
+    about = {"estimator": plan.estimator, "coalitions": len(plan.coalitions), "value": _value_in_words(game)}
+    return single(
+        xr.Dataset(
+            {key: (("image", "player"), values) for key, values in data.items()}
+            | {key: ("image", np.array(values, np.float64)) for key, values in ends.items()},
+            coords=_player_coords(game),
+            attrs={"method": name} | about | attrs,
+        )
+    )
+
+
+def _coalitions(name: str, game: WordGame) -> xr.Dataset:
+    rows = game.played[0].plan.coalitions
+    keys = [row.tobytes() for row in rows]
+    thumbnails = np.stack([[_thumbnail(value.images[key]) for key in keys] for value in game.values])
+    return single(
+        xr.Dataset(
+            {
+                "members": (("coalition", "player"), rows),
+                "text": ("coalition", [game.values[0].texts[key] for key in keys]),
+                "value": (("image", "coalition"), np.stack([played.values for played in game.played])),
+                "thumbnail": (("image", "coalition", "y", "x", "channel"), thumbnails),
+            },
+            coords=_player_coords(game) | {"channel": ("channel", ["R", "G", "B"])},
+            attrs={"method": name},
+        )
+    )
+
+
+def _interactions(name: str, game: WordGame, found: Floats) -> xr.Dataset:
+    names = [player.name for player in game.players]
+    return single(
+        xr.Dataset(
+            {"index": (("image", "player", "other"), found)},
+            coords={"player": ("player", names), "other": ("other", names)},
+            attrs={"method": name, "unit": "Shapley interaction index, in units of the value"},
+        )
+    )
+
+
+def _over_seeds(name: str, game: WordGame) -> xr.Dataset:
+    """The mean over seeds with its bootstrap interval, player by player."""
+    phi = np.stack([played.estimate.phi for played in game.played])
+    rows = [bootstrap(phi[:, player]) for player in range(phi.shape[1])]
+    data = {key: ("player", np.array([getattr(row, key) for row in rows])) for key in ("mean", "low", "high")}
+    return xr.Dataset(data, coords=_player_coords(game), attrs={"method": name, "seeds": len(phi)})
+
+
+def _player_coords(game: WordGame) -> dict[str, Any]:
+    return {
+        "player": ("player", [player.name for player in game.players]),
+        "first_word": ("player", [player.words[0] for player in game.players]),
+    }
+
+
+def _value_in_words(game: WordGame) -> str:
+    measure = game.values[0].similarity
+    return f"{measure.name} similarity{f' ({measure.source})' if measure.source else ''} to the image of all words"
+
+
+def _thumbnail(one: Generation) -> Any:
+    picture = Image.fromarray(one.pixels)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return np.asarray(picture)

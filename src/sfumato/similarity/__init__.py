@@ -1,0 +1,6 @@
+"""How alike two generated images are: 1 for the same image, by each of several measures."""
+
+from sfumato.similarity.clip import Clip
+from sfumato.similarity.measures import MEASURES, Similarity, similarity
+
+__all__ = ["MEASURES", "Clip", "Similarity", "similarity"]

@@ -1,0 +1,83 @@
+"""CLIP (Radford et al. 2021, arXiv 2103.00020): images and texts in one space; the embedded one or another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from sfumato.errors import ModelError
+from sfumato.models.loading import STUDIO
+
+EMBEDDED = "studio/clip"
+BATCH = 32
+
+
+class Clip:
+    """A CLIP model with what prepares its images and texts.
+
+    Args:
+        source: "studio/clip", a folder, or a hub id of a transformers CLIPModel.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+
+    def __init__(self, source: str = EMBEDDED) -> None:
+        self.source = source
+        self.model, self._tokenizer, self._processor = _read(source)
+
+    @torch.no_grad()
+    def images(self, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Directions of images in the shared space: (image, channel), each of length 1.
+
+        Args:
+            pictures: (y, x, channel) uint8 each, of any size.
+        """
+        found = []
+        for start in range(0, len(pictures), BATCH):
+            pixels = self.pixels(pictures[start : start + BATCH])
+            found.append(F.normalize(_features(self.model.get_image_features(pixel_values=pixels)), dim=-1))
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Directions of texts in the shared space: (text, channel), each of length 1."""
+        limit = self.model.config.text_config.max_position_embeddings
+        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        return F.normalize(_features(self.model.get_text_features(**tokens)), dim=-1)
+
+    @property
+    def scale(self) -> float:
+        """By how much the model multiplies cosines before a softmax over texts."""
+        return float(self.model.logit_scale.exp())
+
+    def pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Images as the model takes them: (image, channel, y, x)."""
+        ready: torch.Tensor = self._processor(images=[*pictures], return_tensors="pt")["pixel_values"]
+        return ready
+
+
+def _features(output: Any) -> torch.Tensor:
+    found: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return found
+
+
+@lru_cache(maxsize=4)
+def _read(source: str) -> tuple[Any, Any, Any]:
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    place = str(STUDIO / "clip") if source == EMBEDDED else source
+    try:
+        model = CLIPModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True).eval().requires_grad_(False)
+        return model, CLIPTokenizer.from_pretrained(place), CLIPImageProcessorPil.from_pretrained(place)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"the CLIP model {source!r} cannot be read ({line}); give {EMBEDDED!r}, a folder or a hub id of a CLIPModel"
+        ) from error

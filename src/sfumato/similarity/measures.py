@@ -1,0 +1,149 @@
+"""The measures: semantic (CLIP, other features), in the model's own spaces (VAE, latent), of pixels (SSIM)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from sfumato.errors import ModelError, OptionError
+from sfumato.generations import Generation
+from sfumato.models.model import Model
+from sfumato.similarity.clip import EMBEDDED, Clip
+
+Compare = Callable[[Sequence[Generation], Generation], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A measure, ready to be used.
+
+    Attributes:
+        name: Which measure.
+        source: The network that it uses, or "" for none.
+        compare: Images and one to compare them with, to (image,): 1 for the same image.
+    """
+
+    name: str
+    source: str
+    compare: Compare
+
+
+def similarity(name: str, model: Model, source: str | None = None) -> Similarity:
+    """Prepare a measure.
+
+    Args:
+        name: One of ``MEASURES``.
+        model: The model whose images are compared; "vae" uses its encoder.
+        source: Another network than the embedded one: a folder or hub id of a CLIPModel for "clip", of any image model
+            with pooled or token features (DINO, say) for "features".
+
+    Raises:
+        OptionError: There is no such measure, or it takes no source.
+        ModelError: The network cannot be read, or the model lacks what the measure needs.
+    """
+    if name not in MEASURES:
+        raise OptionError(f"similarity is {name!r}; choose from: {', '.join(MEASURES)}")
+    if source is not None and name not in {"clip", "features"}:
+        raise OptionError(
+            f"similarity {name!r} uses no other model; leave out similarity_model, or take 'clip' or 'features'"
+        )
+    return MEASURES[name](model, source)
+
+
+def _clip(model: Model, source: str | None) -> Similarity:
+    clip = Clip(source or EMBEDDED)
+
+    def compare(made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
+        directions = clip.images([target.pixels, *(one.pixels for one in made)]).double()
+        return np.asarray((directions[1:] @ directions[0]).numpy())
+
+    return Similarity("clip", clip.source, compare)
+
+
+def _features(model: Model, source: str | None) -> Similarity:
+    if source is None:
+        raise OptionError(
+            "similarity 'features' needs similarity_model: a folder or hub id of an image model, such as a DINO"
+        )
+    network, processor = _image_model(source)
+
+    def compare(made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
+        pixels = processor(images=[target.pixels, *(one.pixels for one in made)], return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            output = network(pixel_values=pixels)
+        pooled = (
+            output.pooler_output
+            if getattr(output, "pooler_output", None) is not None
+            else output.last_hidden_state[:, 0]
+        )
+        directions = F.normalize(pooled.double(), dim=-1)
+        return np.asarray((directions[1:] @ directions[0]).numpy())
+
+    return Similarity("features", source, compare)
+
+
+def _vae(model: Model, source: str | None) -> Similarity:
+    encode = getattr(getattr(model.pipeline, "vae", None), "encode", None)
+    if encode is None:
+        raise ModelError(f"similarity 'vae' needs a model with an autoencoder, which {model.source.name} does not have")
+    weights = next(model.pipeline.vae.parameters())
+
+    @torch.no_grad()
+    def compare(made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
+        latents = []
+        for one in [target, *made]:
+            pixels = torch.from_numpy(one.pixels.copy()).permute(2, 0, 1)[None].to(weights) / 127.5 - 1
+            latents.append(encode(pixels).latent_dist.mean.float().cpu().numpy()[0])
+        return cosines(latents[1:], latents[0])
+
+    return Similarity("vae", model.source.name, compare)
+
+
+def _latent(model: Model, source: str | None) -> Similarity:
+    return Similarity("latent", "", lambda made, target: cosines([one.latent for one in made], target.latent))
+
+
+def _ssim(model: Model, source: str | None) -> Similarity:
+    from skimage.metrics import structural_similarity
+
+    def compare(made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
+        return np.array([structural_similarity(one.pixels, target.pixels, channel_axis=-1) for one in made])
+
+    return Similarity("ssim", "", compare)
+
+
+def cosines(values: Sequence[NDArray[Any]], target: NDArray[Any]) -> NDArray[np.float64]:
+    """The cosine between arrays, each as one long vector, and a target; 0 for one that is 0 everywhere."""
+    rows = np.stack([value.ravel() for value in values]).astype(np.float64)
+    wanted = target.ravel().astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(wanted)
+    found: NDArray[np.float64] = np.divide(rows @ wanted, lengths, out=np.zeros(len(rows)), where=lengths > 0)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _image_model(source: str) -> tuple[Any, Any]:
+    from transformers import AutoImageProcessor, AutoModel
+
+    try:
+        network = AutoModel.from_pretrained(source, use_safetensors=True).eval().requires_grad_(False)
+        return network, AutoImageProcessor.from_pretrained(source, use_fast=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise ModelError(f"the image model {source!r} cannot be read ({line}); give a folder or a hub id") from error
+
+
+MEASURES: dict[str, Callable[[Model, str | None], Similarity]] = {
+    "clip": _clip,
+    "vae": _vae,
+    "latent": _latent,
+    "ssim": _ssim,
+    "features": _features,
+}

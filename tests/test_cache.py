@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfumato.cache import FORMAT, Cache, default_folder, digest
+from sfumato.errors import SfumatoWarning
+
+KEY = digest({"prompt": "a red circle"})
+ARRAYS = {"pixels": np.arange(12, dtype=np.uint8).reshape(2, 2, 3), "latent": np.ones((4, 2, 2), np.float32)}
+
+
+def entry(folder: Path) -> Path:
+    return next(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_was_put_comes_back(tmp_path: Path) -> None:
+    Cache(tmp_path).put("generations", KEY, ARRAYS)
+    found = Cache(tmp_path).get("generations", KEY)
+    assert found is not None
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    assert Cache(tmp_path).get("scores", KEY) is None
+    assert Cache(tmp_path).get("generations", digest({"prompt": "a red circle."})) is None
+
+
+def test_a_key_does_not_depend_on_the_order_of_its_parts() -> None:
+    assert digest({"a": 1, "b": [2, None]}) == digest({"b": [2, None], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+@pytest.mark.parametrize("cut", [0, 5, len(FORMAT) + 10, -1])
+def test_a_truncated_entry_is_a_miss_said_once(tmp_path: Path, cut: int) -> None:
+    Cache(tmp_path).put("generations", KEY, ARRAYS)
+    path = entry(tmp_path)
+    path.write_bytes(path.read_bytes()[:cut])
+    cache = Cache(tmp_path)
+    with pytest.warns(SfumatoWarning, match="damaged or of another version") as told:
+        assert cache.get("generations", KEY) is None
+        assert cache.get("generations", KEY) is None
+    assert len(told) == 1
+    cache.put("generations", KEY, ARRAYS)
+    assert cache.get("generations", KEY) is not None
+
+
+def test_a_changed_byte_and_another_version_are_misses(tmp_path: Path) -> None:
+    Cache(tmp_path).put("generations", KEY, ARRAYS)
+    path = entry(tmp_path)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for stored in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], whole.replace(b"-1\n", b"-9\n", 1)):
+        path.write_bytes(stored)
+        with pytest.warns(SfumatoWarning, match="another version"):
+            assert Cache(tmp_path).get("generations", KEY) is None
+
+
+def test_a_folder_that_cannot_be_used_is_said_once_and_costs_nothing(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    cache = Cache(blocked / "inside")
+    with pytest.warns(SfumatoWarning, match="SFUMATO_CACHE") as told:
+        for _ in range(3):
+            cache.put("generations", KEY, ARRAYS)
+    assert len(told) == 1
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    cache = Cache(None)
+    cache.put("generations", KEY, ARRAYS)
+    assert cache.get("generations", KEY) is None
+
+
+def test_a_write_that_was_killed_leaves_nothing_that_reads_as_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Cache(tmp_path).put("generations", KEY, ARRAYS)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_entries_longest_unused_go_first(tmp_path: Path) -> None:
+    keys = [digest({"number": number}) for number in range(6)]
+    first = Cache(tmp_path)
+    for number, key in enumerate(keys):
+        first.put("generations", key, ARRAYS)
+        os.utime(first._path("generations", key), (1000 + number, 1000 + number))
+    size = entry(tmp_path).stat().st_size
+    assert first.get("generations", keys[0]) is not None  # used again, so now the youngest
+    later = Cache(tmp_path, limit=5 * size)
+    later.put("generations", digest({"number": 7}), ARRAYS)
+    assert later.get("generations", keys[1]) is None
+    assert later.get("generations", keys[0]) is not None
+    assert later.get("generations", keys[5]) is not None
+
+
+def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    assert default_folder() == tmp_path
+    monkeypatch.setenv("SFUMATO_CACHE", "off")
+    assert default_folder() is None
+    monkeypatch.delenv("SFUMATO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_folder() == tmp_path / "sfumato"
+
+
+def test_reading_says_nothing_where_all_is_well(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cache = Cache(tmp_path / "new")
+        cache.get("generations", KEY)
+        cache.put("generations", KEY, ARRAYS)
+        cache.get("generations", KEY)
