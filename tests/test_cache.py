@@ -40,10 +40,9 @@ def test_a_truncated_entry_is_a_miss_said_once(tmp_path: Path, cut: int) -> None
     path = entry(tmp_path)
     path.write_bytes(path.read_bytes()[:cut])
     cache = Cache(tmp_path)
-    with pytest.warns(SfumatoWarning, match="damaged or of another version") as told:
+    with pytest.warns(SfumatoWarning, match="damaged or of another version"):
         assert cache.get("generations", KEY) is None
-        assert cache.get("generations", KEY) is None
-    assert len(told) == 1
+    assert cache.get("generations", KEY) is None  # a second warning would be an error
     cache.put("generations", KEY, ARRAYS)
     assert cache.get("generations", KEY) is not None
 
@@ -53,7 +52,10 @@ def test_a_changed_byte_and_another_version_are_misses(tmp_path: Path) -> None:
     path = entry(tmp_path)
     whole = path.read_bytes()
     middle = len(whole) // 2
-    for stored in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], whole.replace(b"-1\n", b"-9\n", 1)):
+    for stored in (
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        whole.replace(b"-1\n", b"-9\n", 1),
+    ):
         path.write_bytes(stored)
         with pytest.warns(SfumatoWarning, match="another version"):
             assert Cache(tmp_path).get("generations", KEY) is None
@@ -63,10 +65,9 @@ def test_a_folder_that_cannot_be_used_is_said_once_and_costs_nothing(tmp_path: P
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     cache = Cache(blocked / "inside")
-    with pytest.warns(SfumatoWarning, match="SFUMATO_CACHE") as told:
-        for _ in range(3):
-            cache.put("generations", KEY, ARRAYS)
-    assert len(told) == 1
+    with pytest.warns(SfumatoWarning, match="SFUMATO_CACHE"):
+        cache.put("generations", KEY, ARRAYS)
+    cache.put("generations", KEY, ARRAYS)  # a second warning would be an error
 
 
 def test_without_a_folder_nothing_is_kept() -> None:

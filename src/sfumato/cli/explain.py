@@ -61,12 +61,18 @@ def explain(
         int, typer.Option(help="How many images; number i has the seed --seed + i.", rich_help_panel=IMAGE)
     ] = 1,
     device: Device = None,
-    method: Annotated[str, typer.Option(help="Which method; see: sfumato methods.", rich_help_panel=METHOD)] = "daam",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which method; may be repeated. See: sfumato methods.", show_default="daam", rich_help_panel=METHOD
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="An option of the method; may be repeated. See: sfumato methods NAME.",
+            help="An option of the method (METHOD.NAME=VALUE: of one of several); may be repeated. "
+            "See: sfumato methods NAME.",
             show_default=False,
             rich_help_panel=METHOD,
         ),
@@ -78,7 +84,7 @@ def explain(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Generate an image and show which pixels each word drove.
+    """Generate an image and show which pixels each word drove, or what another method finds.
 
     The folder holds image.png, words.png (all words at a glance), words/ (one overlay per word), report.html (all of
     it on one page that needs no network), summary.json (the numbers) and explanation.zarr (the arrays). It appears
@@ -103,22 +109,29 @@ def explain(
 
     from sfumato.cli.files import write_results
     from sfumato.cli.loading import load_model
-    from sfumato.cli.options import parse_options
+    from sfumato.cli.options import parse_each
     from sfumato.cli.tables import say_results
     from sfumato.explain import explain as run
     from sfumato.registry import find
     from sfumato.results.folders import write_folder
+    from sfumato.results.joining import join
 
-    chosen = find(method)
-    options = parse_options(chosen, option or ())
-    configured = chosen.configure(options)
+    chosen = [find(name) for name in dict.fromkeys(method or ["daam"])]
+    options = parse_each(chosen, option or ())
+    configured = [one.configure(given) for one, given in zip(chosen, options, strict=True)]
     with progress_shown() as progress, write_folder(target) as folder:
         loaded = load_model(model, device, progress)
         request = loaded.complete(request)
-        chosen.check(loaded)
-        if not as_json:
-            say(f"cost: {chosen.cost(request, configured)}")
-        explanation = run(loaded, request, method, progress=progress, **options)
+        for one, settings in zip(chosen, configured, strict=True):
+            one.check(loaded)
+            if not as_json:
+                say(f"cost{f' of {one.name}' if len(chosen) > 1 else ''}: {one.cost(request, settings)}")
+        explanation = join(
+            [
+                run(loaded, request, one.name, progress=progress, **given)
+                for one, given in zip(chosen, options, strict=True)
+            ]
+        )
         summary = explanation.summary()
         write_results(explanation, summary, folder, progress)
     session_of(context).stopped = f"stopped; the results are whole, in {target}"

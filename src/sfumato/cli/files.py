@@ -17,6 +17,7 @@ from sfumato.cli.slugs import word_file
 from sfumato.errors import StoreError
 from sfumato.progress import Progress
 from sfumato.results.explanation import Explanation
+from sfumato.results.importance import importance_methods
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,9 +30,9 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
     """Write images, word sheets, overlays, numbers, arrays and the page of an explanation into a folder.
 
     One image gives image.png, words.png and words/; of several, each has its seed in its names: image-seed-7.png,
-    words-seed-7.png and words/seed-7/.
+    words-seed-7.png and words/seed-7/. Every method that says how much a word is worth adds a picture of its name.
     """
-    from sfumato.plots import word_sheet
+    from sfumato.plots import importance_sheet, word_sheet
 
     count = explanation.request.images
     for number, (image, seed) in enumerate(zip(explanation.images, explanation.request.seeds, strict=True)):
@@ -42,6 +43,8 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
             rows = [row for row in summary["words"] if row["image"] == number]
             place = folder / "words" / mark.removeprefix("-")
             _write_overlays(explanation, image, rows, place, progress)
+        for method in importance_methods(explanation):
+            importance_sheet(explanation, method, number).save(folder / f"{method}{mark}.png", compress_level=QUICK)
     (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
     explanation.save(folder / "explanation.zarr")
     progress("writing the page", 0, 1)

@@ -45,6 +45,34 @@ def parse_options(method: Method, given: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def parse_each(methods: Sequence[Method], given: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the options of several methods: ``method.name=value`` is for one, ``name=value`` for all that have it.
+
+    Raises:
+        OptionError: As for ``parse_options``, or no chosen method has the option.
+    """
+    if len(methods) == 1:
+        own = f"{methods[0].name}."
+        return [parse_options(methods[0], [pair.removeprefix(own) for pair in given])]
+    shares: list[list[str]] = [[] for _ in methods]
+    for pair in given:
+        name = pair.partition("=")[0].strip()
+        owner, dot, _ = name.partition(".")
+        takers = [
+            number
+            for number, one in enumerate(methods)
+            if (one.name == owner if dot else name.replace("-", "_") in option_types(one))
+        ]
+        if not takers:
+            raise OptionError(
+                f"no chosen method takes the option {name!r}; chosen are: {', '.join(one.name for one in methods)} "
+                "(see: sfumato methods NAME)"
+            )
+        for number in takers:
+            shares[number].append(pair.strip()[len(owner) + 1 :] if dot else pair)
+    return [parse_options(one, share) for one, share in zip(methods, shares, strict=True)]
+
+
 def option_types(method: Method) -> dict[str, Any]:
     """The type of every option by name."""
     return _types(method.options)

@@ -8,14 +8,18 @@ from typing import Any
 from sfumato.cli.console import print_table, say, shown
 
 MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
+IMPORTANCE = ("word", "worth", "95% interval", "share")
 COLUMNS = ("word", "pos", "coverage", "peak (x, y)", "share")
 
 
 def say_results(summary: Mapping[str, Any]) -> None:
     """Print what a summary says about every word, one table for each image."""
+    for method, rows in summary["importance"].items():
+        _say_importance(method, rows, summary["images"])
     if not summary["words"]:
-        say()
-        print_table(("node", "sizes"), [[name, _sizes(sizes)] for name, sizes in summary["nodes"].items()])
+        if not summary["importance"]:
+            say()
+            print_table(("node", "sizes"), [[name, _sizes(sizes)] for name, sizes in summary["nodes"].items()])
         return
     images = summary["images"]
     for image in images[:MOST_IMAGES]:
@@ -30,6 +34,20 @@ def say_results(summary: Mapping[str, Any]) -> None:
             say(f"not seen by the model: {_named(rows)}")
     if len(images) > MOST_IMAGES:
         say(f"and {len(images) - MOST_IMAGES} images more; summary.json has all of them")
+
+
+def _say_importance(method: str, rows: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]) -> None:
+    """Print how much each word is worth, one table for each image."""
+    for image in images[:MOST_IMAGES]:
+        own = [row for row in rows if row["image"] == image["image"]]
+        title = method + (f", seed {image['seed']}" if len(images) > 1 else "")
+        say()
+        print_table(IMPORTANCE, [_worth(row) for row in own[:MOST_WORDS]], title=title, right=IMPORTANCE[1:])
+
+
+def _worth(row: Mapping[str, Any]) -> list[str]:
+    interval = "-" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+    return [shown(row["player"], WORD), f"{row['phi']:.3f}", interval, _percent(row["share"])]
 
 
 def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

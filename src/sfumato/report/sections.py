@@ -224,7 +224,7 @@ def _array(array: xr.DataArray) -> str:
     if array.ndim == 1 and array.size <= MOST_ROWS:
         return _bars(array)
     if array.ndim == 2 and array.shape[0] <= MOST_ROWS and array.shape[1] <= 12:
-        return _cells(array)
+        return cells(array)
     if array.size > MOST_VALUES:
         return f'<p class="quiet">{array.size:,} values, not shown here</p>'
     values = array.values.astype(np.float64)
@@ -275,7 +275,8 @@ def _bars(array: xr.DataArray) -> str:
     return table((escaped(array.dims[0]), '<span class="right">value</span>'), rows)
 
 
-def _cells(array: xr.DataArray) -> str:
+def cells(array: xr.DataArray) -> str:
+    """A small table of numbers over two dimensions, each cell coloured by its value."""
     values = array.values.astype(np.float64)
     picture = np.asarray(heat_picture(values, _signed(values)).convert("RGB"))
     rows = []

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfumato.errors import OptionError
+from sfumato.results.importance import importance_methods, importance_rows
 from sfumato.results.upscale import bicubic
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
         ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``coverage`` (share of the image's
         pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
         bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
-        word that the model did not see.
+        word that the model did not see. ``importance`` has the rows of each method that says what a word is worth.
     """
     pixels = explanation.tree["image"].to_dataset()
     height, width = pixels.sizes["y"], pixels.sizes["x"]
@@ -102,5 +103,9 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
             if node.level and node.data_vars
         },
         "tau": tau,
+        "importance": {
+            method: [row for i in range(len(images)) for row in importance_rows(explanation, method, i)]
+            for method in importance_methods(explanation)
+        },
         "words": [row for i in range(len(images)) for row in word_rows(explanation, i, tau)],
     }

@@ -1,0 +1,123 @@
+"""The sections of methods over words as players: what each word is worth, the images behind it, pairs of words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sfumato.report.markup import escaped, isolated, number, percent, picture_uri, table
+from sfumato.report.sections import Section, cells, section
+from sfumato.results.explanation import Explanation
+from sfumato.results.importance import importance_rows
+
+MOST_COALITIONS = 64
+_QUALITY = 84
+TITLES = {"shapley": "What each word adds", "lime": "What a linear model rests on"}
+
+
+@section(*(f"{method}/word_importance" for method in TITLES))
+def word_importance(explanation: Explanation, path: str) -> Section:
+    """A bar for every word, with its interval and share."""
+    method = path.split("/", maxsplit=1)[0]
+    node = explanation.tree[path].to_dataset()
+    rows = importance_rows(explanation, method)
+    ends = [value for row in rows for value in (row["phi"], row["low"], row["high"]) if value is not None]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    lines = [_line(row, low, high) for row in rows]
+    head = ("word", "", '<span class="right">worth</span>', "95% interval", '<span class="right">share</span>')
+    empty, full = number(float(node["empty"])), number(float(node["full"]))
+    note = (
+        f"Worths are in units of the value: {node.attrs['value']}. Without any word it is {empty}, with all {full}. "
+        f"By {node.attrs['estimator']} from {node.attrs['coalitions']} coalitions."
+    )
+    facts = [
+        f"{label} {number(float(node[name]), 2)}"
+        for name, label in (
+            ("r2", "R²"),
+            ("efficiency_gap", "efficiency gap"),
+            ("symmetry_gap", "symmetry gap"),
+            ("null_player_gap", "null player gap"),
+            ("linearity_gap", "linearity gap"),
+        )
+        if name in node and np.isfinite(float(node[name]))
+    ]
+    body = f'{table(head, lines, "worths")}<p class="quiet">{escaped(" · ".join(facts))}</p>'
+    return Section(f"{TITLES[method]} ({method})", body, note)
+
+
+def _line(row: dict[str, Any], low: float, high: float) -> str:
+    span = (high - low) or 1.0
+
+    def at(value: float) -> float:
+        return 100 * (value - low) / span
+
+    start, end = sorted((at(0), at(row["phi"])))
+    whisker = ""
+    if row["low"] is not None and row["high"] > row["low"]:
+        whisker = f'<i style="left:{at(row["low"]):.2f}%;width:{at(row["high"]) - at(row["low"]):.2f}%"></i>'
+    kind = "against" if row["phi"] < 0 else "for"
+    bar = (
+        f'<span class="worth"><b class="{kind}" style="left:{start:.2f}%;width:{end - start:.2f}%"></b>{whisker}</span>'
+    )
+    interval = "–" if row["low"] is None else f"{number(row['low'], 3)} to {number(row['high'], 3)}"
+    return (
+        f'<tr><th scope="row">{isolated(row["player"])}</th><td class="wide">{bar}</td>'
+        f'<td class="n">{number(row["phi"], 3)}</td><td>{interval}</td><td class="n">{percent(row["share"])}</td></tr>'
+    )
+
+
+@section(*(f"{method}/coalitions" for method in TITLES))
+def coalitions(explanation: Explanation, path: str) -> Section | None:
+    """The image of every coalition, most alike first; methods on the same coalitions show them once."""
+    method = path.split("/", maxsplit=1)[0]
+    before = [name for name in TITLES if name in explanation.tree.children][:1]
+    node = explanation.tree[path].to_dataset()
+    if before != [method]:
+        first = explanation.tree[f"{before[0]}/coalitions"]["text"].values.tolist()
+        if sorted(first) == sorted(node["text"].values.tolist()):
+            return None
+    order = np.argsort(-node["value"].values, kind="stable")
+    tiles = []
+    for place in order[:MOST_COALITIONS].tolist():
+        text, value = str(node["text"].values[place]), float(node["value"].values[place])
+        uri = picture_uri(Image.fromarray(np.ascontiguousarray(node["thumbnail"].values[place])), _QUALITY)
+        alt = escaped(f"Image of: {text or 'no words'}")
+        label = isolated(text) if text else '<span class="quiet">no words</span>'
+        picture = f'<img alt="{alt}" src="{uri}">'
+        tiles.append(f'<div class="tile">{picture}<b>{label}</b><span>{number(value, 3)}</span></div>')
+    more = f'<p class="quiet">and {len(order) - len(tiles)} more</p>' if len(order) > len(tiles) else ""
+    note = "What was generated from parts of the prompt, same seed and starting noise, most alike to the whole first."
+    return Section(
+        "Images of parts of the prompt", f'<div class="grid small smooth">{"".join(tiles)}</div>{more}', note
+    )
+
+
+@section(*(f"{method}/interactions" for method in TITLES))
+def interactions(explanation: Explanation, path: str) -> Section:
+    """Pairs of words."""
+    note = (
+        "What two words are worth together beyond what each adds alone (Shapley interaction index). "
+        "Below zero, one can stand in for the other."
+    )
+    return Section("Pairs of words", cells(explanation.tree[path]["index"]), note, folded=True)
+
+
+@section(*(f"{method}/over_seeds" for method in TITLES))
+def over_seeds(explanation: Explanation, path: str) -> Section:
+    """Means over seeds, with intervals."""
+    node = explanation.tree[path].to_dataset()
+    lines = [
+        f'<tr><th scope="row">{isolated(player)}</th><td class="n">{number(mean, 3)}</td>'
+        f"<td>{number(low, 3)} to {number(high, 3)}</td></tr>"
+        for player, mean, low, high in zip(
+            node["player"].values.tolist(),
+            node["mean"].values.tolist(),
+            node["low"].values.tolist(),
+            node["high"].values.tolist(),
+            strict=True,
+        )
+    ]
+    head = ("word", '<span class="right">mean worth</span>', "95% interval over seeds")
+    return Section(f"Over {node.attrs['seeds']} seeds", table(head, lines), "The interval is a bootstrap over seeds.")
