@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generations": FOUNDATION | {"cache", "models", "trace"},
     "similarity": FOUNDATION | {"models", "generations"},
     "games": FOUNDATION | {"models", "generations", "similarity"},
+    "segments": FOUNDATION | {"models", "trace", "results", "similarity", "generations"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     # the embedded models are made and scored with all of the above; the command line stands on top

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sfumato.results.explanation import Explanation
 
 ENTRY_POINTS = "sfumato.methods"
-BUILT_IN = ("sfumato.methods.daam", "sfumato.methods.shapley", "sfumato.methods.lime")
+BUILT_IN = ("sfumato.methods.daam", "sfumato.methods.shapley", "sfumato.methods.lime", "sfumato.methods.segments")
 
 
 class Explainer(Protocol):

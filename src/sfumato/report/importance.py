@@ -75,7 +75,7 @@ def coalitions(explanation: Explanation, path: str) -> Section | None:
     before = [name for name in TITLES if name in explanation.tree.children][:1]
     node = explanation.tree[path].to_dataset()
     if before != [method]:
-        first = explanation.tree[f"{before[0]}/coalitions"]["text"].values.tolist()
+        first = explanation.tree[f"{before[0]}/coalitions"].to_dataset()["text"].values.tolist()
         if sorted(first) == sorted(node["text"].values.tolist()):
             return None
     order = np.argsort(-node["value"].values, kind="stable")
@@ -101,7 +101,7 @@ def interactions(explanation: Explanation, path: str) -> Section:
         "What two words are worth together beyond what each adds alone (Shapley interaction index). "
         "Below zero, one can stand in for the other."
     )
-    return Section("Pairs of words", cells(explanation.tree[path]["index"]), note, folded=True)
+    return Section("Pairs of words", cells(explanation.tree[path].to_dataset()["index"]), note, folded=True)
 
 
 @section(*(f"{method}/over_seeds" for method in TITLES))
