@@ -16,6 +16,9 @@ LIKE = 12.0
 SMALLEST = 0.003
 """Share of the image below which a region goes to its most similar neighbour."""
 
+SLIM = 0.017
+"""Share of the longer side below which the inner radius of a region makes it a seam between two others."""
+
 FULL_CONTRAST = 40.0
 """Distance in Lab from its surroundings at which a region's quality is 1."""
 
@@ -41,7 +44,7 @@ def regions(pixels: NDArray[np.uint8]) -> list[Segment]:
 
 
 def merged(labels: NDArray[np.int_], lab: NDArray[np.float64]) -> NDArray[np.int_]:
-    """Join neighbours, the most alike first, until no two are alike and none is tiny.
+    """Join neighbours, the most alike first, until no two are alike and none is tiny or a seam.
 
     Args:
         labels: (y, x) number of each pixel's region.
@@ -57,12 +60,13 @@ def merged(labels: NDArray[np.int_], lab: NDArray[np.float64]) -> NDArray[np.int
         np.stack([np.bincount(labels.ravel(), lab[..., c].ravel(), count) for c in range(3)], axis=1) / size[:, None]
     )
     beside = _neighbours(labels, count)
+    slim = _inner_radius(labels, count) < SLIM * max(labels.shape)
     owner = np.arange(count)
     alive = np.ones(count, bool)
     total = size.sum()
     while alive.sum() > 1:
         distance = np.where(beside, np.linalg.norm(colour[:, None] - colour[None], axis=-1), np.inf)
-        tiny = alive & (size < SMALLEST * total)
+        tiny = alive & (slim | (size < SMALLEST * total))
         wanted = np.where(distance <= LIKE, distance, np.inf)
         if not np.isfinite(wanted).any():
             wanted = np.where(tiny[:, None], distance, np.inf)
@@ -71,6 +75,7 @@ def merged(labels: NDArray[np.int_], lab: NDArray[np.float64]) -> NDArray[np.int
         one, other = np.unravel_index(int(np.argmin(wanted)), wanted.shape)
         colour[one] = (colour[one] * size[one] + colour[other] * size[other]) / (size[one] + size[other])
         size[one] += size[other]
+        slim[one] &= slim[other]
         beside[one] |= beside[other]
         beside[:, one] |= beside[:, other]
         beside[other], beside[:, other], beside[one, one] = False, False, False
@@ -87,6 +92,15 @@ def _neighbours(labels: NDArray[np.int_], count: int) -> NDArray[np.bool_]:
         found[other, one] = True
     np.fill_diagonal(found, False)
     return found
+
+
+def _inner_radius(labels: NDArray[np.int_], count: int) -> NDArray[np.float64]:
+    """The radius of the largest circle inside each region, in pixels."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    depth = ndimage.distance_transform_edt(~edge)
+    return np.asarray(ndimage.maximum(depth, labels, np.arange(count)), dtype=np.float64)
 
 
 def _standing_out(mask: NDArray[np.bool_], lab: NDArray[np.float64]) -> float:
