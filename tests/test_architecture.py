@@ -38,6 +38,7 @@ MAKERS = FOUNDATION | {
     "registry",
     "results",
     "metrics",
+    "segments",
 }
 
 # A module belongs to the longest name here that it starts with, so one module of a package may have a place of its own.
@@ -67,9 +68,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "segments": FOUNDATION | {"models", "trace", "results", "similarity", "generations"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
+    "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "plots"},
-    "cli": MAKERS | {"methods", "explain", "plots", "report", "studio"},
+    "cli": MAKERS | {"methods", "explain", "plots", "report", "studio", "protocols"},
     "__main__": {"cli"},
 }
 

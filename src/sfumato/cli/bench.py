@@ -57,6 +57,42 @@ def words(
         say(f"written to {out}")
 
 
+def ranks(
+    context: typer.Context,
+    method: Annotated[str, typer.Option(help="shapley or lime.")] = "shapley",
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare the worth of words with the judgement of people, on the ten prompts of Gupta and Kanoria 2024.
+
+    The embedded model knows none of these words; give a model of the world with --model.
+    """
+    from sfumato.cli.files import write_json
+    from sfumato.cli.loading import load_model
+    from sfumato.cli.tables import say_rows
+    from sfumato.protocols.ten_prompts import PRINTED, rank_table
+
+    with progress_shown(news=True) as progress:
+        loaded = load_model(model, device, progress)
+        result = rank_table(loaded, method, seed=seed, progress=progress)
+    found = json.loads(result.to_json())
+    if out is not None:
+        write_json(found, out)
+        session_of(context).stopped = f"stopped; {out} is written"
+    if as_json:
+        print_json(found)
+        return
+    say_rows(result.title, result.rows())
+    say()
+    say("printed in the source: " + ", ".join(f"{name} {value}" for name, value in PRINTED.items()))
+    if out is not None:
+        say(f"written to {out}")
+
+
 add(
     group,
     "words",
@@ -64,4 +100,11 @@ add(
     "sfumato bench words",
     "sfumato bench words --prompts 20",
     "sfumato bench words --out words.json",
+)
+add(
+    group,
+    "ranks",
+    ranks,
+    "sfumato bench ranks --model my-model",
+    "sfumato bench ranks --model my-model --method lime --out ranks.json",
 )

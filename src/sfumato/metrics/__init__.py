@@ -1,6 +1,7 @@
 """Scores that any method can be judged by, with controls and intervals beside them."""
 
 from sfumato.metrics.controls import CONTROLS
+from sfumato.metrics.importance import ranks, ranks_aligned, rmse
 from sfumato.metrics.intervals import Interval, bootstrap
 from sfumato.metrics.localisation import average_precision, coverage, hard, iou, miou, pointing
 from sfumato.metrics.tables import LocalisationTable, localisation_table
@@ -17,4 +18,7 @@ __all__ = [
     "localisation_table",
     "miou",
     "pointing",
+    "ranks",
+    "ranks_aligned",
+    "rmse",
 ]

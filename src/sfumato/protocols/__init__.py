@@ -1,0 +1,1 @@
+"""Published evaluations as they were described: their prompts, their truth, their measures."""
