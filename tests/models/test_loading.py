@@ -112,6 +112,16 @@ def test_a_hub_model_that_cannot_be_reached_is_one_line(source: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_hub_model_of_another_family_is_refused_before_its_weights_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    import diffusers.pipelines.pipeline_utils as reading
+
+    index = classmethod(lambda cls, place, revision=None: {"_class_name": "CogVideoXPipeline"})
+    monkeypatch.setattr(reading.DiffusionPipeline, "load_config", index)
+    monkeypatch.setattr(reading.DiffusionPipeline, "from_pretrained", None)
+    with pytest.raises(ModelError, match="CogVideoXPipeline is not supported; supported are: StableDiffusionPipeline"):
+        load("someone/video")
+
+
 def test_a_pickle_is_never_read(folder: Path, tmp_path: Path) -> None:
     """Whatever its name: reading one runs the code in it."""
     trap = tmp_path / "sprung"
