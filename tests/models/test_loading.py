@@ -112,12 +112,12 @@ def test_a_hub_model_that_cannot_be_reached_is_one_line(source: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_hub_model_of_another_family_is_refused_before_its_weights_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    import diffusers.pipelines.pipeline_utils as reading
-
-    index = classmethod(lambda cls, place, revision=None: {"_class_name": "CogVideoXPipeline"})
-    monkeypatch.setattr(reading.DiffusionPipeline, "load_config", index)
-    monkeypatch.setattr(reading.DiffusionPipeline, "from_pretrained", None)
+def test_a_hub_model_of_another_family_is_refused_before_its_weights_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda place, name, revision: str(tmp_path / name))
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", None)
     with pytest.raises(ModelError, match="CogVideoXPipeline is not supported; supported are: StableDiffusionPipeline"):
         load("someone/video")
 
