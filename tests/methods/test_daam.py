@@ -156,7 +156,7 @@ def test_only_the_chosen_steps_and_layers_count(
 ) -> None:
     setting = Setting("a red cat", steps=3)
     explanation = sfumato.explain(sfumato.wrap(sharp), asked(setting), **options)
-    np.testing.assert_allclose(tokens(explanation), paper_maps(sharp, setting, **part)[:5], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(tokens(explanation), paper_maps(sharp, setting, **part)[:5], rtol=0, atol=3e-6)
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +412,8 @@ def test_a_context_of_one_token_gets_all_attention(sharp: StableDiffusionPipelin
     sums = AttentionSums(sites, "conditional", 1, ("layer", "head"))
     trace.replay(0, condition=trace.call(0).condition[-1:, 1:2], attachments=[sums])
     for grid in sums.grids().values():
-        np.testing.assert_array_equal(grid.maps[:, np.ones_like(grid.weights, bool) & (grid.weights > 0)], 1.0)
+        maps = grid.maps[:, np.ones_like(grid.weights, bool) & (grid.weights > 0)]
+        np.testing.assert_allclose(maps, 1.0, rtol=0, atol=2e-5)  # scores of a thousand, rounded in the kernel's sum
 
 
 # --- several images, several prompts ----------------------------------------------------------------------------

@@ -112,6 +112,16 @@ def test_a_hub_model_that_cannot_be_reached_is_one_line(source: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_hub_model_of_another_family_is_refused_before_its_weights_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda place, name, revision: str(tmp_path / name))
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", None)
+    with pytest.raises(ModelError, match="CogVideoXPipeline is not supported; supported are: StableDiffusionPipeline"):
+        load("someone/video")
+
+
 def test_a_pickle_is_never_read(folder: Path, tmp_path: Path) -> None:
     """Whatever its name: reading one runs the code in it."""
     trap = tmp_path / "sprung"

@@ -16,7 +16,7 @@ from sfumato.watching import attention as watching
 from sfumato.watching.attention import Attention
 from tests.pipelines import PROMPT, Shape, stable_diffusion
 from tests.watching.explicit_attention import run_plainly, written_out
-from tests.watching.watchers import Keeping
+from tests.watching.watchers import Keeping, Seeing
 
 DEEP = Shape(unet_channels=(16, 32, 32), reads_prompt=(True, True, True), heads=(2, 4, 4))
 REQUEST = Request(PROMPT, negative_prompt="blue", seed=4, steps=2, guidance=7.5, height=32, width=48)
@@ -103,6 +103,28 @@ def test_masks_count(kind: str) -> None:
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, identity, attn_mask=mask)
     torch.testing.assert_close(attention.probabilities(slice(None)), expected)
     torch.testing.assert_close(attention.probabilities(slice(1, 3), slice(2, 3)), expected[1:3, 2:3])
+
+
+def test_the_kernels_own_sum_gives_the_same_probabilities() -> None:
+    whole, query, key = call()
+    _, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, key)
+    quick = Attention(SITE, 0, (2, 3), 4, 3, query, key, None, 8**-0.5, log_sum)
+    for rows, heads, tokens in (
+        (slice(None), slice(None), 2),
+        (slice(1, 3), slice(2, 3), 5),
+        (slice(2), slice(3), None),
+    ):
+        expected = whole.probabilities(rows, heads)[..., :tokens]
+        torch.testing.assert_close(quick.probabilities(rows, heads, tokens), expected)
+        torch.testing.assert_close(whole.probabilities(rows, heads, tokens), expected)
+
+
+def test_the_fused_kernel_is_asked_for_its_sum(pipeline: StableDiffusionPipeline) -> None:
+    found: list[bool] = []
+    watcher = Seeing(lambda attention, run: found.append(attention._log_sum is not None))
+    generate(sfumato.wrap(pipeline), REQUEST.with_(steps=1), attachments=[watcher])
+    assert found
+    assert all(found)
 
 
 @pytest.mark.parametrize("limit", [1, 400, 10**9])

@@ -49,6 +49,8 @@ def load(
     except RuntimeError as error:
         raise ModelError(f"there is no device {str(device)!r}; give 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
     kind = dtype or (torch.float32 if target.type == "cpu" else torch.float16)
+    if known is None:
+        _check_hub(place, revision)
     pipeline = _read(place, kind, None if known else revision)
     try:
         pipeline.to(target)
@@ -135,6 +137,19 @@ def _check_index(folder: Path, text: str) -> None:
     parts = [part for part, kind in index.items() if isinstance(kind, list) and any(kind)]
     if missing := [part for part in parts if not (folder / part).is_dir()]:  # transformers makes up an empty tokenizer
         raise ModelError(f"{text} lacks the folder {missing[0]!r} that its index names; fetch the model again")
+
+
+def _check_hub(place: str, revision: str | None) -> None:
+    """Refuse a hub model of another family by its index alone, before gigabytes of weights come."""
+    import huggingface_hub
+
+    try:
+        index = Path(huggingface_hub.hf_hub_download(place, "model_index.json", revision=revision))
+        name = dict(json.loads(index.read_text(encoding="utf-8"))).get("_class_name")
+    except (OSError, ValueError, TypeError):
+        return  # reading the whole model says better what is wrong
+    if name is not None:
+        _family(str(name))
 
 
 def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:

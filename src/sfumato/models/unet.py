@@ -141,7 +141,7 @@ class UNetModel:
             ModelError: The scheduler predicts something else.
         """
         config = self.pipeline.scheduler.config
-        alpha_bar = self.pipeline.scheduler.alphas_cumprod[int(timestep)].to(sample)
+        alpha_bar = self.pipeline.scheduler.alphas_cumprod[round(timestep)].to(sample)
         signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         rules: dict[str, Callable[[], torch.Tensor]] = {
             "epsilon": lambda: (sample - noise * output) / signal,

@@ -3,6 +3,9 @@
 A hook before each attention module enters a ``TorchFunctionMode`` that sees the call of
 ``scaled_dot_product_attention`` (or the softmax of an explicit processor); a hook after it, called also when the
 module fails, leaves the mode again. No processor is replaced and nothing is patched, so the image stays bit-identical.
+
+On a CPU, the kernel that PyTorch would choose is called under its own name, because it then also returns the log of the
+sum over all keys that its softmax divides by. The probabilities of a prompt's few tokens follow without the others.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from sfumato.errors import CannotWatch
 from sfumato.models.model import Site
 from sfumato.watching.hooks import Hooks
 
+ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 SOFTMAXES = frozenset({torch.softmax, torch.Tensor.softmax, F.softmax})
 CHUNK_BYTES = 8 * 2**20
 
@@ -46,6 +51,7 @@ class Attention:
     _key: torch.Tensor | None = None  # (row, head, key, channel)
     _mask: torch.Tensor | None = None
     _scale: float = 1.0
+    _log_sum: torch.Tensor | None = None  # (row, head, query) log of the sum of exp(score) over the keys
     _ready: torch.Tensor | None = None  # (row, head, query, key), from an explicit processor
 
     @property
@@ -56,27 +62,31 @@ class Attention:
         assert self._key is not None
         return self._key.shape[-2]
 
-    def probabilities(self, rows: slice, heads: slice = slice(None)) -> torch.Tensor:
-        """Softmax over the keys: (row, head, query, key) in float32, for some rows and heads."""
+    def probabilities(self, rows: slice, heads: slice = slice(None), tokens: int | None = None) -> torch.Tensor:
+        """Softmax over the keys: (row, head, query, key) in float32, for some rows and heads and the first keys."""
         if self._ready is not None:
-            return self._ready[rows, heads].float()
+            return self._ready[rows, heads, :, :tokens].float()
         assert self._query is not None
         assert self._key is not None
-        query, key = self._query[rows, heads].float(), self._key[rows, heads].float()
-        scores = torch.matmul(query * self._scale, key.transpose(-1, -2))
+        query = self._query[rows, heads].float() * self._scale
+        if self._log_sum is not None:
+            scores = torch.matmul(query, self._key[rows, heads, :tokens].float().transpose(-1, -2))
+            return (scores - self._log_sum[rows, heads].unsqueeze(-1)).exp()
+        scores = torch.matmul(query, self._key[rows, heads].float().transpose(-1, -2))
         if self._mask is not None:
             mask = self._mask.expand(self.batch, self.heads, *self._mask.shape[-2:])[rows, heads]
             scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        return scores.softmax(-1)
+        return scores.softmax(-1)[..., :tokens]
 
-    def by_heads(self, rows: slice) -> Iterator[tuple[slice, torch.Tensor]]:
+    def by_heads(self, rows: slice, tokens: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """The probabilities in groups of heads small enough that no more than about 8 MB exist at once."""
         count = len(range(*rows.indices(self.batch)))
-        each = 4 * count * self.grid[0] * self.grid[1] * self.keys
+        keys = self.keys if self._log_sum is None else min(self.keys, tokens or self.keys)
+        each = 4 * count * self.grid[0] * self.grid[1] * keys
         group = max(1, min(self.heads, CHUNK_BYTES // max(each, 1)))
         for start in range(0, self.heads, group):
             heads = slice(start, min(start + group, self.heads))
-            yield heads, self.probabilities(rows, heads)
+            yield heads, self.probabilities(rows, heads, tokens)
 
 
 See = Callable[[Attention], None]
@@ -189,18 +199,26 @@ class _Mode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
-            self._on_kernel(args, kwargs or {})
-        elif func in SOFTMAXES:
+            return self._on_kernel(args, kwargs or {})
+        output = func(*args, **(kwargs or {}))
+        if func in SOFTMAXES:
             self._on_softmax(output)
         return output
 
-    def _on_kernel(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)) | kwargs
+    def _on_kernel(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = dict(zip(ARGUMENTS, args, strict=False)) | kwargs
         query, key = given["query"], given["key"]
         scale = given.get("scale") or 1 / math.sqrt(query.shape[-1])
-        self._show(int(query.shape[1]), query=query, key=key, mask=given.get("attn_mask"), scale=scale)
+        if _takes_flash(given):
+            output, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                query, key, given["value"], 0.0, False, scale=given.get("scale")
+            )
+        else:
+            output, log_sum = F.scaled_dot_product_attention(*args, **kwargs), None
+        mask = given.get("attn_mask")
+        self._show(int(query.shape[1]), query=query, key=key, mask=mask, scale=scale, log_sum=log_sum)
+        return output
 
     def _on_softmax(self, probabilities: torch.Tensor) -> None:
         """Explicit processors work on (row x head, query, key); sliced ones show a part of the rows at a time."""
@@ -220,10 +238,27 @@ class _Mode(TorchFunctionMode):
         key: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         scale: float = 1.0,
+        log_sum: torch.Tensor | None = None,
         ready: torch.Tensor | None = None,
     ) -> None:
         order, self.seen = self.seen, self.seen + 1
-        self._see(Attention(self.site, order, self._grid, heads, self._batch, query, key, mask, scale, ready))
+        self._see(Attention(self.site, order, self._grid, heads, self._batch, query, key, mask, scale, log_sum, ready))
+
+
+def _takes_flash(given: dict[str, Any]) -> bool:
+    """Whether PyTorch would compute this call by its fused CPU kernel, without mask, dropout or causality.
+
+    Not so where another function mode is active: it must see the call as it was made.
+    """
+    query = given["query"]
+    if _get_current_function_mode_stack():
+        return False
+    if query.device.type != "cpu" or query.ndim != 4 or given.get("attn_mask") is not None:
+        return False
+    if given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"):
+        return False
+    choice = torch._fused_sdp_choice(query, given["key"], given["value"], scale=given.get("scale"))
+    return choice == SDPBackend.FLASH_ATTENTION.value
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -92,15 +92,15 @@ class AttentionSums:
             attention.site.name if "layer" in self._keep else "",
         )
         tokens = min(self._tokens, attention.keys)
-        for heads, maps in attention.by_heads(rows):
+        for heads, maps in attention.by_heads(rows, tokens):
             maps = maps.detach()
             if key not in self._sums:
                 self._sums[key] = self._room(key, attention, maps, tokens, run)
                 self._weights[key] = 0
             if "head" in self._keep:
-                self._sums[key][:, heads] += maps[..., :tokens]
+                self._sums[key][:, heads] += maps
             else:
-                self._sums[key][:, 0] += maps[..., :tokens].sum(1)
+                self._sums[key][:, 0] += maps.sum(1)
         self._weights[key] += 1 if "head" in self._keep else attention.heads
 
     def _room(
