@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from sfumato.results.explanation import Explanation
 
 ENTRY_POINTS = "sfumato.methods"
-BUILT_IN = ("sfumato.methods.daam", "sfumato.methods.shapley", "sfumato.methods.lime", "sfumato.methods.segments")
+BUILT_IN = (
+    "sfumato.methods.daam",
+    "sfumato.methods.shapley",
+    "sfumato.methods.lime",
+    "sfumato.methods.segments",
+    "sfumato.methods.word_gradients",
+)
 
 
 class Explainer(Protocol):

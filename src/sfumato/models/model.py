@@ -113,7 +113,11 @@ class Model(Protocol):
         """The clean latent that a denoiser's output implies, from its input and timestep."""
         ...
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def levels(self, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """By what the clean latent and the noise are multiplied in the denoiser's input at a timestep."""
+        ...
+
+    def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         """Latents (item, channel, y, x) to images (item, 3, y, x) from -1 to 1."""
         ...
 

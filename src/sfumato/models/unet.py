@@ -141,8 +141,7 @@ class UNetModel:
             ModelError: The scheduler predicts something else.
         """
         config = self.pipeline.scheduler.config
-        alpha_bar = self.pipeline.scheduler.alphas_cumprod[round(timestep)].to(sample)
-        signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        signal, noise = (level.to(sample) for level in self.levels(timestep))
         rules: dict[str, Callable[[], torch.Tensor]] = {
             "epsilon": lambda: (sample - noise * output) / signal,
             "v_prediction": lambda: signal * sample - noise * output,
@@ -152,11 +151,16 @@ class UNetModel:
             raise ModelError(f"the scheduler predicts {config.prediction_type!r}; known are: {', '.join(rules)}")
         return rules[config.prediction_type]()
 
-    @torch.no_grad()
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def levels(self, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Square roots of the cumulative product of the alphas, and of what is missing to 1."""
+        alpha_bar = self.pipeline.scheduler.alphas_cumprod[round(timestep)]
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         """The VAE's images of latents."""
         vae = self.pipeline.vae
-        images: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        with torch.set_grad_enabled(gradients):
+            images: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
         return images
 
     @property

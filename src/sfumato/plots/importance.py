@@ -41,14 +41,21 @@ def importance_sheet(explanation: Explanation, method: str | None = None, image:
         )
     rows = importance_rows(explanation, chosen, image)
     about = explanation.tree[f"{chosen}/word_importance"].attrs
-    coalitions = explanation.tree[f"{chosen}/coalitions"].to_dataset()
-    if "image" in coalitions.dims:
-        coalitions = coalitions.isel(image=image)
-    order = np.argsort(-coalitions["value"].values, kind="stable")[:MOST_IMAGES]
+    coalitions, order = _coalitions(explanation, chosen, image)
     down = -(-len(order) // _ACROSS)
-    width = 3 * _EDGE + _BARS + _ACROSS * (_TILE + 10) - 10
+    width = 2 * _EDGE + _BARS + (_EDGE + _ACROSS * (_TILE + 10) - 10 if len(order) else 0)
     height = _HEAD + max(len(rows) * _ROW + 50, down * (_TILE + _CAPTION)) + _EDGE
     return _drawn(explanation, chosen, rows, about, coalitions, order, (height, width))
+
+
+def _coalitions(explanation: Explanation, method: str, image: int) -> tuple[Any, Any]:
+    """The images that worths were read from and their order by value; none for a method that needs no others."""
+    if "coalitions" not in explanation.tree[method].children:
+        return None, np.array([], dtype=np.intp)
+    coalitions = explanation.tree[f"{method}/coalitions"].to_dataset()
+    if "image" in coalitions.dims:
+        coalitions = coalitions.isel(image=image)
+    return coalitions, np.argsort(-coalitions["value"].values, kind="stable")[:MOST_IMAGES]
 
 
 def _drawn(
@@ -71,7 +78,9 @@ def _drawn(
         figure.text(x / width, 1 - y / height, text, fontsize=points, color=colour, **style | more)
 
     write(_EDGE, 40, lettered(explanation.request.prompt, 110), 12, _INK)
-    how = f"{about.get('estimator', '')} on {about.get('coalitions', '')} coalitions"
+    how = str(about.get("estimator", ""))
+    if "coalitions" in about:
+        how += f" on {about['coalitions']} coalitions"
     detail = f"{method} · {about.get('value', '')} · {how}"
     write(_EDGE, 62, detail, 8, _QUIET)
     bottom = _HEAD + len(rows) * _ROW

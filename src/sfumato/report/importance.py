@@ -14,7 +14,8 @@ from sfumato.results.importance import importance_rows
 
 MOST_COALITIONS = 64
 _QUALITY = 84
-TITLES = {"shapley": "What each word adds", "lime": "What a linear model rests on"}
+GAMES = {"shapley": "What each word adds", "lime": "What a linear model rests on"}
+TITLES = GAMES | {"word_gradients": "What a score leans on"}
 
 
 @section(*(f"{method}/word_importance" for method in TITLES))
@@ -27,11 +28,11 @@ def word_importance(explanation: Explanation, path: str) -> Section:
     low, high = min(0.0, *ends), max(0.0, *ends)
     lines = [_line(row, low, high) for row in rows]
     head = ("word", "", '<span class="right">worth</span>', "95% interval", '<span class="right">share</span>')
-    empty, full = number(float(node["empty"])), number(float(node["full"]))
-    note = (
-        f"Worths are in units of the value: {node.attrs['value']}. Without any word it is {empty}, with all {full}. "
-        f"By {node.attrs['estimator']} from {node.attrs['coalitions']} coalitions."
-    )
+    note = f"Worths are in units of the value: {node.attrs['value']}. By {node.attrs['estimator']}"
+    if "empty" in node:
+        empty, full = number(float(node["empty"])), number(float(node["full"]))
+        note += f" from {node.attrs['coalitions']} coalitions. Without any word the value is {empty}, with all {full}"
+    note += "."
     facts = [
         f"{label} {number(float(node[name]), 2)}"
         for name, label in (
@@ -68,11 +69,11 @@ def _line(row: dict[str, Any], low: float, high: float) -> str:
     )
 
 
-@section(*(f"{method}/coalitions" for method in TITLES))
+@section(*(f"{method}/coalitions" for method in GAMES))
 def coalitions(explanation: Explanation, path: str) -> Section | None:
     """The image of every coalition, most alike first; methods on the same coalitions show them once."""
     method = path.split("/", maxsplit=1)[0]
-    before = [name for name in TITLES if name in explanation.tree.children][:1]
+    before = [name for name in GAMES if name in explanation.tree.children][:1]
     node = explanation.tree[path].to_dataset()
     if before != [method]:
         first = explanation.tree[f"{before[0]}/coalitions"].to_dataset()["text"].values.tolist()
@@ -94,7 +95,7 @@ def coalitions(explanation: Explanation, path: str) -> Section | None:
     )
 
 
-@section(*(f"{method}/interactions" for method in TITLES))
+@section(*(f"{method}/interactions" for method in GAMES))
 def interactions(explanation: Explanation, path: str) -> Section:
     """Pairs of words."""
     note = (
@@ -104,7 +105,7 @@ def interactions(explanation: Explanation, path: str) -> Section:
     return Section("Pairs of words", cells(explanation.tree[path].to_dataset()["index"]), note, folded=True)
 
 
-@section(*(f"{method}/over_seeds" for method in TITLES))
+@section(*(f"{method}/over_seeds" for method in GAMES))
 def over_seeds(explanation: Explanation, path: str) -> Section:
     """Means over seeds, with intervals."""
     node = explanation.tree[path].to_dataset()

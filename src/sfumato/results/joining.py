@@ -48,10 +48,11 @@ def join(explanations: Sequence[Explanation]) -> Explanation:
         {key: value for key, value in part.items() if key not in shared or shared[key] != value} for part in parts
     ]
     seconds = [part.get("seconds") for part in parts]
+    known = [float(value) for value in seconds if isinstance(value, int | float)]
     provenance = shared | {
         "method": ", ".join(str(part.get("method")) for part in parts),
         "notes": list(dict.fromkeys(note for part in parts for note in part.get("notes", []))),
-        "seconds": round(sum(seconds), 3) if all(isinstance(s, int | float) for s in seconds) else None,
+        "seconds": round(sum(known), 3) if len(known) == len(parts) else None,
         "parts": [{key: value for key, value in part.items() if key != "notes"} for part in own],
     }
     return Explanation(xr.DataTree.from_dict(nodes), first.request, provenance)

@@ -45,6 +45,18 @@ class Clip:
             found.append(F.normalize(_features(self.model.get_image_features(pixel_values=pixels)), dim=-1))
         return torch.cat(found)
 
+    def directions(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Directions of images (image, channel, y, x) from -1 to 1, as a function that can be differentiated."""
+        side = self.model.config.vision_config.image_size
+        if pixels.shape[-2:] != (side, side):
+            pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
+        mean, spread = (
+            torch.tensor(values).view(1, 3, 1, 1).to(pixels)
+            for values in (self._processor.image_mean, self._processor.image_std)
+        )
+        ready = ((pixels.clamp(-1, 1) + 1) / 2 - mean) / spread
+        return F.normalize(_features(self.model.get_image_features(pixel_values=ready.float())), dim=-1)
+
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Directions of texts in the shared space: (text, channel), each of length 1."""
