@@ -226,9 +226,12 @@ class Training:
 
     def _moments(self, name: str, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
         """Give what the optimizer of one parameter remembers about it; changes to the result take effect."""
-        if name in self.matrices:
-            return self.optimizers[1].state[self.matrices[name]]
-        return self.optimizers[0].state[parameter]
+        found: dict[str, torch.Tensor] = (
+            self.optimizers[1].state[self.matrices[name]]
+            if name in self.matrices
+            else self.optimizers[0].state[parameter]
+        )
+        return found
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Give everything that a checkpoint must hold."""
