@@ -1,0 +1,196 @@
+"""Word gradients: which words does a score of the image lean on? One backward pass through the last steps.
+
+The last steps are run again with the condition as a variable e (as DDIM steps, whatever the scheduler, with activation
+checkpointing). Token k gets dS/de_k . (e_k - p_k), p being the condition of the empty prompt: the first-order answer to
+replacing the token by padding. A word gets the sum of its tokens. Cheap, and blind to what is not local.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch.utils.checkpoint import checkpoint
+
+from sfumato.errors import ModelError, OptionError
+from sfumato.games.players import GROUPS, Group, players_of
+from sfumato.models.model import Model
+from sfumato.progress import Progress
+from sfumato.registry import method
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.similarity import Clip
+from sfumato.similarity.clip import EMBEDDED
+from sfumato.trace import Trace, generate
+
+Target = Literal["clip", "similarity", "brightness"]
+TARGETS: tuple[Target, ...] = ("clip", "similarity", "brightness")
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+HALF_WAY = 0.5
+Score = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class WordGradientsOptions:
+    """Options of ``word_gradients``."""
+
+    target: Target = field(
+        default="clip", metadata={"help": "clip (score with a text), similarity (to the image) or brightness"}
+    )
+    text: str | None = field(
+        default=None, metadata={"help": "what the image is scored with, for target=clip; the prompt"}
+    )
+    region: tuple[float, ...] = field(
+        default=(0.0, 0.0, 1.0, 1.0),
+        metadata={"help": "top, left, bottom, right as shares of the image, for target=brightness"},
+    )
+    through: int = field(default=3, metadata={"help": "how many of the last steps gradients go through; 0 for all"})
+    players: Group = field(default="word", metadata={"help": "what is judged: word, or phrase"})
+    clip_model: str = field(default=EMBEDDED, metadata={"help": "folder or hub id of another CLIP"})
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        if self.target not in TARGETS:
+            raise OptionError(f"target is {self.target!r}; choose from: {', '.join(TARGETS)}")
+        if self.players not in GROUPS:
+            raise OptionError(f"players is {self.players!r}; choose from: {', '.join(GROUPS)}")
+        if self.text is not None and self.target != "clip":
+            raise OptionError(f"text is given, but target={self.target!r} compares with no text; take target='clip'")
+        if isinstance(self.through, bool) or self.through < 0:
+            raise OptionError(f"through is {self.through}; expected a number of last steps, or 0 for all")
+        object.__setattr__(self, "region", tuple(self.region))
+        top, left, bottom, right = (*self.region, *[0.0] * 4)[:4]
+        if len(self.region) != 4 or not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
+            raise OptionError(
+                f"region is {self.region}; expected top, left, bottom, right as shares, such as 0,0,0.5,1"
+            )
+
+
+def _cost(request: Request, options: WordGradientsOptions) -> str:
+    steps = request.steps or 0
+    through = steps if options.through == 0 else min(options.through, steps)
+    return f"one generation ({steps} denoiser calls), then {through} steps forwards and backwards"
+
+
+@method(
+    "word_gradients",
+    summary="Which words does a score of the image lean on? Gradient times embedding, through the last steps",
+    options=WordGradientsOptions,
+    needs=("words", "replay"),
+    cost=_cost,
+    paper="gradient times input: Shrikumar et al. 2017, arXiv 1704.02685; here on words and through the sampler",
+)
+def word_gradients(
+    model: Model, requests: Sequence[Request], options: WordGradientsOptions, progress: Progress
+) -> list[Explanation]:
+    """Judge the words of every request by one backward pass."""
+    clip = Clip(options.clip_model) if options.target != "brightness" else None
+    return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
+
+
+def _explained(
+    model: Model, request: Request, options: WordGradientsOptions, clip: Clip | None, progress: Progress
+) -> Explanation:
+    if request.images != 1:
+        raise OptionError("word_gradients judges one image at a time; explain each seed by itself")
+    players = players_of(model.tokens(request.prompt), options.players)
+    trace = generate(model, request, record=True, progress=progress)
+    first = 0 if options.through == 0 else max(0, (request.steps or 1) - options.through)
+    rows = trace.branches.rows("conditional", 1)
+    condition = trace.call(first).condition[rows].detach()
+    padding = model.encode([""]).to(condition)
+    if padding.shape != condition.shape:
+        raise ModelError(
+            f"the condition of the empty prompt has the shape {tuple(padding.shape)}, that of the prompt "
+            f"{tuple(condition.shape)}; word_gradients needs a context of one length"
+        )
+    score = _score(trace, options, clip)
+    at = padding + (HALF_WAY if options.target == "similarity" else 1.0) * (condition - padding)
+    inputs = at.clone().requires_grad_(True)
+    value = score(_image(trace, first, inputs, progress))
+    (gradient,) = torch.autograd.grad(value, inputs)
+    tokens = (gradient * (condition - padding)).sum(-1)[0].double().cpu().numpy()  # (token,)
+    words = model.tokens(request.prompt).words
+    phi = np.array([sum(tokens[list(words[place].tokens)].sum() for place in one.words) for one in players])
+    total = np.abs(phi).sum()
+    node = xr.Dataset(
+        {
+            "phi": ("player", phi),
+            "share": ("player", np.abs(phi) / total if total > 0 else np.full(len(phi), np.nan)),
+            "error": ("player", np.full(len(phi), np.nan)),
+            "score": ((), float(value.detach())),
+        },
+        coords={
+            "player": ("player", [player.name for player in players]),
+            "first_word": ("player", [player.words[0] for player in players]),
+        },
+        attrs={
+            "method": "word_gradients",
+            "value": _in_words(request, options),
+            "estimator": "gradient times embedding",
+            "steps_through": (request.steps or 1) - first,
+        },
+    )
+    return trace.explanation(0, {"word_gradients/word_importance": node})
+
+
+def _image(trace: Trace, first: int, condition: torch.Tensor, progress: Progress) -> torch.Tensor:
+    """The image (1, channel, y, x) from -1 to 1 as a function of the condition of the steps from ``first`` on."""
+    model, request = trace.model, trace.requests[0]
+    rows = trace.branches.rows("conditional", 1)
+    steps = sorted({call.step for call in trace.calls})
+    steps = steps[steps.index(first) :]
+    sample = trace.call(first).sample[rows].detach()
+    for number, step in enumerate(steps):
+        progress("steps with gradients", number, len(steps))
+
+        def guided(x: torch.Tensor, e: torch.Tensor, step: int = step) -> torch.Tensor:
+            prompted = trace.replay(step, sample=x, condition=e, gradients=True)
+            if "unconditional" not in trace.branches.names:
+                return prompted
+            plain = trace.replay(step, branch="unconditional", sample=x, gradients=True)
+            return plain + float(request.guidance or 1) * (prompted - plain)
+
+        output = checkpoint(guided, sample, condition, use_reentrant=False)
+        timestep = trace.call(step).timestep
+        clean = model.clean(output, sample, timestep)
+        if step == steps[-1]:
+            sample = clean
+            break
+        signal, noise = model.levels(timestep)
+        left = (sample - signal * clean) / noise
+        signal, noise = model.levels(trace.call(steps[number + 1]).timestep)
+        sample = signal * clean + noise * left
+    progress("steps with gradients", len(steps), len(steps))
+    return model.decode(sample, gradients=True)
+
+
+def _score(trace: Trace, options: WordGradientsOptions, clip: Clip | None) -> Score:
+    if clip is None:
+        weight = torch.tensor(LUMINANCE).view(1, 3, 1, 1)
+        top, left, bottom, right = options.region
+
+        def brightness(image: torch.Tensor) -> torch.Tensor:
+            height, width = image.shape[-2:]
+            y = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
+            x = slice(round(left * width), max(round(right * width), round(left * width) + 1))
+            return ((image[..., y, x].clamp(-1, 1) + 1) / 2 * weight.to(image)).sum(1).mean()
+
+        return brightness
+    if options.target == "clip":
+        wanted = clip.texts([trace.requests[0].prompt if options.text is None else options.text])
+    else:
+        wanted = clip.images([np.asarray(trace.images[0].convert("RGB"))])
+    return lambda image: (clip.directions(image) @ wanted.T.to(image)).sum()
+
+
+def _in_words(request: Request, options: WordGradientsOptions) -> str:
+    if options.target == "brightness":
+        return f"brightness of the region {', '.join(f'{end:g}' for end in options.region)}"
+    if options.target == "clip":
+        return f"clip score ({options.clip_model}) with {options.text or request.prompt!r}"
+    return f"clip similarity ({options.clip_model}) to the image, half way from padding"
