@@ -22,6 +22,7 @@ BUILT_IN = (
     "sfumato.methods.daam",
     "sfumato.methods.shapley",
     "sfumato.methods.lime",
+    "sfumato.methods.lime_image",
     "sfumato.methods.segments",
     "sfumato.methods.word_gradients",
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from sfumato.plots.overlays import overlay
 from sfumato.plots.segments import TONES, outlined
-from sfumato.report.markup import escaped, isolated, number, percent, picture_uri, table
+from sfumato.report.markup import escaped, heat_picture, isolated, number, percent, picture_uri, table
 from sfumato.report.sections import Section, cells, section
 from sfumato.results.explanation import Explanation
 
@@ -60,3 +61,23 @@ def matches(explanation: Explanation, path: str) -> Section:
     head = ("word", "goes best with", '<span class="right">cosine</span>')
     body = table(head, lines) + "<h3>Every part and word</h3>" + cells(node["similarity"])
     return Section("Words and parts in numbers", body, folded=True)
+
+
+@section("lime_image/parts")
+def lime_image(explanation: Explanation, path: str) -> Section:
+    """The image with what speaks for the phrase, and all weights."""
+    node = explanation.tree[path].to_dataset()
+    heat = node["map"].values
+    phrase = str(node.attrs["phrase"])
+    shown = overlay(explanation.image, np.clip(heat, 0, None))
+    weights = heat_picture(heat, signed=True).convert("RGB").resize(shown.size, Image.Resampling.NEAREST)
+    pictures = ((shown, f"What makes it match {phrase}", "for"), (weights, "All weights", "for and against"))
+    tiles = "".join(
+        f'<div class="tile"><img alt="{escaped(alt)}" src="{picture_uri(picture)}"><b>{label}</b></div>'
+        for picture, alt, label in pictures
+    )
+    note = (
+        f"LIME over {node.sizes['superpixel']} superpixels, from {node.attrs['coalitions']} coalitions: "
+        f"R² {number(float(node.attrs['r2']), 2)}; {node.attrs['value']} {number(float(node.attrs['full']), 3)}."
+    )
+    return Section(f"What makes the image match “{phrase}”", f'<div class="grid">{tiles}</div>', note)
