@@ -252,7 +252,7 @@ def test_a_broken_value_names_the_coalition() -> None:
         ({"players": 30, "estimator": "exact"}, "exact needs all 1,073,741,824 coalitions of 30 players"),
         ({"players": 8, "estimator": "kernel", "budget": 10}, "kernel needs at least 16 coalitions"),
         ({"players": 8, "estimator": "permutation", "budget": 10}, "permutation needs at least 16"),
-        ({"players": 8, "estimator": "lime", "budget": 9}, "lime needs at least 10"),
+        ({"players": 8, "estimator": "lime", "budget": 9}, "lime needs at least 16"),
         ({"players": 8, "estimator": "leave-one-out", "budget": 9}, "leave-one-out needs 10"),
         ({"players": 3, "estimator": "shap"}, "choose from: exact, permutation"),
         ({"players": 0}, "at least one player"),
@@ -267,6 +267,7 @@ def test_wrong_plans_say_what_to_do(call: dict[str, Any], message: str) -> None:
 def test_defaults_suit_the_number_of_players() -> None:
     assert default_estimator(5) == ("exact", 32)
     assert default_estimator(8)[0] == "kernel"
+    np.testing.assert_array_equal(plan(8).coalitions, plan(8, estimator="lime").coalitions)
     for players in (1, 4, 7, 12, 30, 60):
         planned: Plan = plan(players)
         assert len(planned.coalitions) <= max(default_estimator(players)[1], 2)

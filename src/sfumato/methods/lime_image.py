@@ -101,7 +101,7 @@ def _explained(
         return np.asarray((clip.images(pictures).double() @ wanted).numpy())
 
     draw = np.random.default_rng(options.draw)
-    plan = lime_plan(count, max(options.budget, count + 2), draw, width=options.width, ridge=options.ridge)
+    plan = lime_plan(count, max(options.budget, 2 * count), draw, width=options.width, ridge=options.ridge)
     played = play(value, plan, batch=32, progress=progress)
     estimate = played.estimate
     node = xr.Dataset(

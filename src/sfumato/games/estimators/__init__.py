@@ -27,15 +27,15 @@ ESTIMATORS: Mapping[str, Estimator] = {
 EXACT_UP_TO = 6
 """Players up to which all coalitions are evaluated by default."""
 
-DEFAULT_BUDGET = 128
-"""Coalitions evaluated by default where there are more players."""
+PER_PLAYER = 9
+"""Coalitions for each player that are evaluated by default where there are more players."""
 
 
 def default_estimator(players: int) -> tuple[str, int]:
     """The estimator and the budget that suit a number of players; docs/benchmarks.md says by what measurement."""
     if players <= EXACT_UP_TO:
         return "exact", 2**players
-    return "kernel", max(DEFAULT_BUDGET, 4 * players)
+    return "kernel", PER_PLAYER * players
 
 
 def plan(

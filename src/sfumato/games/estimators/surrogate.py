@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from sfumato.errors import OptionError
-from sfumato.games.coalitions import MOST_LISTED, Coalitions, every
+from sfumato.games.coalitions import MOST_LISTED, every
 from sfumato.games.estimators.plan import Estimate, Floats, Plan
-from sfumato.games.estimators.regression import explained
+from sfumato.games.estimators.regression import explained, kernel
 
 WIDTH = 0.25
 """Of the kernel, in cosine distance; the one of the reference implementation for text."""
@@ -18,7 +18,7 @@ WIDTH = 0.25
 def lime(
     players: int, budget: int, generator: np.random.Generator, *, width: float = WIDTH, ridge: float = 0.0
 ) -> Plan:
-    """Plan all coalitions if the budget allows, or else random ones of random sizes.
+    """Plan all coalitions if the budget allows, or else those of Kernel SHAP, so that both share their images.
 
     Args:
         players: How many.
@@ -28,7 +28,7 @@ def lime(
         ridge: Penalty on squared weights, beside weighted squared errors. The reference uses 1, which shrinks weights
             much where there are few coalitions; 0 makes LIME exact on additive games.
     """
-    least = players + 2
+    least = 2 if players == 1 else 2 * players
     if budget < least:
         raise OptionError(f"lime needs at least {least} coalitions for {players} players; the budget is {budget}")
     if not width > 0 or not ridge >= 0:
@@ -39,7 +39,7 @@ def lime(
         rows = every(players)
         coalitions = np.concatenate([rows[[0, -1]], rows[1:-1]])
     else:
-        coalitions = _random(players, budget, generator)
+        coalitions = kernel(players, budget, generator).coalitions
     distance = 1 - np.sqrt(coalitions.mean(1))
     weight = np.sqrt(np.exp(-((distance / width) ** 2)))
 
@@ -53,14 +53,3 @@ def lime(
         return Estimate(phi, np.full(players, math.nan), float(values[0]), float(values[1]), r2=r2)
 
     return Plan("lime", coalitions, fit)
-
-
-def _random(players: int, count: int, generator: np.random.Generator) -> Coalitions:
-    """The empty and the full coalition, each player alone left out, then different ones of uniformly drawn sizes."""
-    rows = [np.zeros(players, bool), np.ones(players, bool), *~np.eye(players, dtype=bool)]
-    found = {row.tobytes(): row for row in rows}
-    while len(found) < count:
-        row = np.zeros(players, bool)
-        row[generator.choice(players, int(generator.integers(1, players)), replace=False)] = True
-        found.setdefault(row.tobytes(), row)
-    return np.array(list(found.values()))
