@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,25 +36,13 @@ def words(
     if prompts < 1:
         raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
 
-    from sfumato.cli.files import write_json
     from sfumato.cli.loading import load_model
-    from sfumato.cli.tables import say_rows
     from sfumato.studio.benching import bench_words
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
         result = bench_words(loaded, prompts, method=method, seed=seed, progress=progress)
-    found = json.loads(result.to_json())
-    if out is not None:
-        write_json(found, out)
-        session_of(context).stopped = f"stopped; {out} is written"
-    if as_json:
-        print_json(found)
-        return
-    say_rows(result.title, result.rows())
-    if out is not None:
-        say()
-        say(f"written to {out}")
+    _shown(context, result, out, as_json)
 
 
 def ranks(
@@ -71,14 +59,48 @@ def ranks(
 
     The embedded model knows none of these words; give a model of the world with --model.
     """
-    from sfumato.cli.files import write_json
     from sfumato.cli.loading import load_model
-    from sfumato.cli.tables import say_rows
     from sfumato.protocols.ten_prompts import PRINTED, rank_table
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
         result = rank_table(loaded, method, seed=seed, progress=progress)
+    printed = ", ".join(f"{name} {value}" for name, value in PRINTED.items())
+    _shown(context, result, out, as_json, f"printed in the source: {printed}")
+
+
+def words_importance(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 50,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare which words methods call important with what a reader sees change when each word is left out.
+
+    Makes up to 64 images for each prompt; they are kept in the cache, so a run that was stopped goes on where it was.
+    """
+    if prompts < 1:
+        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
+
+    from sfumato.cli.loading import load_model
+    from sfumato.studio.importance import bench_importance
+
+    with progress_shown(news=True) as progress:
+        loaded = load_model(model, device, progress)
+        result = bench_importance(loaded, prompts, seed=seed, steps=steps, progress=progress)
+    _shown(context, result, out, as_json)
+
+
+def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool, *more: str) -> None:
+    """Print a result as a table or as JSON, and write it where that is asked for."""
+    from sfumato.cli.files import write_json
+    from sfumato.cli.tables import say_rows
+
     found = json.loads(result.to_json())
     if out is not None:
         write_json(found, out)
@@ -87,10 +109,9 @@ def ranks(
         print_json(found)
         return
     say_rows(result.title, result.rows())
-    say()
-    say("printed in the source: " + ", ".join(f"{name} {value}" for name, value in PRINTED.items()))
-    if out is not None:
-        say(f"written to {out}")
+    for line in (*more, *([f"written to {out}"] if out is not None else [])):
+        say()
+        say(line)
 
 
 add(
@@ -107,4 +128,11 @@ add(
     ranks,
     "sfumato bench ranks --model my-model",
     "sfumato bench ranks --model my-model --method lime --out ranks.json",
+)
+add(
+    group,
+    "words-importance",
+    words_importance,
+    "sfumato bench words-importance",
+    "sfumato bench words-importance --prompts 10 --steps 10",
 )
