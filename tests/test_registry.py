@@ -40,7 +40,7 @@ def test_every_method_says_what_it_is(known: registry.Method) -> None:
     assert find(known.name) is known
     assert known.summary
     assert known.paper
-    assert known.needs
+    assert isinstance(known.needs, frozenset)
     defaults = known.configure({})
     assert "denoiser call" in known.cost(Request("a", steps=20), defaults)
     for option in fields(known.options):

@@ -55,8 +55,8 @@ class ImportanceBench:
     Attributes:
         model: Name of the model.
         prompts: How many prompts had a truth.
-        scores: Per method: ``ranks aligned``, ``RMSE``, ``error`` (of the worths, relative to the exact ones), ``calls``
-            and ``seconds`` beyond the shared images, one value per prompt.
+        scores: Per method, one value per prompt: ``ranks aligned``, ``RMSE``, ``error`` (of the worths, relative to the
+            exact ones), ``calls`` and ``seconds`` beyond the shared images.
     """
 
     model: str
