@@ -16,6 +16,7 @@ from sfumato.request import Request
 from sfumato.trace import generate
 
 Register = Callable[..., Any]
+BUILT_IN = ["daam", "lime", "lime_image", "segments", "shapley", "word_gradients"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def test_every_method_says_what_it_is(known: registry.Method) -> None:
 
 
 def test_the_built_in_methods() -> None:
-    assert [m.name for m in registry.methods()] == ["daam"]
+    assert sorted(m.name for m in registry.methods()) == BUILT_IN
 
 
 def test_a_name_is_taken_once() -> None:
@@ -63,7 +64,7 @@ def test_a_name_is_taken_once() -> None:
 
 def test_an_unknown_method_lists_all() -> None:
     register("mine")
-    with pytest.raises(UnknownMethod, match="there is no method 'dam'; choose from: daam, mine"):
+    with pytest.raises(UnknownMethod, match=r"there is no method 'dam'; choose from: daam, .*mine"):
         find("dam")
 
 
@@ -106,7 +107,7 @@ def test_an_installed_package_brings_a_method(
             register("third")
 
     offer(monkeypatch, entry("third", load))
-    assert [m.name for m in registry.methods()] == ["daam", "third"]
+    assert sorted(m.name for m in registry.methods()) == sorted([*BUILT_IN, "third"])
     request = Request("a", steps=1, guidance=1, height=16, width=16)
     explanation = sfumato.explain(sfumato.wrap(tiny_pipeline), request, "third", size=9)
     assert explanation.provenance["method"] == "third"
@@ -121,4 +122,4 @@ def test_a_broken_package_leaves_the_others_usable(monkeypatch: pytest.MonkeyPat
     offer(monkeypatch, entry("broken", load), entry("good", lambda: register("good")))
     with pytest.warns(SfumatoWarning, match=r"method 'broken' \(package.broken\) cannot be loaded and is left out"):
         names = [m.name for m in registry.methods()]
-    assert names == ["daam", "good"]
+    assert sorted(names) == sorted([*BUILT_IN, "good"])

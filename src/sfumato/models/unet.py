@@ -153,7 +153,7 @@ class UNetModel:
 
     def levels(self, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Square roots of the cumulative product of the alphas, and of what is missing to 1."""
-        alpha_bar = self.pipeline.scheduler.alphas_cumprod[round(timestep)]
+        alpha_bar = self.pipeline.scheduler.alphas_cumprod[round(timestep)].cpu().double()
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
