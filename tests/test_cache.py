@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +122,24 @@ def test_reading_says_nothing_where_all_is_well(tmp_path: Path) -> None:
         cache.get("generations", KEY)
         cache.put("generations", KEY, ARRAYS)
         cache.get("generations", KEY)
+
+
+def _many(folder: Path, start: int) -> int:
+    """Write and read the same entries as another process does; how many were found."""
+    cache = Cache(folder)
+    keys = [digest({"number": (start + number) % 40}) for number in range(40)]
+    for _ in range(5):
+        for key in keys:
+            cache.put("generations", key, ARRAYS)
+            found = cache.get("generations", key)
+            assert found is not None
+            np.testing.assert_array_equal(found["pixels"], ARRAYS["pixels"])
+    return len(keys)
+
+
+def test_two_processes_share_a_folder(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(_many, [tmp_path, tmp_path], [0, 20])) == [40, 40]
+    names = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(names) == 40
+    assert not [name for name in names if name.startswith(".")]

@@ -11,6 +11,7 @@ from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.methods.word_games import shares
 from sfumato.models.model import Model
 from sfumato.request import Request
+from sfumato.similarity import Clip
 
 PROMPT = "a red circle"
 
@@ -58,6 +59,17 @@ def test_a_second_run_and_another_method_make_no_new_image(model: Model) -> None
     for method in ("shapley", "lime"):
         again = sfumato.explain(model, asked(), method=method)
         assert again.provenance["generations"] == {"made": 0, "from_cache": 8}
+
+
+def test_a_second_run_asks_the_measure_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = sfumato.explain(model, asked(), method="shapley")
+
+    def unwanted(self: Clip, pictures: Any) -> Any:
+        raise AssertionError("scores are remembered too")
+
+    monkeypatch.setattr(Clip, "images", unwanted)
+    again = sfumato.explain(model, asked(), method="shapley")
+    np.testing.assert_array_equal(*(one.tree["shapley/coalitions"]["value"].values for one in (first, again)))
 
 
 def test_lime_weighs_the_same_words(model: Model) -> None:
@@ -136,7 +148,7 @@ def test_shares_of_nothing_are_nan() -> None:
         ({"players": "letter"}, "choose from: word, phrase"),
         ({"drop": "mute"}, "choose from: remove, blank"),
         ({"budget": 1}, "2 coalitions or more"),
-        ({"batch": 0}, "1 image or more"),
+        ({"at_once": 0}, "1 image or more"),
         ({"estimator": "kernel", "budget": 4}, "kernel needs at least 6"),
     ],
 )

@@ -41,7 +41,10 @@ def test_all_methods_are_judged_on_the_same_prompts(tmp_path: Path, monkeypatch:
     names = [row["method"] for row in found.rows()]
     assert names[:4] == ["shapley (clip)", "shapley (vae)", "shapley (latent)", "shapley (ssim)"]
     assert {"daam coverage", "even share", "lime, half of the coalitions (clip)"} <= set(names)
-    assert all(error == 0 for error in found.scores["shapley (clip)"]["error"])
+    assert "word_gradients (similarity)" in names
+    assert found.scores["shapley (clip)"]["like shapley"] == pytest.approx([1] * found.prompts)
+    assert "error" not in found.scores["shapley (clip)"]
+    assert all(error >= 0 for error in found.scores["kernel, half of the coalitions (clip)"]["error"])
     for scores in found.scores.values():
         assert len(scores["RMSE"]) == found.prompts
     assert json.loads(found.to_json())["prompts"] == found.prompts

@@ -51,8 +51,8 @@ def _worth(row: Mapping[str, Any]) -> list[str]:
 
 
 def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows that all have the same columns, numbers to the right."""
-    columns = list(rows[0]) if rows else []
+    """Print rows, numbers to the right; a column that only some rows have is empty in the others."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     numbers = [c for c in columns if all(isinstance(row.get(c), int | float | None) for row in rows)]
     print_table(columns, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
 

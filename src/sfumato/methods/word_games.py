@@ -48,7 +48,7 @@ class WordGameOptions:
     budget: int | None = field(
         default=None, metadata={"help": "most coalitions, which is most generations for each seed"}
     )
-    batch: int = field(default=8, metadata={"help": "images that are made together"})
+    at_once: int = field(default=8, metadata={"help": "images that are made together"})
     cache: bool = field(default=True, metadata={"help": "keep generations on disk, so that a rerun makes none"})
 
     def __post_init__(self) -> None:
@@ -62,8 +62,8 @@ class WordGameOptions:
                 raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
         if self.budget is not None and (isinstance(self.budget, bool) or self.budget < 2):
             raise OptionError(f"budget is {self.budget}; expected 2 coalitions or more")
-        if isinstance(self.batch, bool) or self.batch < 1:
-            raise OptionError(f"batch is {self.batch}; expected 1 image or more")
+        if isinstance(self.at_once, bool) or self.at_once < 1:
+            raise OptionError(f"at_once is {self.at_once}; expected 1 image or more")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def play_words(
     """
     players = players_of(model.tokens(request.prompt), options.players)
     measure = similarity(options.similarity, model, options.similarity_model)
-    generator = Generator(model, Cache(default_folder() if options.cache else None), options.batch)
+    generator = Generator(model, Cache(default_folder() if options.cache else None), options.at_once)
     plan = planned(len(players))
     played, values = [], []
     for number, seed in enumerate(request.seeds):
@@ -123,7 +123,7 @@ def play_words(
             progress("images of coalitions", before * total + done, request.images * total)
 
         names = tuple(player.name for player in players)
-        played.append(play(value, plan, players=names, batch=options.batch, progress=told))
+        played.append(play(value, plan, players=names, batch=options.at_once, progress=told))
         values.append(value)
     return WordGame(players, played, values, generator)
 

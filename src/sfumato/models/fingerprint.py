@@ -7,29 +7,31 @@ import weakref
 from typing import Any
 
 import torch
+from torch import nn
 
 from sfumato.models.model import modules_of
 
 _known: weakref.WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], str]] = weakref.WeakKeyDictionary()
 
 
-def weight_hash(pipeline: Any) -> str:
-    """SHA-256 over name, shape, type and bytes of every tensor of a pipeline.
+def weight_hash(whole: Any) -> str:
+    """SHA-256 over name, shape, type and bytes of every tensor of a pipeline or of one network.
 
     Computed again only when a tensor was replaced or written to since the last call.
     """
+    parts = {"": whole} if isinstance(whole, nn.Module) else modules_of(whole)
     tensors = {
         f"{part}.{name}": tensor
-        for part, module in sorted(modules_of(pipeline).items())
+        for part, module in sorted(parts.items())
         for name, tensor in sorted(module.state_dict().items())
     }
     state = tuple((tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version) for tensor in tensors.values())
-    if pipeline in _known and _known[pipeline][0] == state:
-        return _known[pipeline][1]
+    if whole in _known and _known[whole][0] == state:
+        return _known[whole][1]
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         plain = tensor.detach().to("cpu").contiguous().flatten()
         digest.update(plain.view(torch.uint8).numpy().data)
-    _known[pipeline] = (state, digest.hexdigest())
+    _known[whole] = (state, digest.hexdigest())
     return digest.hexdigest()

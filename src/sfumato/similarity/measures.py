@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError
 from sfumato.generations import Generation
+from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.similarity.clip import EMBEDDED, Clip
 
@@ -28,11 +30,13 @@ class Similarity:
         name: Which measure.
         source: The network that it uses, or "" for none.
         compare: Images and one to compare them with, to (image,): 1 for the same image.
+        weights: Digest of the network, or of what else the numbers depend on; "" for nothing.
     """
 
     name: str
     source: str
     compare: Compare
+    weights: str = ""
 
 
 def similarity(name: str, model: Model, source: str | None = None) -> Similarity:
@@ -64,7 +68,7 @@ def _clip(model: Model, source: str | None) -> Similarity:
         directions = clip.images([target.pixels, *(one.pixels for one in made)]).double()
         return np.asarray((directions[1:] @ directions[0]).numpy())
 
-    return Similarity("clip", clip.source, compare)
+    return Similarity("clip", clip.source, compare, weight_hash(clip.model))
 
 
 def _features(model: Model, source: str | None) -> Similarity:
@@ -86,7 +90,7 @@ def _features(model: Model, source: str | None) -> Similarity:
         directions = F.normalize(pooled.double(), dim=-1)
         return np.asarray((directions[1:] @ directions[0]).numpy())
 
-    return Similarity("features", source, compare)
+    return Similarity("features", source, compare, weight_hash(network))
 
 
 def _vae(model: Model, source: str | None) -> Similarity:
@@ -103,7 +107,7 @@ def _vae(model: Model, source: str | None) -> Similarity:
             latents.append(encode(pixels).latent_dist.mean.float().cpu().numpy()[0])
         return cosines(latents[1:], latents[0])
 
-    return Similarity("vae", model.source.name, compare)
+    return Similarity("vae", model.source.name, compare, weight_hash(model.pipeline.vae))
 
 
 def _latent(model: Model, source: str | None) -> Similarity:
@@ -116,7 +120,7 @@ def _ssim(model: Model, source: str | None) -> Similarity:
     def compare(made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
         return np.array([structural_similarity(one.pixels, target.pixels, channel_axis=-1) for one in made])
 
-    return Similarity("ssim", "", compare)
+    return Similarity("ssim", "", compare, f"scikit-image {version('scikit-image')}")
 
 
 def cosines(values: Sequence[NDArray[Any]], target: NDArray[Any]) -> NDArray[np.float64]:

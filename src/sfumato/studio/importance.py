@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import spearmanr
 
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
@@ -55,8 +56,9 @@ class ImportanceBench:
     Attributes:
         model: Name of the model.
         prompts: How many prompts had a truth.
-        scores: Per method, one value per prompt: ``ranks aligned``, ``RMSE``, ``error`` (of the worths, relative to the
-            exact ones), ``calls`` and ``seconds`` beyond the shared images.
+        scores: Per method, one value per prompt: ``ranks aligned``, ``RMSE``, ``like shapley`` (Spearman's correlation
+            with the exact Shapley values by CLIP), ``images`` that were needed, ``seconds`` beyond the images that all
+            share, and of estimates ``error`` (of the worths, relative to the exact ones).
     """
 
     model: str
@@ -112,7 +114,7 @@ def scene_change(one: Reading, other: Reading) -> float:
 def bench_importance(
     model: Model, prompts: int = 50, *, seed: int = 0, steps: int | None = None, progress: Progress = silent
 ) -> ImportanceBench:
-    """Judge every estimator and similarity, DAAM's share of coverage and an even share.
+    """Judge every estimator and similarity, word gradients, DAAM's coverage and an even share.
 
     Args:
         model: A model of the scenes.
@@ -141,21 +143,28 @@ def bench_importance(
         if truth is None:
             continue
         counted += 1
+        best = exact["clip"].estimate.phi
         for name, played in exact.items():
-            _note(scores, f"shapley ({name})", truth, played.estimate.phi, played, played, 0.0)
+            _note(scores, f"shapley ({name})", truth, best, played.estimate.phi, images=len(played.plan.coalitions))
         for name in HALVED:
             budget = max(2 * len(players), 2 ** (len(players) - 1))
             started = time.perf_counter()
             planned = plan(len(players), estimator=name, budget=budget, seed=number)
             played = play(values["clip"], planned, batch=64)
             spent = time.perf_counter() - started
+            images, phi = len(planned.coalitions), played.estimate.phi
             label = f"{name}, half of the coalitions (clip)"
-            _note(scores, label, truth, played.estimate.phi, exact["clip"], played, spent)
+            _note(scores, label, truth, best, phi, images=images, seconds=spent, sampled=True)
+        started = time.perf_counter()
+        leaning = explain(model, request, "word_gradients", target="similarity")
+        spent = time.perf_counter() - started
+        phi = leaning.tree["word_gradients/word_importance"]["phi"].values
+        _note(scores, "word_gradients (similarity)", truth, best, phi, images=1, seconds=spent)
         maps = explain(model, request, "daam").summary()["words"]
         share = {row["index"]: row["coverage"] or 0.0 for row in maps}
         covered = np.array([max(share[place] for place in player.words) for player in players])
-        _note(scores, "daam coverage", truth, covered, None, None, 0.0)
-        _note(scores, "even share", truth, np.ones(len(players)), None, None, 0.0)
+        _note(scores, "daam coverage", truth, best, covered, images=1)
+        _note(scores, "even share", truth, best, np.ones(len(players)), images=0)
     progress("prompts", min(prompts, len(captions)), min(prompts, len(captions)))
     if not counted:
         raise OptionError("leaving out words never changed a scene, so there is no truth; train the model longer")
@@ -185,22 +194,26 @@ def _note(
     scores: dict[str, dict[str, list[float]]],
     name: str,
     truth: Floats,
+    best: Floats,
     worths: Floats,
-    exact: Played | None,
-    played: Played | None,
-    seconds: float,
+    *,
+    images: int,
+    seconds: float = 0.0,
+    sampled: bool = False,
 ) -> None:
     share = shares(np.clip(worths, 0, None))
     known = bool(np.isfinite(share).all())
+    varied = len(best) > 1 and np.ptp(best) > 0 and np.ptp(worths) > 0
     row = {
         "ranks aligned": ranks_aligned(truth, share) if known else np.nan,
         "RMSE": rmse(truth, share) if known else np.nan,
+        "like shapley": float(spearmanr(best, worths).statistic) if varied else np.nan,
+        "images": float(images),
+        "seconds": seconds,
     }
-    if exact is not None and played is not None:
-        size = float(np.linalg.norm(exact.estimate.phi))
-        row["error"] = float(np.linalg.norm(worths - exact.estimate.phi)) / size if size else np.nan
-        row["calls"] = float(len(played.plan.coalitions))
-        row["seconds"] = seconds
+    if sampled:
+        size = float(np.linalg.norm(best))
+        row["error"] = float(np.linalg.norm(worths - best)) / size if size else np.nan
     found = scores.setdefault(name, {measure: [] for measure in row})
     for measure, value in row.items():
         found[measure].append(float(value))
