@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": FOUNDATION | {"models", "results"},
     "cache": FOUNDATION,
     "generations": FOUNDATION | {"cache", "models", "trace"},
-    "similarity": FOUNDATION | {"models", "generations"},
+    "similarity": FOUNDATION | {"models", "generations", "cache"},
     "games": FOUNDATION | {"models", "generations", "similarity"},
     "segments": FOUNDATION | {"models", "trace", "results", "similarity", "generations"},
     "methods": MAKERS,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sfumato.metrics import localisation_table
-from sfumato.studio.benching import WordBench
+from sfumato.studio.benches.words import WordBench
 from sfumato.studio.scoring import Measured, Scores
 from tests.cli.running import run
 
@@ -37,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, lent: Any) -> list[dict[str, Any]]:
         return WordBench("studio/scenes", options["method"], prompts, {"all": table})
 
     monkeypatch.setattr("sfumato.studio.scoring.score", score)
-    monkeypatch.setattr("sfumato.studio.benching.bench_words", bench_words)
+    monkeypatch.setattr("sfumato.studio.benches.words.bench_words", bench_words)
     return calls
 
 

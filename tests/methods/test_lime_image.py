@@ -8,7 +8,7 @@ import pytest
 import sfumato
 from sfumato.errors import OptionError
 from sfumato.games.estimators.surrogate import lime
-from sfumato.games.play import play
+from sfumato.games.playing import play
 from sfumato.methods.lime_image import painted, superpixels
 from sfumato.models.model import Model
 from sfumato.report.page import page

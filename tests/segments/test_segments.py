@@ -197,7 +197,9 @@ def test_the_method_matches_words_with_parts(model: Model, by: str, tmp_path: Pa
     found.save(tmp_path / "found.zarr")
     stored = sfumato.open(tmp_path / "found.zarr")
     assert segment_sheet(stored).width > 400
-    assert "Parts of the image and their words" in page(stored)
+    written = page(stored)
+    assert "Parts of the image and their words" in written
+    assert ("boosted by importance" in written) == (by == "saliency")
 
 
 @pytest.mark.parametrize(

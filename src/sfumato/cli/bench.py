@@ -37,7 +37,7 @@ def words(
         raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
 
     from sfumato.cli.loading import load_model
-    from sfumato.studio.benching import bench_words
+    from sfumato.studio.benches.words import bench_words
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
@@ -88,11 +88,34 @@ def words_importance(
         raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
 
     from sfumato.cli.loading import load_model
-    from sfumato.studio.importance import bench_importance
+    from sfumato.studio.benches.importance import bench_importance
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
         result = bench_importance(loaded, prompts, seed=seed, steps=steps, progress=progress)
+    _shown(context, result, out, as_json)
+
+
+def segments(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare the parts of the image that go with each word or phrase with the exact masks of the objects."""
+    if prompts < 1:
+        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
+
+    from sfumato.cli.loading import load_model
+    from sfumato.studio.benches.segments import bench_segments
+
+    with progress_shown(news=True) as progress:
+        loaded = load_model(model, device, progress)
+        result = bench_segments(loaded, prompts, seed=seed, progress=progress)
     _shown(context, result, out, as_json)
 
 
@@ -135,4 +158,11 @@ add(
     words_importance,
     "sfumato bench words-importance",
     "sfumato bench words-importance --prompts 10 --steps 10",
+)
+add(
+    group,
+    "segments",
+    segments,
+    "sfumato bench segments",
+    "sfumato bench segments --prompts 20 --out segments.json",
 )

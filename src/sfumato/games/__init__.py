@@ -5,8 +5,8 @@ Players, values and estimators know nothing of each other, so any of them goes w
 
 from sfumato.games.axioms import Axioms, check_axioms
 from sfumato.games.estimators import ESTIMATORS, default_estimator, plan
-from sfumato.games.estimators.plan import Estimate, Plan
-from sfumato.games.play import Played, Value, play
+from sfumato.games.estimators.planning import Estimate, Plan
+from sfumato.games.playing import Played, Value, play
 
 __all__ = [
     "ESTIMATORS",

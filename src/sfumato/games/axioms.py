@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfumato.games.play import Played
+from sfumato.games.playing import Played
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.cache import digest
 from sfumato.errors import ModelError
 from sfumato.games.coalitions import Coalitions
 from sfumato.games.players import Player, blanked, remaining
@@ -20,7 +19,6 @@ from sfumato.similarity import Similarity
 
 Drop = Literal["remove", "blank"]
 DROPS: tuple[Drop, ...] = ("remove", "blank")
-KIND = "scores"
 
 
 @dataclass
@@ -57,21 +55,7 @@ class PromptValue:
         made = self.generator([self.request.with_(prompt=prompt) for prompt in prompts], self.progress)
         for row, prompt, one in zip(rows, prompts, made, strict=True):
             self.images[row.tobytes()], self.texts[row.tobytes()] = one, prompt
-        return self._compared(made[1:], made[0])
-
-    def _compared(self, made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
-        """How like the target each image is, as remembered or else as measured now."""
-        measure, cache = self.similarity, self.generator.cache
-        about = {"measure": measure.name, "source": measure.source, "weights": measure.weights, "target": target.key}
-        keys = [digest(about | {"image": one.key}) for one in made]
-        found = {key: entry["value"] for key in dict.fromkeys(keys) if (entry := cache.get(KIND, key)) is not None}
-        missing = {key: one for key, one in zip(keys, made, strict=True) if key not in found}
-        if missing:
-            for key, value in zip(missing, measure.compare([*missing.values()], target), strict=True):
-                found[key] = np.asarray(value)
-                if np.isfinite(value):
-                    cache.put(KIND, key, {"value": found[key]})
-        return np.array([found[key] for key in keys], np.float64)
+        return self.similarity.scores(made[1:], made[0], self.generator.cache)
 
     def _prompts(self, rows: Coalitions) -> list[str]:
         prompt = self.request.prompt

@@ -13,7 +13,7 @@ import numpy as np
 
 from sfumato.errors import OptionError
 from sfumato.games.estimators import default_estimator
-from sfumato.games.estimators.plan import Plan
+from sfumato.games.estimators.planning import Plan
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words

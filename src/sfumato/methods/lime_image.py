@@ -18,7 +18,7 @@ from sfumato.errors import OptionError
 from sfumato.games.coalitions import Coalitions
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
-from sfumato.games.play import play
+from sfumato.games.playing import play
 from sfumato.models.model import Model
 from sfumato.progress import Progress
 from sfumato.registry import method

@@ -21,7 +21,7 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
-from sfumato.segments.saliency import KINDS, Kind, clusters, saliency
+from sfumato.segments.saliency import KINDS, Kind, boosted, clusters, saliency
 from sfumato.similarity import Clip
 from sfumato.similarity.clip import EMBEDDED
 from sfumato.trace import Trace, generate
@@ -130,11 +130,15 @@ def _explained(model: Model, request: Request, options: SegmentsOptions, clip: C
     if maps:
         grid = next(iter(maps.values())).shape
         nodes["segments/saliency"] = xr.Dataset(
-            {"map": (("step", "y", "x"), np.stack(list(maps.values())).astype(np.float32))},
+            {
+                "map": (("step", "y", "x"), np.stack(list(maps.values())).astype(np.float32)),
+                "boosted": (("row", "column", "channel"), boosted(pixels, list(maps.values()))),
+            },
             coords={
                 "step": ("step", list(maps)),
                 "y": ("y", (np.arange(grid[0]) + 0.5) / grid[0]),
                 "x": ("x", (np.arange(grid[1]) + 0.5) / grid[1]),
+                "channel": ("channel", ["R", "G", "B"]),
             },
             attrs={"method": "segments", "kind": options.saliency},
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sfumato.errors import OptionError
 from sfumato.games.estimators import ESTIMATORS, plan
-from sfumato.games.estimators.plan import Plan
+from sfumato.games.estimators.planning import Plan
 from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words
 from sfumato.models.model import Model
 from sfumato.progress import Progress

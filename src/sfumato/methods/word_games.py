@@ -13,9 +13,9 @@ from PIL import Image
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.games.axioms import check_axioms
-from sfumato.games.estimators.plan import Floats, Plan
-from sfumato.games.play import Played, play
+from sfumato.games.estimators.planning import Floats, Plan
 from sfumato.games.players import GROUPS, Group, Player, players_of
+from sfumato.games.playing import Played, play
 from sfumato.games.values import DROPS, Drop, PromptValue
 from sfumato.generations import Generation, Generator
 from sfumato.metrics import bootstrap

@@ -63,6 +63,25 @@ def matches(explanation: Explanation, path: str) -> Section:
     return Section("Words and parts in numbers", body, folded=True)
 
 
+@section("segments/saliency")
+def saliency(explanation: Explanation, path: str) -> Section:
+    """What the prompt moves at each step, and the image boosted by it."""
+    node = explanation.tree[path].to_dataset()
+    boosted = Image.fromarray(node["boosted"].values)
+    pictures = [(boosted, "The image, dimmed where the prompt does little", "boosted by importance")]
+    for step, heat in zip(node["step"].values.tolist(), node["map"].values, strict=True):
+        shown = overlay(explanation.image, heat / (float(heat.max()) or 1.0))
+        pictures.append((shown, f"Saliency at step {step}", f"step {step}"))
+    tiles = "".join(
+        f'<div class="tile"><img alt="{escaped(alt)}" src="{picture_uri(picture)}"><b>{label}</b></div>'
+        for picture, alt, label in pictures
+    )
+    note = (
+        f"How much each place of the latent moves what the prompt adds to the denoiser's output ({node.attrs['kind']})."
+    )
+    return Section("Where the prompt acts", f'<div class="grid">{tiles}</div>', note)
+
+
 @section("lime_image/parts")
 def lime_image(explanation: Explanation, path: str) -> Section:
     """The image with what speaks for the phrase, and all weights."""

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from sfumato.cache import Cache, digest
 from sfumato.errors import ModelError, OptionError
 from sfumato.generations import Generation
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.similarity.clip import EMBEDDED, Clip
 
+KIND = "scores"
 Compare = Callable[[Sequence[Generation], Generation], NDArray[np.float64]]
 
 
@@ -37,6 +39,19 @@ class Similarity:
     source: str
     compare: Compare
     weights: str = ""
+
+    def scores(self, made: Sequence[Generation], target: Generation, cache: Cache) -> NDArray[np.float64]:
+        """What ``compare`` says of each image (image,), taken from the cache where it was said before."""
+        about = {"measure": self.name, "source": self.source, "weights": self.weights, "target": target.key}
+        keys = [digest(about | {"image": one.key}) for one in made]
+        found = {key: entry["value"] for key in dict.fromkeys(keys) if (entry := cache.get(KIND, key)) is not None}
+        missing = {key: one for key, one in zip(keys, made, strict=True) if key not in found}
+        if missing:
+            for key, value in zip(missing, self.compare([*missing.values()], target), strict=True):
+                found[key] = np.asarray(value)
+                if np.isfinite(value):
+                    cache.put(KIND, key, {"value": found[key]})
+        return np.array([found[key] for key in keys], np.float64)
 
 
 def similarity(name: str, model: Model, source: str | None = None) -> Similarity:

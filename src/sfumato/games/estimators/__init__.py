@@ -10,7 +10,7 @@ from sfumato.errors import OptionError
 from sfumato.games.estimators.exact import exact
 from sfumato.games.estimators.leave_one_out import leave_one_out
 from sfumato.games.estimators.permutations import monte_carlo, permutation
-from sfumato.games.estimators.plan import Estimator, Plan
+from sfumato.games.estimators.planning import Estimator, Plan
 from sfumato.games.estimators.regression import kernel, leverage
 from sfumato.games.estimators.surrogate import lime
 

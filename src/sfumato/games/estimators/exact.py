@@ -9,7 +9,7 @@ import numpy as np
 
 from sfumato.errors import OptionError
 from sfumato.games.coalitions import MOST_LISTED, every
-from sfumato.games.estimators.plan import Estimate, Floats, Plan
+from sfumato.games.estimators.planning import Estimate, Floats, Plan
 
 
 def exact(players: int, budget: int, generator: np.random.Generator) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sfumato.errors import OptionError
-from sfumato.games.estimators.plan import Estimate, Floats, Plan
+from sfumato.games.estimators.planning import Estimate, Floats, Plan
 
 
 def leave_one_out(players: int, budget: int, generator: np.random.Generator) -> Plan:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sfumato.errors import OptionError
 from sfumato.games.estimators.exact import exact
-from sfumato.games.estimators.plan import Estimate, Floats, Plan
+from sfumato.games.estimators.planning import Estimate, Floats, Plan
 
 MISSES = 20
 """How many orders in a row may be too long for what is left of the budget."""

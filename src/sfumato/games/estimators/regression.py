@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sfumato.errors import OptionError
 from sfumato.games.coalitions import Coalitions, of_size
 from sfumato.games.estimators.exact import exact
-from sfumato.games.estimators.plan import Estimate, Floats, Plan
+from sfumato.games.estimators.planning import Estimate, Floats, Plan
 
 MOST_LISTED = 100_000
 """Coalitions of one size up to which they are listed and chosen from; beyond, they are drawn one by one."""

@@ -158,7 +158,7 @@ def bench_importance(
         started = time.perf_counter()
         leaning = explain(model, request, "word_gradients", target="similarity")
         spent = time.perf_counter() - started
-        phi = leaning.tree["word_gradients/word_importance"]["phi"].values
+        phi = leaning.tree["word_gradients/word_importance"].to_dataset()["phi"].values
         _note(scores, "word_gradients (similarity)", truth, best, phi, images=1, seconds=spent)
         maps = explain(model, request, "daam").summary()["words"]
         share = {row["index"]: row["coverage"] or 0.0 for row in maps}

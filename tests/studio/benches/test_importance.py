@@ -8,7 +8,7 @@ import pytest
 
 import sfumato
 from sfumato.errors import OptionError
-from sfumato.studio.importance import bench_importance, scene_change
+from sfumato.studio.benches.importance import bench_importance, scene_change
 from sfumato.studio.reader import read
 from sfumato.studio.scenes import scene_of
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite, SfumatoError
 from sfumato.games.coalitions import Coalitions, names
-from sfumato.games.estimators.plan import Estimate, Plan
+from sfumato.games.estimators.planning import Estimate, Plan
 from sfumato.progress import Progress, silent
 
 Value = Callable[[Coalitions], NDArray[np.float64]]
