@@ -23,7 +23,7 @@ LONGEST_FILE = 450
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
 HEAVY = {"torch", "diffusers", "transformers", "matplotlib"}
 
-FOUNDATION = {"errors", "progress", "request"}
+FOUNDATION = {"errors", "progress", "pictures", "request"}
 READERS = ("results", "metrics", "plots", "report")
 MAKERS = FOUNDATION | {
     "cache",
@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the foundation
     "errors": set(),
     "progress": set(),
-    "request": {"errors"},
+    "pictures": {"errors"},
+    "request": {"errors", "pictures"},
     # what reads explanations: no model is needed, so no torch
     "results": FOUNDATION,
     "metrics": FOUNDATION | {"results"},

@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +120,8 @@ def test_every_field_changes_the_key() -> None:
         "width": 8,
         "scheduler": "ddim",
         "images": 2,
+        "image": np.zeros((8, 8, 3), np.uint8),
+        "strength": 0.5,
     }
     assert set(others) == set(plain.to_dict())
     assert len({plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}) == len(others) + 1

@@ -94,7 +94,7 @@ class Generator:
             self.made += 1
 
     def _key(self, request: Request) -> str:
-        return digest({"request": request.to_dict(), "model": identity(self.model)})
+        return digest({"request": request.key, "model": identity(self.model)})
 
 
 def identity(model: Model) -> dict[str, Any]:

@@ -6,15 +6,20 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import RequestError
+
+if TYPE_CHECKING:
+    from sfumato.pictures import Picture
 
 MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
+LATER = frozenset({"image", "strength"})
+"""Fields that the key leaves out where nothing is given, so that older keys stay as they were."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Request:
         width: Of the image in pixels.
         scheduler: Name of a scheduler that fits the model, such as "ddim" or "euler".
         images: How many images to make of this prompt, 1 to 64.
+        image: What an image-to-image pipeline starts from: a path to a PNG, JPEG or WebP file, a PIL image, or an array
+            (y, x, 3) of uint8. It is kept as a ``Picture``.
+        strength: How much of that image is made anew, above 0 to 1: the share of the steps that are run.
 
     Raises:
         RequestError: A field is out of range; the message says which and what is allowed.
@@ -53,6 +61,8 @@ class Request:
     width: int | None = None
     scheduler: str | None = None
     images: int = 1
+    image: Picture | None = None
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         """Check every field, so that an existing request is a possible one."""
@@ -71,6 +81,12 @@ class Request:
             raise RequestError(
                 f"scheduler is {self.scheduler!r}; give a scheduler's name, such as 'ddim', or leave it out"
             )
+        if self.image is not None:
+            from sfumato.pictures import Picture  # few requests have one, and reading images takes a while to import
+
+            object.__setattr__(self, "image", Picture.of(self.image))
+        if self.strength is not None:
+            object.__setattr__(self, "strength", _checked_strength(self.strength))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -80,11 +96,17 @@ class Request:
     @property
     def key(self) -> str:
         """SHA-256 of the canonical form: equal requests have equal keys in every process and version of Python."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        plain = {name: value for name, value in self._fields().items() if name not in LATER or value is not None}
+        if self.image is not None:
+            plain["image"] = self.image.sha256
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields by name, ready for JSON."""
-        return asdict(self)
+        """All fields by name, ready for JSON; an image as ``Picture.to_dict`` gives it."""
+        return self._fields() | {"image": None if self.image is None else self.image.to_dict()}
+
+    def _fields(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
@@ -131,3 +153,11 @@ def _checked_guidance(value: object) -> float:
     if not math.isfinite(number) or number < 0:
         raise RequestError(f"guidance is {value!r}; expected a finite number, 0 or more (1 or below switches it off)")
     return number + 0.0  # -0.0 becomes 0.0: equal requests have equal keys
+
+
+def _checked_strength(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise RequestError(
+            f"strength is {value!r}; expected a number above 0, at most 1 (1 keeps nothing of the image)"
+        )
+    return float(value)

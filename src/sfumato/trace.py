@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -287,13 +287,13 @@ def _refuse_blocked(flagged: Sequence[bool] | None) -> None:
 def _check_batch(requests: Sequence[Request]) -> None:
     if not requests:
         raise RequestError("there is no request; give at least one")
-    plain = [r.with_(prompt="", negative_prompt="", seed=0, images=1).to_dict() for r in requests]
+    plain = [r.with_(prompt="", negative_prompt="", seed=0, images=1) for r in requests]
     for number, settings in enumerate(plain):
-        for name, value in settings.items():
-            if value != plain[0][name]:
+        for name in (f.name for f in fields(Request)):
+            value, first = getattr(settings, name), getattr(plain[0], name)
+            if value != first:
                 raise RequestError(
-                    f"requests of one batch must share {name}: "
-                    f"request 0 has {plain[0][name]}, request {number} has {value}"
+                    f"requests of one batch must share {name}: request 0 has {first}, request {number} has {value}"
                 )
 
 

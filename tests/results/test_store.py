@@ -225,3 +225,8 @@ def test_saving_leaves_the_working_folder_alone(
     monkeypatch.chdir(tmp_path)
     made.save("relative.zarr")
     assert sorted(os.listdir(tmp_path)) == ["relative.zarr"]
+
+
+def test_a_name_that_is_too_long_is_said_in_one_line() -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        store.open("a" * 5000)

@@ -60,6 +60,19 @@ def explain(
     images: Annotated[
         int, typer.Option(help="How many images; number i has the seed --seed + i.", rich_help_panel=IMAGE)
     ] = 1,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Start from this PNG, JPEG or WebP, as image-to-image pipelines do.",
+            show_default=False,
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of --image is made anew, above 0 to 1.", show_default="0.8", rich_help_panel=IMAGE),
+    ] = None,
     device: Device = None,
     method: Annotated[
         list[str] | None,
@@ -104,7 +117,11 @@ def explain(
         width=width,
         scheduler=scheduler,
         images=images,
+        image=image,  # type: ignore[arg-type]  # a path becomes a picture
+        strength=strength,
     )
+    if strength is not None and image is None:
+        raise RequestError("--strength was given without --image; it says how much of that image is made anew")
     target = out if out is not None else _default_folder(request)
 
     from sfumato.cli.files import write_results
@@ -120,7 +137,7 @@ def explain(
     options = parse_each(chosen, option or ())
     configured = [one.configure(given) for one, given in zip(chosen, options, strict=True)]
     with progress_shown() as progress, write_folder(target) as folder:
-        loaded = load_model(model, device, progress)
+        loaded = load_model(model, device, progress, task="image-to-image" if request.image is not None else None)
         request = loaded.complete(request)
         for one, settings in zip(chosen, configured, strict=True):
             one.check(loaded)

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 from sfumato.progress import Progress
 
 if TYPE_CHECKING:
+    from sfumato.models.loading import Task
     from sfumato.models.model import Model
 
 
-def load_model(name: str, device: str | None, progress: Progress) -> Model:
+def load_model(name: str, device: str | None, progress: Progress, *, task: Task | None = None) -> Model:
     """The model of a name, a folder or a hub id; see ``sfumato.load``."""
     progress("loading the model", 0, 1)
     from sfumato.models import loading
 
     with _other_bars_hidden():
-        model = loading.load(name, device=device)
+        model = loading.load(name, device=device, task=task)
     progress("loading the model", 1, 1)
     return model
 

@@ -110,8 +110,9 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
                 "guidance is off, so the negative prompt is not used and has no map; raise guidance above 1"
             )
         read["unconditional"] = [model.tokens(r.negative_prompt) for r in completed]
-    if options.steps is not None and max(options.steps) >= (completed[0].steps or 0):
-        raise OptionError(f"steps has {max(options.steps)}; this run has steps 0 to {(completed[0].steps or 0) - 1}")
+    last = model.steps(completed[0]) - 1
+    if options.steps is not None and max(options.steps) > last:
+        raise OptionError(f"steps has {max(options.steps)}; this run has steps 0 to {last}")
     keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
     sites = _sites(model, options)
     sums = {

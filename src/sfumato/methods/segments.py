@@ -146,7 +146,7 @@ def _explained(model: Model, request: Request, options: SegmentsOptions, clip: C
 
 
 def _maps(trace: Trace, request: Request, options: SegmentsOptions, progress: Progress) -> dict[int, Any]:
-    last = (request.steps or 1) - 1
+    last = trace.model.steps(request) - 1
     chosen = options.steps or tuple(dict.fromkeys(round(last * share) for share in (0.2, 0.5, 0.8)))
     if max(chosen) > last:
         raise OptionError(f"steps has {max(chosen)}; this run has steps 0 to {last}")

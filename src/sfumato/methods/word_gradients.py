@@ -3,6 +3,9 @@
 The last steps are run again with the condition as a variable e (as DDIM steps, whatever the scheduler, with activation
 checkpointing). Token k gets dS/de_k . (e_k - p_k), p being the condition of the empty prompt: the first-order answer to
 replacing the token by padding. A word gets the sum of its tokens. Cheap, and blind to what is not local.
+
+On image-to-image pipelines also for the pixels p of the image that the run starts from: dS/dp through the encoder and
+all steps, as its length over the channels and as dS/dp . (p - mean colour).
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from sfumato.trace import Trace, generate
 
 Target = Literal["clip", "similarity", "brightness"]
 TARGETS: tuple[Target, ...] = ("clip", "similarity", "brightness")
+Of = Literal["words", "pixels"]
+OF: tuple[Of, ...] = ("words", "pixels")
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 HALF_WAY = 0.5
 Score = Callable[[torch.Tensor], torch.Tensor]
@@ -38,6 +43,9 @@ Score = Callable[[torch.Tensor], torch.Tensor]
 class WordGradientsOptions:
     """Options of ``word_gradients``."""
 
+    of: Of = field(
+        default="words", metadata={"help": "what is judged: words, or pixels of the image that the run starts from"}
+    )
     target: Target = field(
         default="clip", metadata={"help": "clip (score with a text), similarity (to the image) or brightness"}
     )
@@ -54,10 +62,17 @@ class WordGradientsOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        if self.target not in TARGETS:
-            raise OptionError(f"target is {self.target!r}; choose from: {', '.join(TARGETS)}")
-        if self.players not in GROUPS:
-            raise OptionError(f"players is {self.players!r}; choose from: {', '.join(GROUPS)}")
+        for name, given, known in (
+            ("of", self.of, OF),
+            ("target", self.target, TARGETS),
+            ("players", self.players, GROUPS),
+        ):
+            if given not in known:
+                raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
+        if self.of == "pixels" and self.target == "similarity":
+            raise OptionError(
+                "the similarity is largest at the image itself, so pixels have no gradient; take target='clip'"
+            )
         if self.text is not None and self.target != "clip":
             raise OptionError(f"text is given, but target={self.target!r} compares with no text; take target='clip'")
         if isinstance(self.through, bool) or self.through < 0:
@@ -72,7 +87,7 @@ class WordGradientsOptions:
 
 def _cost(request: Request, options: WordGradientsOptions) -> str:
     steps = request.steps or 0
-    through = steps if options.through == 0 else min(options.through, steps)
+    through = steps if options.through == 0 or options.of == "pixels" else min(options.through, steps)
     return f"one generation ({steps} denoiser calls), then {through} steps forwards and backwards"
 
 
@@ -97,11 +112,12 @@ def _explained(
 ) -> Explanation:
     if request.images != 1:
         raise OptionError("word_gradients judges one image at a time; explain each seed by itself")
+    if options.of == "pixels":
+        return _pixels_explained(model, request, options, clip, progress)
     players = players_of(model.tokens(request.prompt), options.players)
     trace = generate(model, request, record=True, progress=progress)
-    first = 0 if options.through == 0 else max(0, (request.steps or 1) - options.through)
-    rows = trace.branches.rows("conditional", 1)
-    condition = trace.call(first).condition[rows].detach()
+    first = 0 if options.through == 0 else max(0, model.steps(request) - options.through)
+    condition = _condition(trace, first)
     padding = model.encode([""]).to(condition)
     if padding.shape != condition.shape:
         raise ModelError(
@@ -111,7 +127,7 @@ def _explained(
     score = _score(trace, options, clip)
     at = padding + (HALF_WAY if options.target == "similarity" else 1.0) * (condition - padding)
     inputs = at.clone().requires_grad_(True)
-    value = score(_image(trace, first, inputs, progress))
+    value = score(_image(trace, first, inputs, _sample(trace, first), progress))
     (gradient,) = torch.autograd.grad(value, inputs)
     tokens = (gradient * (condition - padding)).sum(-1)[0].double().cpu().numpy()  # (token,)
     words = model.tokens(request.prompt).words
@@ -132,19 +148,62 @@ def _explained(
             "method": "word_gradients",
             "value": _in_words(request, options),
             "estimator": "gradient times embedding",
-            "steps_through": (request.steps or 1) - first,
+            "steps_through": model.steps(request) - first,
         },
     )
     return trace.explanation(0, {"word_gradients/word_importance": node})
 
 
-def _image(trace: Trace, first: int, condition: torch.Tensor, progress: Progress) -> torch.Tensor:
-    """The image (1, channel, y, x) from -1 to 1 as a function of the condition of the steps from ``first`` on."""
+def _pixels_explained(
+    model: Model, request: Request, options: WordGradientsOptions, clip: Clip | None, progress: Progress
+) -> Explanation:
+    if "image" not in model.features or request.image is None:
+        raise ModelError(
+            f"{model.source.name} starts from noise, so there are no pixels to judge; take of='words', or load it with "
+            "task='image-to-image'"
+        )
+    trace = generate(model, request, record=True, progress=progress)
+    weights = next(model.denoiser.parameters())
+    given = torch.from_numpy(request.image.array.copy()).permute(2, 0, 1)[None].to(weights) / 127.5 - 1
+    inputs = given.clone().requires_grad_(True)
+    latent = model.embed(inputs)
+    signal, _ = (level.to(latent) for level in model.levels(trace.call(0).timestep))
+    # The run's own start, to which the encoder's noise and the schedule's belong, with the derivative of the image.
+    sample = _sample(trace, 0) + signal * (latent - latent.detach())
+    value = _score(trace, options, clip)(_image(trace, 0, _condition(trace, 0), sample, progress))
+    (gradient,) = torch.autograd.grad(value, inputs)
+    centred = given - given.mean((-2, -1), keepdim=True)
+    data = {"sensitivity": gradient.norm(dim=1), "attribution": (gradient * centred).sum(1)}
+    height, width = request.image.height, request.image.width
+    node = xr.Dataset(
+        {name: (("y", "x"), found[0].float().cpu().numpy()) for name, found in data.items()}
+        | {
+            "score": ((), float(value.detach())),
+            "given": (("y", "x", "channel"), request.image.array),
+        },
+        coords={
+            "y": ("y", (np.arange(height) + 0.5) / height),
+            "x": ("x", (np.arange(width) + 0.5) / width),
+            "channel": ("channel", ["R", "G", "B"]),
+        },
+        attrs={"method": "word_gradients", "value": _in_words(request, options), "estimator": "gradient times pixel"},
+    )
+    return trace.explanation(0, {"word_gradients/pixels": node})
+
+
+def _condition(trace: Trace, step: int) -> torch.Tensor:
+    return trace.call(step).condition[trace.branches.rows("conditional", 1)].detach()
+
+
+def _sample(trace: Trace, step: int) -> torch.Tensor:
+    return trace.call(step).sample[trace.branches.rows("conditional", 1)].detach()
+
+
+def _image(trace: Trace, first: int, condition: torch.Tensor, sample: torch.Tensor, progress: Progress) -> torch.Tensor:
+    """The image (1, channel, y, x) from -1 to 1 as a function of condition and noisy latent at the step ``first``."""
     model, request = trace.model, trace.requests[0]
-    rows = trace.branches.rows("conditional", 1)
     steps = sorted({call.step for call in trace.calls})
     steps = steps[steps.index(first) :]
-    sample = trace.call(first).sample[rows].detach()
     for number, step in enumerate(steps):
         progress("steps with gradients", number, len(steps))
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from sfumato.errors import ModelError
+from sfumato.models.image_to_image import ImageToImageModel
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.unet import UNetModel
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
-FAMILIES = {"StableDiffusionPipeline": UNetModel}
+FAMILIES: dict[str, type[UNetModel]] = {
+    "StableDiffusionPipeline": UNetModel,
+    "StableDiffusionImg2ImgPipeline": ImageToImageModel,
+}
+Task = Literal["text-to-image", "image-to-image"]
+TASKS: tuple[Task, ...] = ("text-to-image", "image-to-image")
 
 
 def studio_models() -> dict[str, Path]:
@@ -27,14 +33,16 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     revision: str | None = None,
+    task: Task | None = None,
 ) -> Model:
-    """Load a text-to-image pipeline.
+    """Load a pipeline.
 
     Args:
         source: "studio/scenes" (it ships in the package), a folder in diffusers layout, or a hub id "owner/name".
         device: Where to run; the first accelerator that PyTorch finds, else the CPU.
         dtype: Of the weights; float32 on a CPU, float16 elsewhere.
         revision: Of a hub model; recorded in every explanation.
+        task: "text-to-image" or "image-to-image"; by default what the folder says.
 
     Raises:
         ModelError: There is no such model, its files are damaged or not safetensors, or its family is unknown.
@@ -43,6 +51,8 @@ def load(
         >>> load("studio/scenes").family
         'unet'
     """
+    if task is not None and task not in TASKS:
+        raise ModelError(f"task is {task!r}; choose from: {', '.join(TASKS)}")
     place, known = _place(source)
     try:
         target = torch.device(device) if device is not None else _accelerator()
@@ -51,7 +61,7 @@ def load(
     kind = dtype or (torch.float32 if target.type == "cpu" else torch.float16)
     if known is None:
         _check_hub(place, revision)
-    pipeline = _read(place, kind, None if known else revision)
+    pipeline = _for(task, _read(place, kind, None if known else revision))
     try:
         pipeline.to(target)
     except (RuntimeError, AssertionError) as error:
@@ -70,6 +80,16 @@ def wrap(pipeline: Any) -> Model:
     """
     family = _family(type(pipeline).__name__)
     return family(pipeline, Source(str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)))
+
+
+def _for(task: Task | None, pipeline: Any) -> Any:
+    """The same networks in the pipeline of a task."""
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image
+
+    if task is None:
+        return pipeline
+    kinds = {"text-to-image": AutoPipelineForText2Image, "image-to-image": AutoPipelineForImage2Image}
+    return kinds[task].from_pipe(pipeline)
 
 
 def _family(name: str) -> type[UNetModel]:

@@ -85,6 +85,10 @@ class Model(Protocol):
         """Arguments of the pipeline's call for completed requests that share all settings but text and seeds."""
         ...
 
+    def steps(self, request: Request) -> int:
+        """How many denoising steps the run of a completed request has."""
+        ...
+
     def tokens(self, prompt: str) -> Tokens:
         """The prompt as the denoiser's context holds it."""
         ...
@@ -119,6 +123,10 @@ class Model(Protocol):
 
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         """Latents (item, channel, y, x) to images (item, 3, y, x) from -1 to 1."""
+        ...
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (item, 3, y, x) from -1 to 1 to latents (item, channel, y, x), as a function with derivatives."""
         ...
 
 

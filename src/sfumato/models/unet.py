@@ -54,8 +54,14 @@ class UNetModel:
         """Fill open fields: sizes from the U-Net, steps and guidance from the model's own recommendation.
 
         Raises:
-            ModelError: A size that the VAE cannot make, an unknown scheduler, or steps that it cannot make.
+            ModelError: A size that the VAE cannot make, an unknown scheduler, steps that it cannot make, or an image
+                to start from, which this pipeline does not take.
         """
+        if "image" not in self.features and (request.image is not None or request.strength is not None):
+            raise ModelError(
+                f"{self.source.name} starts from noise and takes no image; load it with task='image-to-image', or wrap "
+                "a StableDiffusionImg2ImgPipeline"
+            )
         recommended = self._notes.get("defaults", {})
         side = self._side
         done = request.with_(
@@ -89,6 +95,10 @@ class UNetModel:
             "height": first.height,
             "width": first.width,
         }
+
+    def steps(self, request: Request) -> int:
+        """All that are asked for."""
+        return int(request.steps or 0)
 
     def tokens(self, prompt: str) -> Tokens:
         """The prompt as the CLIP tokenizer cuts it, with the tokens of every word."""
@@ -162,6 +172,12 @@ class UNetModel:
         with torch.set_grad_enabled(gradients):
             images: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
         return images
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """The mean of the VAE's posterior, scaled as the denoiser takes it."""
+        vae = self.pipeline.vae
+        latents: torch.Tensor = vae.encode(images).latent_dist.mean * vae.config.scaling_factor
+        return latents
 
     @property
     def _side(self) -> int:

@@ -192,9 +192,12 @@ def _notes(explanation: Explanation) -> str:
 def _origin(explanation: Explanation) -> str:
     """How the result was made, so that it can be made again."""
     provenance = {name: value for name, value in explanation.provenance.items() if name != "notes"}
+    request = explanation.request.to_dict()
+    if request["image"] is not None:
+        request["image"] = {name: value for name, value in request["image"].items() if name != "png"}
     return (
         '<section class="part"><h2>How this was made</h2>'
-        f"<h3>Request</h3>{pairs(explanation.request.to_dict())}<h3>Provenance</h3>{pairs(provenance)}</section>"
+        f"<h3>Request</h3>{pairs(request)}<h3>Provenance</h3>{pairs(provenance)}</section>"
     )
 
 

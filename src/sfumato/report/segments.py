@@ -100,3 +100,22 @@ def lime_image(explanation: Explanation, path: str) -> Section:
         f"R² {number(float(node.attrs['r2']), 2)}; {node.attrs['value']} {number(float(node.attrs['full']), 3)}."
     )
     return Section(f"What makes the image match “{phrase}”", f'<div class="grid">{tiles}</div>', note)
+
+
+@section("word_gradients/pixels")
+def pixels(explanation: Explanation, path: str) -> Section:
+    """The image that the run started from, and where the score leans on it."""
+    node = explanation.tree[path].to_dataset()
+    given = Image.fromarray(node["given"].values)
+    signed = heat_picture(node["attribution"].values, signed=True).convert("RGB").resize(given.size)
+    pictures = (
+        (given, "The image that the run started from", "given"),
+        (overlay(given, node["sensitivity"].values), "Where a change of the given image matters", "sensitivity"),
+        (signed, "Gradient times pixel, for and against", "for and against"),
+    )
+    tiles = "".join(
+        f'<div class="tile"><img alt="{escaped(alt)}" src="{picture_uri(picture)}"><b>{label}</b></div>'
+        for picture, alt, label in pictures
+    )
+    note = f"Through the encoder and all steps: the {node.attrs['value']} is {number(float(node['score']), 3)}."
+    return Section("What the score leans on in the given image", f'<div class="grid">{tiles}</div>', note)

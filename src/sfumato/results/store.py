@@ -55,9 +55,13 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
         StoreError: Nothing is there, it is no explanation, it is incomplete or damaged, or a newer Sfumato wrote it.
     """
     named = os.fspath(path)
-    folder = resolved(path)
-    recover(folder)
-    if not folder.exists():
+    try:
+        folder = resolved(path)
+        recover(folder)
+        there = folder.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise StoreError(f"{named[:120]} cannot be opened: {error.strerror}") from error
+    if not there:
         raise StoreError(f"{named} does not exist; give a folder that explanation.save() or `sfumato explain` wrote")
     if not folder.is_dir():
         raise StoreError(f"{named} is a file; a stored explanation is a folder")

@@ -1,0 +1,144 @@
+"""An image as an input: checked when it is given, always RGB, told apart by content."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sfumato.errors import RequestError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MOST_PIXELS = 4096 * 4096
+SMALLEST_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The pixels of an image that a generation starts from.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        pixels: The bytes of (y, x, channel) uint8, RGB.
+    """
+
+    height: int
+    width: int
+    pixels: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, given: Any) -> Picture:
+        """Read a file, or take over an image.
+
+        Args:
+            given: A path to a PNG, JPEG or WebP file, a PIL image, an array (y, x, 3) of uint8, a ``Picture``, or what
+                its ``to_dict`` gave. The orientation that a camera noted is applied; transparency lies on white.
+
+        Raises:
+            RequestError: It is no image, or one that is too large or too small.
+        """
+        if isinstance(given, Picture):
+            return given
+        if isinstance(given, Mapping):
+            return cls._from_dict(given)
+        if isinstance(given, Image.Image):
+            return cls._of_image(given, "image")
+        if isinstance(given, np.ndarray):
+            if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
+                raise RequestError(f"image is an array {given.shape} of {given.dtype}; expected (y, x, 3) of uint8")
+            return cls._of_image(Image.fromarray(given), "image")
+        if isinstance(given, str | os.PathLike):
+            return cls._read(Path(given).expanduser())
+        raise RequestError(f"image is {type(given).__name__}; give a path, a PIL image or an array (y, x, 3) of uint8")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of size and pixels."""
+        return hashlib.sha256(f"{self.height}x{self.width} ".encode() + self.pixels).hexdigest()
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """The pixels (y, x, channel); read-only."""
+        return np.frombuffer(self.pixels, np.uint8).reshape(self.height, self.width, 3)
+
+    @property
+    def image(self) -> Image.Image:
+        """As a PIL image."""
+        return Image.fromarray(self.array)
+
+    def resized(self, height: int, width: int) -> Picture:
+        """At another size."""
+        if (height, width) == (self.height, self.width):
+            return self
+        return Picture._of_image(self.image.resize((width, height), Image.Resampling.LANCZOS), "image")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Sizes, digest and the pixels as a PNG in base64, ready for JSON."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, format="PNG")
+        png = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return {"height": self.height, "width": self.width, "sha256": self.sha256, "png": png}
+
+    @classmethod
+    def _from_dict(cls, values: Mapping[str, Any]) -> Picture:
+        try:
+            found = cls._decoded(io.BytesIO(base64.b64decode(str(values["png"]), validate=True)), "the stored image")
+        except (KeyError, binascii.Error) as error:
+            raise RequestError("the stored image cannot be read; give the image anew") from error
+        if found.sha256 != values.get("sha256"):
+            raise RequestError("the stored image does not match its digest; give the image anew")
+        return found
+
+    @classmethod
+    def _read(cls, path: Path) -> Picture:
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RequestError(f"the image {str(path)[:120]} cannot be read: {reason}") from error
+        return cls._decoded(io.BytesIO(content), f"the image {path.name}")
+
+    @classmethod
+    def _decoded(cls, content: io.BytesIO, what: str) -> Picture:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(content, formats=FORMATS)
+                _check_size(image.width, image.height, what)
+                image.load()
+        except UnidentifiedImageError as error:
+            raise RequestError(f"{what} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise RequestError(f"{what} is damaged ({error}); give a whole file") from error
+        return cls._of_image(ImageOps.exif_transpose(image), what)
+
+    @classmethod
+    def _of_image(cls, image: Image.Image, what: str) -> Picture:
+        _check_size(image.width, image.height, what)
+        if image.has_transparency_data:
+            clear = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        plain = image.convert("RGB")
+        return cls(plain.height, plain.width, plain.tobytes())
+
+
+def _check_size(width: int, height: int, what: str) -> None:
+    if min(width, height) < SMALLEST_SIDE:
+        raise RequestError(f"{what} is {width} x {height} pixels; expected {SMALLEST_SIDE} or more on each side")
+    if width * height > MOST_PIXELS:
+        raise RequestError(
+            f"{what} is {width} x {height} pixels; at most {MOST_PIXELS:,} are taken, so make it smaller"
+        )
