@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,17 @@ def test_what_an_image_depends_on_is_in_its_key(tiny_sd: Callable[..., StableDif
     changed = tiny_sd()
     changed.unet.conv_out.bias.data += 1
     assert identity(sfumato.wrap(changed)) != first
+
+
+def test_what_an_image_depends_on_beside_weights_is_part_of_its_identity(pipeline: StableDiffusionPipeline) -> None:
+    model = sfumato.wrap(pipeline)
+    seen = [identity(model)]
+    pipeline.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    seen.append(identity(model))
+    pipeline.disable_freeu()
+    assert identity(model) == seen[0]
+    pipeline.vae.register_to_config(scaling_factor=0.5)
+    seen.append(identity(model))
+    pipeline.tokenizer.pad_token = "a"
+    seen.append(identity(model))
+    assert len({json.dumps(one, sort_keys=True) for one in seen}) == len(seen)

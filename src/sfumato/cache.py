@@ -44,6 +44,10 @@ def digest(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+_told: set[str] = set()
+"""What was said in this process: every method has a cache of its own, and once is enough."""
+
+
 class Cache:
     """Named arrays by key.
 
@@ -54,7 +58,6 @@ class Cache:
 
     def __init__(self, folder: Path | None, limit: int = LIMIT) -> None:
         self._folder, self._limit = folder, limit
-        self._told: set[str] = set()
         self._pruned = False
 
     def get(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
@@ -99,8 +102,8 @@ class Cache:
         return self._folder / kind / key[:2] / f"{key[2:]}.bin"
 
     def _tell(self, what: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
+        if what not in _told:
+            _told.add(what)
             warnings.warn(f"{what}; set {VARIABLE} to another folder, or to 'off'", SfumatoWarning, stacklevel=4)
 
     def _prune(self) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from sfumato.cache import Cache, digest
 from sfumato.models.fingerprint import weight_hash
-from sfumato.models.model import Model
+from sfumato.models.model import Model, modules_of
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.trace import generate
@@ -66,7 +67,8 @@ class Generator:
             progress: Told about every call of the denoiser.
         """
         asked = [self.model.complete(request) for request in requests]
-        keys = [self._key(request) for request in asked]
+        model = identity(self.model)
+        keys = [digest({"request": request.key, "model": model}) for request in asked]
         missing: dict[str, Request] = {}
         for key, request in zip(keys, asked, strict=True):
             if key not in self._known and key not in missing and not self._recall(key):
@@ -93,12 +95,12 @@ class Generator:
             self.cache.put(KIND, key, {"pixels": pixels, "latent": latent})
             self.made += 1
 
-    def _key(self, request: Request) -> str:
-        return digest({"request": request.key, "model": identity(self.model)})
-
 
 def identity(model: Model) -> dict[str, Any]:
-    """Everything about a model that its images depend on: weights, tokenizer, scheduler, precision and libraries."""
+    """Everything about a model that its images depend on.
+
+    Weights, settings of every part, tokenizers, scheduler, adapters and their scales, FreeU, precision and libraries.
+    """
     weights = next(model.denoiser.parameters())
     scheduler = model.pipeline.scheduler
     tokenizers = {
@@ -106,8 +108,11 @@ def identity(model: Model) -> dict[str, Any]:
         for name, part in sorted(model.pipeline.components.items())
         if hasattr(part, "backend_tokenizer")
     }
+    networks = modules_of(model.pipeline)
     return {
         "weights": weight_hash(model.pipeline),
+        "settings": {name: _plain(getattr(part, "config", {})) for name, part in sorted(networks.items())},
+        "adapters": {name: _adapters(part) for name, part in sorted(networks.items())},
         "pipeline": type(model.pipeline).__name__,
         "scheduler": [type(scheduler).__name__, json.dumps(dict(scheduler.config), sort_keys=True, default=str)],
         "tokenizers": tokenizers,
@@ -119,4 +124,23 @@ def identity(model: Model) -> dict[str, Any]:
 def _tokenizer(part: Any) -> dict[str, Any]:
     """A tokenizer's rules; truncation and padding are left out, since every call sets them anew."""
     rules: dict[str, Any] = json.loads(part.backend_tokenizer.to_str())
-    return {name: rule for name, rule in rules.items() if name not in {"truncation", "padding"}}
+    kept = {name: rule for name, rule in rules.items() if name not in {"truncation", "padding"}}
+    return kept | {"padding token": part.pad_token_id, "longest": part.model_max_length}
+
+
+def _plain(config: Any) -> str:
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _adapters(network: nn.Module) -> list[Any]:
+    """What is set on modules and stands neither in weights nor in settings: scales of adapters, and FreeU's factors."""
+    found: list[Any] = []
+    for name, module in network.named_modules():
+        if isinstance(scales := getattr(module, "scaling", None), dict):
+            merged = getattr(module, "merged_adapters", [])
+            found.append([name, sorted(scales.items()), list(getattr(module, "active_adapters", [])), list(merged)])
+        factors = [getattr(module, factor, None) for factor in ("s1", "s2", "b1", "b2")]
+        if any(factor is not None for factor in factors):
+            found.append([name, factors])
+    return found

@@ -97,6 +97,29 @@ def test_every_estimator_is_exact_on_additive_games(name: str, players: int) -> 
     np.testing.assert_allclose(found.phi, game.alone, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["kernel", "leverage", "lime"])
+@pytest.mark.parametrize("players", [4, 5, 8, 10])
+def test_the_least_budget_tells_all_players_apart(name: str, players: int) -> None:
+    game = Game(players, seed=2, additive=True)
+    for seed in range(20):
+        found = play(game, plan(players, estimator=name, budget=2 * players, seed=seed)).estimate
+        np.testing.assert_allclose(found.phi, game.alone, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["permutation", "monte-carlo"])
+@pytest.mark.parametrize(("players", "budget"), [(4, 15), (5, 31), (6, 47), (7, 99), (8, 247)])
+def test_orders_end_at_any_budget_and_their_errors_are_honest(name: str, players: int, budget: int) -> None:
+    misses, errors = [], []
+    for seed in range(60):
+        game = Game(players, seed=seed)
+        found = play(game, plan(players, estimator=name, budget=budget, seed=seed), batch=512).estimate
+        if np.isfinite(found.error).all():
+            misses.append(found.phi - truth(game, players))
+            errors.append(found.error)
+    assert len(misses) > 30
+    assert np.sqrt(np.mean(np.square(misses)) / np.mean(np.square(errors))) < 1.4
+
+
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 @pytest.mark.parametrize("players", [3, 6, 9])
 def test_plans_hold_different_coalitions_within_the_budget(name: str, players: int) -> None:
@@ -234,6 +257,9 @@ def test_a_constant_value_gives_zeros() -> None:
     for name in sorted(ESTIMATORS):
         found = play(lambda s: np.full(len(s), 0.7), plan(7, estimator=name, budget=128)).estimate
         np.testing.assert_allclose(found.phi, 0, atol=1e-12)
+        assert math.isnan(found.r2)
+    for name in ("kernel", "lime"):
+        assert math.isnan(play(lambda s: np.full(len(s), 0.3), plan(7, estimator=name, budget=30)).estimate.r2)
 
 
 def test_a_broken_value_names_the_coalition() -> None:
@@ -262,6 +288,12 @@ def test_a_broken_value_names_the_coalition() -> None:
 def test_wrong_plans_say_what_to_do(call: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         plan(**call)
+
+
+def test_exact_needs_no_budget_where_it_is_asked_for() -> None:
+    assert len(plan(8, estimator="exact").coalitions) == 256
+    with pytest.raises(OptionError, match="exact needs all 4,096 coalitions of 12 players, and 1,024 are allowed"):
+        plan(12, estimator="exact")
 
 
 def test_defaults_suit_the_number_of_players() -> None:

@@ -54,7 +54,7 @@ def test_blanks_keep_the_places_of_the_other_words() -> None:
     tokens, tokenizer = read(prompt), clip_tokenizer()
     players = players_of(tokens)
     whole = tokenizer(prompt).input_ids
-    for row, text in zip(rows := every(7), blanked(prompt, players, tokens, rows, tokenizer.pad_token), strict=True):
+    for row, text in zip(rows := every(7), blanked(prompt, players, rows, tokenizer.pad_token), strict=True):
         found = tokenizer(text).input_ids
         assert len(found) == len(whole)
         for player, stays in zip(players, row, strict=True):
@@ -78,5 +78,5 @@ def test_players_cover_every_word_once(prompt: str) -> None:
 
 
 def test_an_unknown_group_names_the_known_ones() -> None:
-    with pytest.raises(OptionError, match="choose from: word, phrase"):
+    with pytest.raises(OptionError, match="choose from: word, token, phrase"):
         players_of(read("red circle"), "letter")  # type: ignore[arg-type]

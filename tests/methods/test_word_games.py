@@ -8,8 +8,10 @@ import pytest
 
 import sfumato
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.games.players import players_of, remaining
 from sfumato.methods.word_games import shares
 from sfumato.models.model import Model
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.similarity import Clip
 
@@ -145,7 +147,7 @@ def test_shares_of_nothing_are_nan() -> None:
         ({"estimator": "lime"}, "choose from: exact, permutation"),
         ({"similarity": "lpips"}, "choose from: clip, vae"),
         ({"similarity": "features"}, "needs similarity_model"),
-        ({"players": "letter"}, "choose from: word, phrase"),
+        ({"players": "letter"}, "choose from: word, token, phrase"),
         ({"drop": "mute"}, "choose from: remove, blank"),
         ({"budget": 1}, "2 coalitions or more"),
         ({"at_once": 0}, "1 image or more"),
@@ -170,3 +172,31 @@ def test_a_prompt_without_words_is_refused(model: Model) -> None:
 def test_a_clip_that_is_none_is_refused(model: Model, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the CLIP model"):
         sfumato.explain(model, asked(), method="shapley", similarity_model=str(tmp_path))
+
+
+def test_the_cost_counts_phrases_where_phrases_are_players() -> None:
+    method = find("shapley")
+    request = Request("two large red circles left of a blue square, teal background", steps=10)
+    assert method.cost(request, method.configure({"players": "phrase"})).startswith("at most 32 generations")
+
+
+def test_tokens_can_be_players(model: Model) -> None:
+    tokens = model.tokens("a dotted xylophone, red")
+    players = players_of(tokens, "token")
+    whole = players_of(tokens)
+    assert len(players) > len(whole)
+    assert sum(sum(player.sizes) for player in players) == sum(len(word.tokens) for word in tokens.words)
+    pieces = [player for player in players if "@" in player.name]
+    assert "".join(player.name.split("@")[0] for player in pieces if 2 in player.words) == "xylophone"
+    every_one = np.ones((1, len(players)), bool)
+    assert remaining("a dotted xylophone, red", players, every_one) == ["a dotted xylophone, red"]
+    found = sfumato.explain(model, asked("red triangle"), method="shapley", players="token")
+    expected = [player.name for player in players_of(model.tokens("red triangle"), "token")]
+    assert found.tree["shapley/word_importance"].to_dataset()["player"].values.tolist() == expected
+    assert len(expected) == 3
+
+
+@pytest.mark.parametrize("method", ["shapley", "lime", "lime_image"])
+def test_a_draw_is_a_whole_number(method: str) -> None:
+    with pytest.raises(OptionError, match="draw is -1; expected a whole number, 0 or more"):
+        find(method).configure({"draw": -1})

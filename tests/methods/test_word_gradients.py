@@ -8,7 +8,7 @@ import torch
 
 import sfumato
 from sfumato.errors import OptionError
-from sfumato.methods.word_gradients import WordGradientsOptions, _image, _score
+from sfumato.methods.word_gradients import WordGradientsOptions, _image, _sample, _score
 from sfumato.models.model import Model
 from sfumato.plots import importance_sheet
 from sfumato.progress import silent
@@ -36,7 +36,7 @@ def test_the_steps_again_make_the_same_image(trace: Trace) -> None:
     expected = np.asarray(trace.images[0]).astype(float)
     for first in (4, 2, 0):
         with torch.no_grad():
-            again = _image(trace, first, condition, silent)
+            again = _image(trace, first, condition, _sample(trace, first), silent)
         pixels = ((again[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).numpy()
         assert np.abs(pixels - expected).mean() < 1.5  # the pipeline's last step adds a breath of noise level
 
@@ -49,11 +49,11 @@ def test_gradients_are_those_of_finite_differences(model: Model, trace: Trace, t
     padding = model.encode([""])
     at = padding + (0.5 if target == "similarity" else 1.0) * (condition - padding)
     inputs = at.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(score(_image(trace, 3, inputs, silent)), inputs)
+    (gradient,) = torch.autograd.grad(score(_image(trace, 3, inputs, _sample(trace, 3), silent)), inputs)
     step = torch.zeros_like(at)
     step[0, 2] = 0.02 * (condition - padding)[0, 2]
     with torch.no_grad():
-        up, down = (float(score(_image(trace, 3, at + sign * step, silent))) for sign in (1, -1))
+        up, down = (float(score(_image(trace, 3, at + sign * step, _sample(trace, 3), silent))) for sign in (1, -1))
     assert float((gradient * step).sum()) == pytest.approx((up - down) / 2, rel=0.1, abs=2e-5)
 
 
@@ -88,9 +88,16 @@ def test_guidance_off(model: Model) -> None:
         ({"region": (0, 0, 0, 1)}, "top, left, bottom, right as shares"),
         ({"region": (0, 0)}, "top, left, bottom, right as shares"),
         ({"through": -1}, "expected a number of last steps, or 0 for all"),
-        ({"players": "letter"}, "choose from: word, phrase"),
+        ({"players": "letter"}, "choose from: word, token, phrase"),
     ],
 )
 def test_wrong_options_say_what_to_do(model: Model, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         sfumato.explain(model, REQUEST, method="word_gradients", **options)
+
+
+@pytest.mark.parametrize("region", [(0.997, 0, 1, 1), (0, 0.999, 1, 1), (0, 0, 0.001, 0.001)])
+def test_the_narrowest_region_has_a_pixel(region: tuple[float, ...]) -> None:
+    request = Request("a red circle", steps=2)
+    found = sfumato.explain(sfumato.load(), request, "word_gradients", target="brightness", region=region)
+    assert np.isfinite(found.tree["word_gradients/word_importance"].to_dataset()["phi"].values).all()

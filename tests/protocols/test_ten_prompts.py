@@ -23,5 +23,5 @@ def test_any_model_can_be_judged(
     assert all(len(row["shares"]) == 3 for row in table.prompts)
     assert table.rows()[-1]["prompt"] == "mean"
     assert json.loads(table.to_json())["printed"]["ranks aligned"] == 0.64
-    with pytest.raises(OptionError, match="take shapley or lime"):
+    with pytest.raises(OptionError, match="choose from: shapley, lime, word_gradients"):
         rank_table(model, "daam", judged=PROMPTS[4:5])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
@@ -73,3 +74,34 @@ def test_latents_of_zeros_are_like_nothing(model: sfumato.models.model.Model) ->
     empty = Generation("", np.zeros((8, 8, 3), np.uint8), np.zeros((4, 2, 2), np.float32))
     full = Generation("", np.zeros((8, 8, 3), np.uint8), np.ones((4, 2, 2), np.float32))
     assert similarity("latent", model).compare([empty], full).tolist() == [0]
+
+
+def test_nothing_of_a_wide_image_is_cut_off() -> None:
+    clip = Clip()
+    wide = np.full((128, 384, 3), 128, np.uint8)
+    other = wide.copy()
+    other[:, :128] = (220, 30, 40)
+    found = clip.images([wide, other])
+    assert float(found[0] @ found[1]) < 0.99
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_both_ways_to_prepare_an_image_agree(kind: torch.dtype) -> None:
+    clip = Clip()
+    for caption in CAPTIONS:
+        scene = scene_of(caption, 5).image
+        for picture in (scene, np.concatenate([scene, scene[:, ::-1]], 1)):
+            pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(kind) / 127.5 - 1
+            assert float(clip.directions(pixels)[0] @ clip.images([picture])[0]) > 0.99
+
+
+def test_scores_of_other_settings_are_not_taken(model: sfumato.models.model.Model) -> None:
+    one = similarity("clip", model)
+    clip = Clip()
+    kept = clip._processor.image_mean
+    clip._processor.image_mean = [0.1, 0.2, 0.3]
+    try:
+        assert similarity("clip", model).weights != one.weights
+    finally:
+        clip._processor.image_mean = kept
+    assert similarity("clip", model).weights == one.weights

@@ -47,7 +47,7 @@ def words(
 
 def ranks(
     context: typer.Context,
-    method: Annotated[str, typer.Option(help="shapley or lime.")] = "shapley",
+    method: Annotated[str, typer.Option(help="shapley, lime or word_gradients.")] = "shapley",
     seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
@@ -57,7 +57,7 @@ def ranks(
 ) -> None:
     """Compare the worth of words with the judgement of people, on the ten prompts of Gupta and Kanoria 2024.
 
-    The embedded model knows none of these words; give a model of the world with --model.
+    The embedded model knows nothing of what these prompts speak of; give a model of the world with --model.
     """
     from sfumato.cli.loading import load_model
     from sfumato.protocols.ten_prompts import PRINTED, rank_table

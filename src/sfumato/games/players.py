@@ -10,24 +10,29 @@ from sfumato.errors import OptionError, RequestError
 from sfumato.games.coalitions import Coalitions
 from sfumato.models.words import Tokens, Word
 
-Group = Literal["word", "phrase"]
-GROUPS: tuple[Group, ...] = ("word", "phrase")
+Group = Literal["word", "token", "phrase"]
+GROUPS: tuple[Group, ...] = ("word", "token", "phrase")
+END_OF_WORD = "</w>"
+"""What the tokenizers of CLIP put behind the last token of a word."""
+
 BEFORE_A_NOUN = frozenset({"det", "num", "adj", "noun"})
 
 
 @dataclass(frozen=True)
 class Player:
-    """A part of a prompt: one word with the punctuation that follows it, or a noun with what describes it.
+    """A part of a prompt: one word with the punctuation that follows it, a token, or a noun with what describes it.
 
     Attributes:
-        name: Its words; a word that occurs again carries its number ("red#2").
+        name: Its words; a word that occurs again carries its number ("red#2"), a token its place in the context.
         words: Places of its words in the prompt.
         spans: (start, end) characters of each.
+        sizes: How many tokens stand for each.
     """
 
     name: str
     words: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
+    sizes: tuple[int, ...]
 
 
 def players_of(tokens: Tokens, group: Group = "word") -> tuple[Player, ...]:
@@ -38,7 +43,8 @@ def players_of(tokens: Tokens, group: Group = "word") -> tuple[Player, ...]:
 
     Args:
         tokens: The prompt as the model reads it.
-        group: "word", or "phrase": a noun with the determiners, numerals, adjectives and nouns before it.
+        group: "word"; "token": each piece of a word for itself, where the pieces spell the word (others stay whole);
+            or "phrase": a noun with the determiners, numerals, adjectives and nouns before it.
 
     Raises:
         RequestError: The prompt has no words.
@@ -55,7 +61,10 @@ def players_of(tokens: Tokens, group: Group = "word") -> tuple[Player, ...]:
             parts.append([word])
     if not parts:
         raise RequestError("the prompt has no words; write what the image shows, such as 'a red circle'")
-    return tuple(_player(part, several=_repeated(parts, part)) for part in parts)
+    players = tuple(_player(part, several=_repeated(parts, part)) for part in parts)
+    if group == "token":
+        return tuple(piece for player in players for piece in _pieces(player, tokens))
+    return players
 
 
 def remaining(prompt: str, players: Sequence[Player], coalitions: Coalitions) -> list[str]:
@@ -81,13 +90,12 @@ def remaining(prompt: str, players: Sequence[Player], coalitions: Coalitions) ->
     return texts
 
 
-def blanked(prompt: str, players: Sequence[Player], tokens: Tokens, coalitions: Coalitions, blank: str) -> list[str]:
+def blanked(prompt: str, players: Sequence[Player], coalitions: Coalitions, blank: str) -> list[str]:
     """A prompt with as many padding tokens in place of each missing player as it had, so that the others stay in place.
 
     Args:
         prompt: The text.
         players: Its players.
-        tokens: The prompt as the model reads it.
         coalitions: (coalition, player).
         blank: Text that the tokenizer reads as one padding token.
     """
@@ -95,8 +103,8 @@ def blanked(prompt: str, players: Sequence[Player], tokens: Tokens, coalitions: 
     for row in coalitions:
         text, at = "", 0
         missing = [p for p, stays in zip(players, row.tolist(), strict=True) if not stays]
-        for word, (start, end) in sorted((w, s) for p in missing for w, s in zip(p.words, p.spans, strict=True)):
-            text += prompt[at:start] + " ".join([blank] * len(tokens.words[word].tokens))
+        for (start, end), size in sorted(one for p in missing for one in zip(p.spans, p.sizes, strict=True)):
+            text += prompt[at:start] + " ".join([blank] * size)
             at = end
         texts.append(text + prompt[at:])
     return texts
@@ -119,7 +127,43 @@ def _player(part: Sequence[Word], *, several: bool) -> Player:
     name = " ".join(word.text for word in part if word.pos != "punct") or part[0].text
     if several:
         name += f"#{next((word for word in part if word.pos != 'punct'), part[0]).occurrence}"
-    return Player(name, tuple(word.index for word in part), tuple((word.start, word.end) for word in part))
+    spans = tuple((word.start, word.end) for word in part)
+    return Player(name, tuple(word.index for word in part), spans, tuple(len(word.tokens) for word in part))
+
+
+def _pieces(player: Player, tokens: Tokens) -> list[Player]:
+    """One player for each token of a word; punctuation goes with the last one."""
+    word = next((tokens.words[index] for index in player.words if tokens.words[index].pos != "punct"), None)
+    if word is None:
+        return [player]
+    texts = [token.text.removesuffix(END_OF_WORD) for token in tokens.context if token.index in word.tokens]
+    if len(texts) < 2 or "".join(texts).casefold() != word.text.casefold():
+        return [player]
+    pieces, start = [], word.start
+    for text, place in zip(texts, word.tokens, strict=True):
+        span = (start, start + len(text))
+        pieces.append(Player(f"{_characters(word, span)}@{place}", (word.index,), (span,), (1,)))
+        start += len(text)
+    others = [number for number, index in enumerate(player.words) if index != word.index]
+    before = [number for number in others if player.spans[number][0] < word.start]
+    for numbers, place in ((before, 0), ([number for number in others if number not in before], -1)):
+        pieces[place] = _joined(pieces[place], player, numbers)
+    return pieces
+
+
+def _characters(word: Word, span: tuple[int, int]) -> str:
+    """The characters of a word that a span of the prompt holds."""
+    return word.text[span[0] - word.start : span[1] - word.start]
+
+
+def _joined(piece: Player, player: Player, numbers: Sequence[int]) -> Player:
+    """A piece with some of its player's punctuation."""
+    return Player(
+        piece.name,
+        piece.words + tuple(player.words[number] for number in numbers),
+        piece.spans + tuple(player.spans[number] for number in numbers),
+        piece.sizes + tuple(player.sizes[number] for number in numbers),
+    )
 
 
 def _repeated(parts: Sequence[Sequence[Word]], part: Sequence[Word]) -> bool:

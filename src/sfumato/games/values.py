@@ -62,8 +62,7 @@ class PromptValue:
         if self.drop == "remove":
             texts = remaining(prompt, self.players, rows)
         else:
-            model = self.generator.model
-            texts = blanked(prompt, self.players, model.tokens(prompt), rows, padding_text(model.pipeline.tokenizer))
+            texts = blanked(prompt, self.players, rows, padding_text(self.generator.model.pipeline.tokenizer))
         # The whole prompt as it was written, and the unconditional one as the pipeline takes it.
         return [prompt if row.all() else text if row.any() else "" for row, text in zip(rows, texts, strict=True)]
 

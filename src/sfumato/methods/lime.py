@@ -13,7 +13,7 @@ import numpy as np
 
 from sfumato.errors import OptionError
 from sfumato.games.estimators import default_estimator
-from sfumato.games.estimators.planning import Plan
+from sfumato.games.estimators.planning import Plan, check_draw
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words
@@ -37,6 +37,7 @@ class LimeOptions(WordGameOptions):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
+        check_draw(self.draw)
         if not self.width > 0:
             raise OptionError(f"width is {self.width}; expected a cosine distance above 0, such as 0.25")
         if not self.ridge >= 0:

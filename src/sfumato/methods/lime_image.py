@@ -1,13 +1,15 @@
 """LIME over superpixels: which parts of the image make it match a phrase? (Ribeiro et al. 2016, arXiv 1602.04938).
 
-Players are superpixels (SLIC, Achanta et al. 2012); a missing one is painted neutral grey. The value is the cosine in
-CLIP between what is left of the image and a phrase, and a weighted linear model says what each part adds.
+Players are superpixels (SLIC, Achanta et al. 2012) or regions of even colour; a missing one is painted neutral grey.
+The value is the cosine in CLIP between what is left of the image and a phrase, and a weighted linear model says what
+each part adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -16,6 +18,7 @@ from skimage.segmentation import slic
 
 from sfumato.errors import OptionError
 from sfumato.games.coalitions import Coalitions
+from sfumato.games.estimators.planning import check_draw
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.games.playing import play
@@ -24,10 +27,14 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.segments import regions
 from sfumato.segments.matching import NEUTRAL
 from sfumato.similarity import Clip
 from sfumato.similarity.clip import EMBEDDED
 from sfumato.trace import generate
+
+Way = Literal["superpixels", "regions"]
+WAYS: tuple[Way, ...] = ("superpixels", "regions")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class LimeImageOptions:
     """Options of ``lime_image``."""
 
     phrase: str | None = field(default=None, metadata={"help": "what the image is compared with; the prompt"})
+    by: Way = field(default="superpixels", metadata={"help": "players: superpixels, or regions of even colour"})
     superpixels: int = field(default=48, metadata={"help": "about how many parts the image is cut into"})
     budget: int = field(default=400, metadata={"help": "most coalitions, which cost no generation"})
     width: float = field(default=WIDTH, metadata={"help": "of the kernel over the cosine distance of a coalition"})
@@ -44,6 +52,9 @@ class LimeImageOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
+        check_draw(self.draw)
+        if self.by not in WAYS:
+            raise OptionError(f"by is {self.by!r}; choose from: {', '.join(WAYS)}")
         if self.phrase is not None and not self.phrase.strip():
             raise OptionError("phrase is empty; give what to look for, such as 'a red circle'")
         if isinstance(self.superpixels, bool) or self.superpixels < 2:
@@ -79,6 +90,12 @@ def superpixels(pixels: NDArray[np.uint8], count: int) -> NDArray[np.int_]:
     return found
 
 
+def _of_regions(pixels: NDArray[np.uint8]) -> NDArray[np.int_]:
+    """The number of the region of even colour that each pixel belongs to: (y, x)."""
+    found: NDArray[np.int_] = np.argmax([one.mask for one in regions(pixels)], axis=0)
+    return found
+
+
 def painted(pixels: NDArray[np.uint8], labels: NDArray[np.int_], kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The image with all superpixels that are not kept in neutral grey."""
     return np.where(kept[labels][..., None], pixels, np.uint8(NEUTRAL))
@@ -92,7 +109,7 @@ def _explained(
     phrase = request.prompt if options.phrase is None else options.phrase
     trace = generate(model, request, progress=progress)
     pixels = np.asarray(trace.images[0].convert("RGB"))
-    labels = superpixels(pixels, options.superpixels)
+    labels = superpixels(pixels, options.superpixels) if options.by == "superpixels" else _of_regions(pixels)
     count = int(labels.max()) + 1
     wanted = clip.texts([phrase])[0].double()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sfumato.errors import OptionError
 from sfumato.games.estimators import ESTIMATORS, plan
-from sfumato.games.estimators.planning import Plan
+from sfumato.games.estimators.planning import Plan, check_draw
 from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words
 from sfumato.models.model import Model
 from sfumato.progress import Progress
@@ -38,6 +38,7 @@ class ShapleyOptions(WordGameOptions):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
+        check_draw(self.draw)
         known = [name for name in ESTIMATORS if name not in OTHERS]
         if self.estimator is not None and self.estimator not in known:
             raise OptionError(f"estimator is {self.estimator!r}; choose from: {', '.join(known)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from sfumato.generations import Generation, Generator
 from sfumato.metrics import bootstrap
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
-from sfumato.models.words import split
+from sfumato.models.words import Tokens, split
 from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -42,7 +42,7 @@ class WordGameOptions:
         default=None, metadata={"help": "folder or hub id of another CLIP, or of an image model for 'features'"}
     )
     players: Group = field(
-        default="word", metadata={"help": "what can be missing: word, or phrase (a noun and its adjectives)"}
+        default="word", metadata={"help": "what can be missing: word, token, or phrase (a noun and its adjectives)"}
     )
     drop: Drop = field(default="remove", metadata={"help": "remove a missing word, or blank it by padding"})
     budget: int | None = field(
@@ -84,11 +84,12 @@ class WordGame:
 
 
 def generations(request: Request, options: WordGameOptions, planned: Callable[[int], Plan]) -> str:
-    """The cost of a game in words, counting players as a prompt's words without knowing the tokenizer."""
-    words = [word for word in split(request.prompt, pos) if word.pos != "punct"]
+    """The cost of a game in words, counting players without knowing the tokenizer (a word as one token)."""
+    words = tuple(replace(word, tokens=(0,)) for word in split(request.prompt, pos))
     if not words:
         return "no generation: the prompt has no words"
-    count = len(planned(len(words)).coalitions) * request.images
+    players = players_of(Tokens(words, (), 0), options.players)
+    count = len(planned(len(players)).coalitions) * request.images
     return f"at most {count:,} generations ({count * (request.steps or 0):,} denoiser calls), fewer where cached"
 
 

@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.errors import ModelError, OptionError
+from sfumato.errors import ModelError, NonFinite, OptionError
 from sfumato.games.players import GROUPS, Group, players_of
 from sfumato.models.model import Model
 from sfumato.progress import Progress
@@ -129,6 +129,7 @@ def _explained(
     inputs = at.clone().requires_grad_(True)
     value = score(_image(trace, first, inputs, _sample(trace, first), progress))
     (gradient,) = torch.autograd.grad(value, inputs)
+    _demand_finite(value, gradient)
     tokens = (gradient * (condition - padding)).sum(-1)[0].double().cpu().numpy()  # (token,)
     words = model.tokens(request.prompt).words
     phi = np.array([sum(tokens[list(words[place].tokens)].sum() for place in one.words) for one in players])
@@ -172,6 +173,7 @@ def _pixels_explained(
     sample = _sample(trace, 0) + signal * (latent - latent.detach())
     value = _score(trace, options, clip)(_image(trace, 0, _condition(trace, 0), sample, progress))
     (gradient,) = torch.autograd.grad(value, inputs)
+    _demand_finite(value, gradient)
     centred = given - given.mean((-2, -1), keepdim=True)
     data = {"sensitivity": gradient.norm(dim=1), "attribution": (gradient * centred).sum(1)}
     height, width = request.image.height, request.image.width
@@ -235,8 +237,7 @@ def _score(trace: Trace, options: WordGradientsOptions, clip: Clip | None) -> Sc
 
         def brightness(image: torch.Tensor) -> torch.Tensor:
             height, width = image.shape[-2:]
-            y = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
-            x = slice(round(left * width), max(round(right * width), round(left * width) + 1))
+            y, x = _share(top, bottom, height), _share(left, right, width)
             return ((image[..., y, x].clamp(-1, 1) + 1) / 2 * weight.to(image)).sum(1).mean()
 
         return brightness
@@ -244,7 +245,18 @@ def _score(trace: Trace, options: WordGradientsOptions, clip: Clip | None) -> Sc
         wanted = clip.texts([trace.requests[0].prompt if options.text is None else options.text])
     else:
         wanted = clip.images([np.asarray(trace.images[0].convert("RGB"))])
-    return lambda image: (clip.directions(image) @ wanted.T.to(image)).sum()
+    return lambda image: (clip.directions(image) @ wanted.T).sum()
+
+
+def _share(start: float, end: float, size: int) -> slice:
+    """At least one pixel of an axis, from a share of its size to another."""
+    first = min(round(start * size), size - 1)
+    return slice(first, max(round(end * size), first + 1))
+
+
+def _demand_finite(*found: torch.Tensor) -> None:
+    if not all(bool(torch.isfinite(one).all()) for one in found):
+        raise NonFinite("the score or its gradient is NaN or infinite; try float32, fewer steps or another target")
 
 
 def _in_words(request: Request, options: WordGradientsOptions) -> str:

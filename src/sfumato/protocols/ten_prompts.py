@@ -98,6 +98,10 @@ class RankTable:
         )
 
 
+METHODS = ("shapley", "lime", "word_gradients")
+"""Methods that say what each word is worth."""
+
+
 def rank_table(
     model: Model,
     method: str = "shapley",
@@ -111,7 +115,7 @@ def rank_table(
 
     Args:
         model: Any text-to-image model.
-        method: "shapley" or "lime".
+        method: One of ``METHODS``.
         seed: Prompt i starts from seed ``seed + i``.
         judged: The prompts.
         progress: Told about every prompt.
@@ -120,12 +124,12 @@ def rank_table(
     Raises:
         OptionError: The method says nothing of the worth of words.
     """
+    if method not in METHODS:
+        raise OptionError(f"{method} says nothing of the worth of words; choose from: {', '.join(METHODS)}")
     rows = []
     for number, one in enumerate(judged):
         progress("prompts", number, len(judged))
         found = explain(model, Request(one.prompt, seed=seed + number), method, **options)
-        if method not in found.tree.children:
-            raise OptionError(f"{method} says nothing of the worth of words; take shapley or lime")
         shares = found.tree[f"{method}/word_importance"].to_dataset()["share"].values.tolist()
         known = all(math.isfinite(share) for share in shares)
         rows.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from PIL import Image
 
 from sfumato.report.markup import escaped, isolated, number, percent, picture_uri, table
@@ -69,15 +70,21 @@ def _line(row: dict[str, Any], low: float, high: float) -> str:
     )
 
 
+def _valued(node: xr.Dataset) -> set[tuple[str, float]]:
+    return {
+        (text, round(value, 6)) for text, value in zip(node["text"].values.tolist(), node["value"].values, strict=True)
+    }
+
+
 @section(*(f"{method}/coalitions" for method in GAMES))
 def coalitions(explanation: Explanation, path: str) -> Section | None:
-    """The image of every coalition, most alike first; methods on the same coalitions show them once."""
+    """The image of every coalition, most alike first; methods that agree on coalitions and values show them once."""
     method = path.split("/", maxsplit=1)[0]
     before = [name for name in GAMES if name in explanation.tree.children][:1]
     node = explanation.tree[path].to_dataset()
     if before != [method]:
-        first = explanation.tree[f"{before[0]}/coalitions"].to_dataset()["text"].values.tolist()
-        if sorted(first) == sorted(node["text"].values.tolist()):
+        first = explanation.tree[f"{before[0]}/coalitions"].to_dataset()
+        if _valued(first) == _valued(node):
             return None
     order = np.argsort(-node["value"].values, kind="stable")
     tiles = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 
 from sfumato.errors import ModelError
 from sfumato.models.loading import STUDIO
@@ -46,8 +49,12 @@ class Clip:
         return torch.cat(found)
 
     def directions(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Directions of images (image, channel, y, x) from -1 to 1, as a function that can be differentiated."""
-        side = self.model.config.vision_config.image_size
+        """Directions of images (image, channel, y, x) from -1 to 1, as a function that can be differentiated.
+
+        They are prepared as ``pixels`` prepares pictures, on the CLIP's device and in float32.
+        """
+        side = self._side
+        pixels = pixels.to(self.model.device, torch.float32)
         if pixels.shape[-2:] != (side, side):
             pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
         mean, spread = (
@@ -55,7 +62,7 @@ class Clip:
             for values in (self._processor.image_mean, self._processor.image_std)
         )
         ready = ((pixels.clamp(-1, 1) + 1) / 2 - mean) / spread
-        return F.normalize(_features(self.model.get_image_features(pixel_values=ready.float())), dim=-1)
+        return F.normalize(_features(self.model.get_image_features(pixel_values=ready)), dim=-1)
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -70,9 +77,26 @@ class Clip:
         return float(self.model.logit_scale.exp())
 
     def pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Images as the model takes them: (image, channel, y, x)."""
-        ready: torch.Tensor = self._processor(images=[*pictures], return_tensors="pt")["pixel_values"]
-        return ready
+        """Images as the model takes them: (image, channel, y, x).
+
+        They are resized to its square whole: nothing is cropped, since what lies at the sides counts as well.
+        """
+        size = {"height": self._side, "width": self._side}
+        ready: torch.Tensor = self._processor(
+            images=[*pictures], return_tensors="pt", size=size, do_center_crop=False, resample=Image.Resampling.BICUBIC
+        )["pixel_values"]
+        return ready.to(self.model.device)
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """What the numbers depend on beside the weights."""
+        tokens = json.loads(self._tokenizer.backend_tokenizer.to_str())["model"]
+        digest = hashlib.sha256(json.dumps(tokens, sort_keys=True).encode()).hexdigest()
+        return {"mean": self._processor.image_mean, "spread": self._processor.image_std, "tokenizer": digest}
+
+    @property
+    def _side(self) -> int:
+        return int(self.model.config.vision_config.image_size)
 
 
 def _features(output: Any) -> torch.Tensor:

@@ -83,7 +83,9 @@ def _clip(model: Model, source: str | None) -> Similarity:
         directions = clip.images([target.pixels, *(one.pixels for one in made)]).double()
         return np.asarray((directions[1:] @ directions[0]).numpy())
 
-    return Similarity("clip", clip.source, compare, weight_hash(clip.model))
+    return Similarity(
+        "clip", clip.source, compare, digest({"weights": weight_hash(clip.model), "prepared": clip.preparation})
+    )
 
 
 def _features(model: Model, source: str | None) -> Similarity:
@@ -92,6 +94,8 @@ def _features(model: Model, source: str | None) -> Similarity:
             "similarity 'features' needs similarity_model: a folder or hub id of an image model, such as a DINO"
         )
     network, processor = _image_model(source)
+    if network.main_input_name != "pixel_values" or hasattr(network, "text_model"):
+        raise ModelError(f"{source!r} is no model of images alone; for a CLIP take similarity='clip'")
 
     def compare(made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
         pixels = processor(images=[target.pixels, *(one.pixels for one in made)], return_tensors="pt")["pixel_values"]
@@ -105,7 +109,9 @@ def _features(model: Model, source: str | None) -> Similarity:
         directions = F.normalize(pooled.double(), dim=-1)
         return np.asarray((directions[1:] @ directions[0]).numpy())
 
-    return Similarity("features", source, compare, weight_hash(network))
+    return Similarity(
+        "features", source, compare, digest({"weights": weight_hash(network), "prepared": processor.to_dict()})
+    )
 
 
 def _vae(model: Model, source: str | None) -> Similarity:

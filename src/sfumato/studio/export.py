@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 """Where the shipped models lie: scenes (a StableDiffusionPipeline) and clip (a CLIPModel)."""
 
 DEFAULT_STEPS = 25
-DEFAULT_GUIDANCE = 4.0
+DEFAULT_GUIDANCE = 2.0
 """What the model is run with unless a request says otherwise."""
 
 LIMIT_MB = 25.0

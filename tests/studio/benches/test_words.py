@@ -13,7 +13,7 @@ from PIL import Image
 from sfumato.errors import OptionError
 from sfumato.models.lexicon import pos
 from sfumato.models.loading import load
-from sfumato.studio import benching
+from sfumato.studio.benches import words as benching
 from sfumato.studio.benches.words import bench_words
 from sfumato.studio.probing import probe_word_maps
 from sfumato.studio.scenes import scene_of

@@ -27,6 +27,9 @@ ESTIMATORS: Mapping[str, Estimator] = {
 EXACT_UP_TO = 6
 """Players up to which all coalitions are evaluated by default."""
 
+EXACT_WHEN_ASKED = 10
+"""Players up to which all coalitions are evaluated where ``exact`` is asked for without a budget."""
+
 PER_PLAYER = 9
 """Coalitions for each player that are evaluated by default where there are more players."""
 
@@ -65,6 +68,8 @@ def plan(
     if estimator is not None and estimator not in ESTIMATORS:
         raise OptionError(f"there is no estimator {estimator!r}; choose from: {', '.join(ESTIMATORS)}")
     usual, enough = default_estimator(players)
+    if estimator == "exact":
+        enough = 2 ** min(players, EXACT_WHEN_ASKED)
     if budget is not None and budget < 2:
         raise OptionError(f"the budget is {budget}; expected at least 2 coalitions, the empty and the full one")
     return ESTIMATORS[estimator or usual](players, enough if budget is None else budget, np.random.default_rng(seed))

@@ -21,7 +21,7 @@ def exact(players: int, budget: int, generator: np.random.Generator) -> Plan:
     count = 2**players
     if count > budget or players > MOST_LISTED:
         raise OptionError(
-            f"exact needs all {count:,} coalitions of {players} players; the budget is {budget:,}; "
+            f"exact needs all {count:,} coalitions of {players} players, and {budget:,} are allowed; "
             "choose the estimator 'kernel', which needs a few hundred, or raise the budget"
         )
     rows = every(players)

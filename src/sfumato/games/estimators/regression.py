@@ -19,6 +19,7 @@ from sfumato.games.coalitions import Coalitions, of_size
 from sfumato.games.estimators.exact import exact
 from sfumato.games.estimators.planning import Estimate, Floats, Plan
 
+MOST_DRAWS = 1000
 MOST_LISTED = 100_000
 """Coalitions of one size up to which they are listed and chosen from; beyond, they are drawn one by one."""
 
@@ -47,11 +48,16 @@ def _regression(
     pairs = np.array([float(math.comb(players, size)) for size in sizes.tolist()]) / halves
     shares = np.array([often(size) for size in sizes.tolist()]) / halves
     expected = allocated(shares, pairs, (budget - 2) // 2)
-    counts = rounded(expected, generator)
-    drawn = [
-        _drawn(players, size, count, generator) for size, count in zip(sizes.tolist(), counts.tolist(), strict=True)
-    ]
-    half = np.concatenate(drawn)  # (pair, player)
+    for _ in range(MOST_DRAWS):
+        counts = rounded(expected, generator)
+        drawn = [
+            _drawn(players, size, count, generator) for size, count in zip(sizes.tolist(), counts.tolist(), strict=True)
+        ]
+        half = np.concatenate(drawn)  # (pair, player)
+        if np.linalg.matrix_rank(half - half.mean(1, keepdims=True)) == players - 1:
+            break  # otherwise the pairs do not tell all players apart, as {a}, {b} and {a, b} of four do not
+    else:
+        raise OptionError(f"{budget} coalitions do not tell {players} players apart; raise the budget")
     chance = np.repeat(expected / pairs, counts)  # (pair,) of being drawn
     weight = np.repeat(1 / (pairs * halves * sizes * (players - sizes)), counts) / chance
     coalitions = np.concatenate([np.zeros((1, players), bool), np.ones((1, players), bool), half, ~half])
@@ -120,9 +126,11 @@ def fitted(half: Coalitions, values: Floats, weight: Floats, chance: Floats) -> 
 
 
 def explained(values: Floats, fit: Floats, weight: Floats) -> float:
-    """Weighted R^2; NaN if the values do not vary."""
+    """Weighted R^2; NaN if the values do not vary beyond rounding."""
+    if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+        return math.nan
     total = weight @ (values - np.average(values, weights=weight)) ** 2
-    return float(1 - weight @ (values - fit) ** 2 / total) if total > 0 else math.nan
+    return float(1 - weight @ (values - fit) ** 2 / total)
 
 
 def _drawn(players: int, size: int, count: int, generator: np.random.Generator) -> Coalitions:

@@ -8,6 +8,7 @@ similarity.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -56,9 +57,10 @@ class ImportanceBench:
     Attributes:
         model: Name of the model.
         prompts: How many prompts had a truth.
-        scores: Per method, one value per prompt: ``ranks aligned``, ``RMSE``, ``like shapley`` (Spearman's correlation
-            with the exact Shapley values by CLIP), ``images`` that were needed, ``seconds`` beyond the images that all
-            share, and of estimates ``error`` (of the worths, relative to the exact ones).
+        scores: Per method, one value per prompt: ``ranks aligned``, ``RMSE``, ``like shapley`` and ``like daam``
+            (Spearman's correlation with the exact Shapley values by CLIP, and with DAAM's coverage), ``images`` that
+            were needed, ``seconds`` beyond the images that all share, and of estimates ``error`` (of the worths,
+            relative to the exact ones).
     """
 
     model: str
@@ -132,9 +134,9 @@ def bench_importance(
     measures = {name: similarity(name, model) for name in SIMILARITIES}
     scores: dict[str, dict[str, list[float]]] = {}
     counted = 0
-    captions = [caption for caption in held_out_captions(8 * prompts) if len(_words(model, caption)) <= MOST_WORDS]
-    for number, caption in enumerate(captions[:prompts]):
-        progress("prompts", number, min(prompts, len(captions)))
+    captions = _short_captions(model, prompts)
+    for number, caption in enumerate(captions):
+        progress("prompts", number, len(captions))
         request = model.complete(Request(caption, seed=seed + number, steps=steps))
         players = _words(model, caption)
         values = {name: PromptValue(generator, request, players, measure) for name, measure in measures.items()}
@@ -143,9 +145,13 @@ def bench_importance(
         if truth is None:
             continue
         counted += 1
-        best = exact["clip"].estimate.phi
+        maps = explain(model, request, "daam").summary()["words"]
+        covered = np.array([max(maps[place]["coverage"] or 0.0 for place in player.words) for player in players])
+        known = {"shapley": exact["clip"].estimate.phi, "daam": covered}
         for name, played in exact.items():
-            _note(scores, f"shapley ({name})", truth, best, played.estimate.phi, images=len(played.plan.coalitions))
+            _note(scores, f"shapley ({name})", truth, known, played.estimate.phi, images=len(played.plan.coalitions))
+        surrogate = play(values["clip"], plan(len(players), estimator="lime"))
+        _note(scores, "lime (clip)", truth, known, surrogate.estimate.phi, images=len(surrogate.plan.coalitions))
         for name in HALVED:
             budget = max(2 * len(players), 2 ** (len(players) - 1))
             started = time.perf_counter()
@@ -154,18 +160,15 @@ def bench_importance(
             spent = time.perf_counter() - started
             images, phi = len(planned.coalitions), played.estimate.phi
             label = f"{name}, half of the coalitions (clip)"
-            _note(scores, label, truth, best, phi, images=images, seconds=spent, sampled=True)
+            _note(scores, label, truth, known, phi, images=images, seconds=spent, sampled=True)
         started = time.perf_counter()
         leaning = explain(model, request, "word_gradients", target="similarity")
         spent = time.perf_counter() - started
         phi = leaning.tree["word_gradients/word_importance"].to_dataset()["phi"].values
-        _note(scores, "word_gradients (similarity)", truth, best, phi, images=1, seconds=spent)
-        maps = explain(model, request, "daam").summary()["words"]
-        share = {row["index"]: row["coverage"] or 0.0 for row in maps}
-        covered = np.array([max(share[place] for place in player.words) for player in players])
-        _note(scores, "daam coverage", truth, best, covered, images=1)
-        _note(scores, "even share", truth, best, np.ones(len(players)), images=0)
-    progress("prompts", min(prompts, len(captions)), min(prompts, len(captions)))
+        _note(scores, "word_gradients (similarity)", truth, known, phi, images=1, seconds=spent)
+        _note(scores, "daam coverage", truth, known, covered, images=1)
+        _note(scores, "even share", truth, known, np.ones(len(players)), images=0)
+    progress("prompts", len(captions), len(captions))
     if not counted:
         raise OptionError("leaving out words never changed a scene, so there is no truth; train the model longer")
     return ImportanceBench(model.source.name, counted, scores)
@@ -190,30 +193,49 @@ def _truth(played: Played, value: PromptValue) -> Floats | None:
     return np.array(changes) / total if total > 0 else None
 
 
+def _alike(one: Floats, other: Floats) -> float:
+    """Spearman's correlation; NaN where one of them does not vary."""
+    varied = len(one) > 1 and np.ptp(one) > 0 and np.ptp(other) > 0
+    return float(spearmanr(one, other).statistic) if varied else np.nan
+
+
+def _short_captions(model: Model, wanted: int) -> list[str]:
+    """Held-out captions of few words, as many as there are."""
+    found: list[str] = []
+    for asked in itertools.count(2 * wanted, 20):
+        try:
+            captions = held_out_captions(asked)
+        except OptionError:  # there are not more
+            break
+        found = [caption for caption in captions if len(_words(model, caption)) <= MOST_WORDS]
+        if len(found) >= wanted:
+            break
+    return found[:wanted]
+
+
 def _note(
     scores: dict[str, dict[str, list[float]]],
     name: str,
     truth: Floats,
-    best: Floats,
+    known: Mapping[str, Floats],
     worths: Floats,
     *,
     images: int,
     seconds: float = 0.0,
     sampled: bool = False,
 ) -> None:
-    share = shares(np.clip(worths, 0, None))
-    known = bool(np.isfinite(share).all())
-    varied = len(best) > 1 and np.ptp(best) > 0 and np.ptp(worths) > 0
+    share = shares(np.clip(worths, 0, None))  # a word that works against the image has no share of it
+    shared = bool(np.isfinite(share).all())
     row = {
-        "ranks aligned": ranks_aligned(truth, share) if known else np.nan,
-        "RMSE": rmse(truth, share) if known else np.nan,
-        "like shapley": float(spearmanr(best, worths).statistic) if varied else np.nan,
+        "ranks aligned": ranks_aligned(truth, share) if shared else np.nan,
+        "RMSE": rmse(truth, share) if shared else np.nan,
+        **{f"like {other}": _alike(theirs, worths) for other, theirs in known.items()},
         "images": float(images),
         "seconds": seconds,
     }
     if sampled:
-        size = float(np.linalg.norm(best))
-        row["error"] = float(np.linalg.norm(worths - best)) / size if size else np.nan
+        size = float(np.linalg.norm(known["shapley"]))
+        row["error"] = float(np.linalg.norm(worths - known["shapley"])) / size if size else np.nan
     found = scores.setdefault(name, {measure: [] for measure in row})
     for measure, value in row.items():
         found[measure].append(float(value))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
 from sfumato.explain import explain
-from sfumato.games.players import GROUPS, Group, Player, players_of
+from sfumato.games.players import Group, Player, players_of
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
@@ -31,6 +31,7 @@ RIGHT = 0.5
 WAYS = ("regions", "saliency")
 """Ways to cut that need no other weights than the embedded ones."""
 
+PLAYERS: tuple[Group, ...] = ("word", "phrase")
 CHOICES = ("matched", "best there is", "at random")
 Masks = NDArray[np.bool_]
 
@@ -100,7 +101,7 @@ def bench_segments(model: Model, prompts: int = 100, *, seed: int = 0, progress:
     for number, caption in enumerate(held_out_captions(prompts)):
         progress("prompts", number, prompts)
         request = Request(caption, seed=seed + number)
-        for way, group in itertools.product(WAYS, GROUPS):
+        for way, group in itertools.product(WAYS, PLAYERS):
             found = explain(model, request, "segments", by=way, players=group)
             parts = found.tree["segments/parts"].to_dataset()["mask"].values
             best = found.tree["segments/matches"].to_dataset()["best"].values

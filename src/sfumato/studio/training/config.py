@@ -146,7 +146,7 @@ class UnetConfig:
     compile: bool = False
     samples_every: int = 500
     sample_steps: int = 25
-    sample_guidance: float = 4.0
+    sample_guidance: float = 2.0
 
 
 @dataclass(frozen=True)
