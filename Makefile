@@ -33,7 +33,7 @@ RUN_SLOW := $(filter-out 0 false no,$(SLOW))$(filter 1 true,$(CI))
 
 demo: $(STAMP)
 	@mkdir -p out
-	$(BIN)/sfumato explain "$(PROMPT)" --seed 7 --out out/demo
+	$(BIN)/sfumato explain "$(PROMPT)" --seed 0 --out out/demo
 	@echo "The results are in out/demo: open out/demo/report.html in a browser; image.png is the image, words/ one overlay per word."
 
 test: $(STAMP)

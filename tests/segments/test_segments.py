@@ -69,12 +69,12 @@ def test_ranking_drops_doubles_and_empty_ones() -> None:
 
 def test_crops_show_only_the_segment_in_the_middle_of_grey() -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
-    crop = masked_crop(pixels, square(0, 50, 12).mask)
+    crop = masked_crop(pixels, square(0, 50, 12).mask, 1.5)
     assert crop.shape == (18, 18, 3)
     assert set(np.unique(crop).tolist()) == {0, NEUTRAL}
     rows = np.flatnonzero((crop == 0).all(-1).any(1))
     assert (rows[0], rows[-1]) == (3, 14)
-    assert masked_crop(pixels, np.ones((64, 64), bool)).shape == (96, 96, 3)
+    assert masked_crop(pixels, np.ones((64, 64), bool), 1.5).shape == (96, 96, 3)
     with pytest.raises(OptionError, match="is empty"):
         masked_crop(pixels, np.zeros((64, 64), bool))
 

@@ -13,7 +13,7 @@ app = typer.Typer(
     name="sfumato",
     help="Explain image diffusion models: which pixels did each word of a prompt drive?",
     epilog=examples(
-        'sfumato explain "a red circle left of a blue square" --seed 7 --out out/demo',
+        'sfumato explain "a red circle left of a blue square" --seed 0 --out out/demo',
         "sfumato open out/demo",
         "sfumato methods daam",
     ),
@@ -47,7 +47,7 @@ add(
     app,
     "explain",
     explain.explain,
-    'sfumato explain "a red circle left of a blue square" --seed 7 --out out/demo',
+    'sfumato explain "a red circle left of a blue square" --seed 0 --out out/demo',
     'sfumato explain "a red cat" --model owner/name --size 512x768 --images 4',
     'sfumato explain "two stars" --option keep=step,layer,head --out out/stars',
     'sfumato explain "a red circle" --json > summary.json',

@@ -21,6 +21,7 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
+from sfumato.segments.matching import MARGIN
 from sfumato.segments.saliency import KINDS, Kind, boosted, clusters, saliency
 from sfumato.similarity import Clip
 from sfumato.similarity.clip import EMBEDDED
@@ -43,6 +44,9 @@ class SegmentsOptions:
     clusters: int = field(default=6, metadata={"help": "clusters of saliency, colour and place, for by=saliency"})
     most: int = field(default=10, metadata={"help": "most segments that are kept, by size and quality"})
     together: int = field(default=2, metadata={"help": "most segments that a word may go with"})
+    margin: float = field(
+        default=MARGIN, metadata={"help": "side of what CLIP is shown, as a multiple of the longer side of the part"}
+    )
     players: Group = field(default="word", metadata={"help": "what is matched: word, or phrase"})
     clip_model: str = field(default=EMBEDDED, metadata={"help": "folder or hub id of another CLIP"})
 
@@ -57,6 +61,8 @@ class SegmentsOptions:
                 raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
         if self.by == "sam" and not self.sam_model:
             raise OptionError("by='sam' needs sam_model: a folder or a hub id such as 'facebook/sam-vit-base'")
+        if isinstance(self.margin, bool) or not 1 <= self.margin <= 100:
+            raise OptionError(f"margin is {self.margin}; expected 1 (no room around the part) to 100")
         for name, number in (("clusters", self.clusters), ("most", self.most), ("together", self.together)):
             if isinstance(number, bool) or number < 1:
                 raise OptionError(f"{name} is {number}; expected 1 or more")
@@ -113,7 +119,7 @@ def _explained(model: Model, request: Request, options: SegmentsOptions, clip: C
     if not kept:
         raise ModelError(f"no segment was found by {options.by}; choose another way with the option by")
     texts = [request.prompt[player.spans[0][0] : player.spans[-1][1]].strip(" ,.;:!?") for player in players]
-    matches = match(pixels, kept, texts, clip, together=options.together)
+    matches = match(pixels, kept, texts, clip, together=options.together, margin=options.margin)
     names = [player.name for player in players]
     nodes = {
         "segments/parts": _parts(kept, matches.neutral, pixels, options),

@@ -13,6 +13,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.importance import importance_methods, importance_rows
 
 MOST_IMAGES = 32
+_LETTER = 6.3  # pixels of an average letter of the line below the prompt
 _INK, _QUIET, _BAR, _AGAINST, _LINE = "#1d1d1f", "#6e6e73", "#b5532b", "#3f6f94", "#d9d4cb"
 _DPI = 120
 _TILE, _CAPTION, _ACROSS, _BARS, _EDGE, _HEAD, _ROW = 104, 40, 8, 470, 28, 84, 34  # pixels
@@ -82,7 +83,7 @@ def _drawn(
     if "coalitions" in about:
         how += f" on {about['coalitions']} coalitions"
     detail = f"{method} · {about.get('value', '')} · {how}"
-    write(_EDGE, 62, detail, 8, _QUIET)
+    write(_EDGE, 62, lettered(detail, int((width - 2 * _EDGE) / _LETTER)), 8, _QUIET)
     bottom = _HEAD + len(rows) * _ROW
     label = 128
     axes = figure.add_axes(

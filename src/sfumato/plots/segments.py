@@ -43,7 +43,7 @@ def segment_sheet(explanation: Explanation) -> Image.Image:
     players, count = matches["player"].values.tolist(), parts.sizes["segment"]
     left = 2 * _EDGE + drawn.width + _NAME
     width = left + count * _CELL + _EDGE
-    height = _HEAD + max(drawn.height, len(players) * _CELL // 2 + 60) + _EDGE
+    height = _HEAD + max(drawn.height, len(players) * _CELL // 2 + 70) + _EDGE
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     style: dict[str, Any] = {"family": list(families()), "parse_math": False}
 
@@ -72,11 +72,12 @@ def segment_sheet(explanation: Explanation) -> Image.Image:
             text = f"{values[row, number]:.2f}" + ("*" if best else "")
             weight = "bold" if best else "normal"
             write(left + (number + 0.5) * _CELL - 1, y + cell * 0.66, text, 7, ink, ha="center", weight=weight)
-    note = "* the parts that go best with the word"
+    lines = ["* the parts that go best with the word"]
     if bool(parts["neutral"].values.any()):
         neutral = ", ".join(str(n + 1) for n in np.flatnonzero(parts["neutral"].values).tolist())
-        note += f"; with no word: {neutral}"
-    write(left - _NAME + 10, _HEAD + len(players) * cell + 26, note, 7.5, _QUIET)
+        lines.append(f"parts with no word: {neutral}")
+    for number, line in enumerate(lines):
+        write(left - _NAME + 10, _HEAD + len(players) * cell + 26 + 18 * number, line, 7.5, _QUIET)
     figure.figimage(np.asarray(sheet), zorder=-1)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

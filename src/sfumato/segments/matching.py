@@ -16,8 +16,9 @@ from sfumato.similarity import Clip
 NEUTRAL = 128
 """The grey that hides everything else."""
 
-MARGIN = 1.5
-"""Side of a crop, as a multiple of the longer side of what it shows."""
+MARGIN = 3.0
+"""Side of a crop, as a multiple of the longer side of what it shows: by measurement for ``studio/clip``, which knows
+objects as parts of scenes. On true scenes 1.5 matches 42% of the phrases, 2.5 to 5 match 75 to 81%."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ class Matches:
 
 
 def match(
-    pixels: NDArray[np.uint8], segments: Sequence[Segment], texts: Sequence[str], clip: Clip, *, together: int = 2
+    pixels: NDArray[np.uint8],
+    segments: Sequence[Segment],
+    texts: Sequence[str],
+    clip: Clip,
+    *,
+    together: int = 2,
+    margin: float = MARGIN,
 ) -> Matches:
     """Compare every subset of up to so many segments with every text.
 
@@ -48,6 +55,7 @@ def match(
         texts: Words or phrases; at least one.
         clip: The judge.
         together: Most segments of a subset.
+        margin: Side of a crop, as a multiple of the longer side of what it shows.
 
     Raises:
         OptionError: There is nothing to compare.
@@ -59,7 +67,9 @@ def match(
         for size in range(1, min(together, len(segments)) + 1)
         for subset in itertools.combinations(range(len(segments)), size)
     ]
-    crops = [masked_crop(pixels, np.any([segments[number].mask for number in subset], axis=0)) for subset in subsets]
+    crops = [
+        masked_crop(pixels, np.any([segments[number].mask for number in subset], axis=0), margin) for subset in subsets
+    ]
     pictures = clip.images(crops)
     directions = clip.texts([*texts, ""])
     cosines = (pictures.double() @ directions.double().T).cpu().numpy()  # (subset, text and the empty text)
@@ -76,7 +86,7 @@ def match(
     )
 
 
-def masked_crop(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def masked_crop(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], margin: float = MARGIN) -> NDArray[np.uint8]:
     """A square around a mask with everything else in neutral grey: (side, side, channel).
 
     Raises:
@@ -85,7 +95,7 @@ def masked_crop(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[n
     if not mask.any():
         raise OptionError("the segment is empty, so there is nothing to show; leave it out")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    side = max(8, round(MARGIN * max(rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)))
+    side = max(8, round(margin * max(rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)))
     top, left = (rows[0] + rows[-1] + 1 - side) // 2, (columns[0] + columns[-1] + 1 - side) // 2
     crop = np.full((side, side, 3), NEUTRAL, np.uint8)
     y = slice(max(0, top), min(mask.shape[0], top + side))
