@@ -3,7 +3,11 @@
 Three kinds of games whose Shapley values are computed exactly beside them: saturating ones (the first words say most),
 ones with pairs that help or hinder each other, and thresholds (nothing until enough words are there). Run as
 
-    .venv/bin/python benchmarks/estimators.py [--players 6 8 10 12] [--games 20]
+    .venv/bin/python benchmarks/estimators.py [--players 4 6 8 10 12 14] [--games 20]
+    .venv/bin/python benchmarks/estimators.py --prompts 4 --players 6 7 8
+
+The second plays real games instead: held-out prompts of the embedded model with so many words, all of whose images are
+made (and kept in the cache), so that the true Shapley values are known.
 """
 
 from __future__ import annotations
@@ -17,10 +21,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import sfumato
+from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.games import plan, play
-from sfumato.games.coalitions import every
+from sfumato.games.coalitions import every, numbers
 from sfumato.games.estimators.exact import shapley
+from sfumato.games.players import players_of
+from sfumato.games.values import PromptValue
+from sfumato.generations import Generator
+from sfumato.request import Request
+from sfumato.similarity import similarity
+from sfumato.studio.scenes import held_out_captions
 
 ESTIMATORS = ("kernel", "leverage", "permutation", "monte-carlo")
 LIMITS = (0.05, 0.01)
@@ -65,9 +77,29 @@ def budgets(players: int) -> list[int]:
     return [*found, 2**players]
 
 
-def needed(kind: str, players: int, name: str, games: int) -> dict[str, int | None]:
+def drawn(kind: str, players: int, games: int) -> list[Value]:
+    """Synthetic games of a kind."""
+    return [KINDS[kind](players, np.random.default_rng([players, seed])) for seed in range(games)]
+
+
+def of_prompts(players: int, games: int) -> list[Value]:
+    """The games of held-out prompts with so many words, by CLIP similarity, read from a table of all coalitions."""
+    model = sfumato.load()
+    generator, measure = Generator(model, Cache(default_folder())), similarity("clip", model)
+    found: list[Value] = []
+    for seed, caption in enumerate(held_out_captions(240)):
+        words = players_of(model.tokens(caption))
+        if len(words) == players and len(found) < games:
+            value = PromptValue(generator, model.complete(Request(caption, seed=seed)), words, measure)
+            rows = every(players)
+            table = np.concatenate([value(rows[start : start + 8]) for start in range(0, len(rows), 8)])
+            found.append(lambda s, table=table: table[numbers(s)])
+            print(f"{caption!r}: {len(table)} coalitions", file=sys.stderr)
+    return found
+
+
+def needed(made: list[Value], players: int, name: str) -> dict[str, int | None]:
     """The least budget from which the median error over games stays below each limit."""
-    made = [KINDS[kind](players, np.random.default_rng([players, seed])) for seed in range(games)]
     truths = [shapley(value(every(players)), players) for value in made]
     medians = []
     for budget in budgets(players):
@@ -87,17 +119,20 @@ def needed(kind: str, players: int, name: str, games: int) -> dict[str, int | No
 def main(arguments: list[str]) -> int:
     """Print one table for each kind of game."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--players", type=int, nargs="+", default=[6, 8, 10, 12])
+    parser.add_argument("--players", type=int, nargs="+", default=[4, 6, 8, 10, 12, 14])
     parser.add_argument("--games", type=int, default=20)
+    parser.add_argument("--prompts", type=int, help="play so many real prompts for each number of words")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     results: list[dict[str, Any]] = []
-    for kind in KINDS:
+    for kind in KINDS if given.prompts is None else ["prompts"]:
         if not given.json:
-            print(f"\n{kind}: coalitions until the median error over {given.games} games is below 5% / 1%")
+            count = given.games if given.prompts is None else given.prompts
+            print(f"\n{kind}: coalitions until the median error over {count} games is below 5% / 1%")
             print("| players (all) | " + " | ".join(ESTIMATORS) + " |\n|" + " --- |" * (len(ESTIMATORS) + 1))
         for players in given.players:
-            row = {name: needed(kind, players, name, given.games) for name in ESTIMATORS}
+            made = drawn(kind, players, given.games) if given.prompts is None else of_prompts(players, given.prompts)
+            row = {name: needed(made, players, name) for name in ESTIMATORS}
             results.append({"kind": kind, "players": players, "needed": row})
             if not given.json:
                 cells = [f"{found['5%']} / {found['1%']}" for found in row.values()]

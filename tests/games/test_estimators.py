@@ -311,3 +311,11 @@ def test_many_players_are_planned_without_listing_all_coalitions() -> None:
         assert len(planned.coalitions) == 400
         game = Game(60, additive=True)
         np.testing.assert_allclose(play(game, planned).estimate.phi, game.alone, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["kernel", "leverage", "lime"])
+def test_sizes_of_which_nothing_is_drawn_change_nothing(name: str) -> None:
+    planned = plan(48, estimator=name, budget=100)
+    assert planned.coalitions.dtype == bool
+    game = Game(48, additive=True)
+    np.testing.assert_allclose(play(game, planned).estimate.phi, game.alone, atol=1e-8)

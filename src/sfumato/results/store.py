@@ -55,10 +55,12 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
         StoreError: Nothing is there, it is no explanation, it is incomplete or damaged, or a newer Sfumato wrote it.
     """
     named = os.fspath(path)
+    folder = resolved(path)
     try:
-        folder = resolved(path)
         recover(folder)
         there = folder.exists()
+    except StoreError:
+        raise
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise StoreError(f"{named[:120]} cannot be opened: {error.strerror}") from error
     if not there:

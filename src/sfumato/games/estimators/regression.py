@@ -146,4 +146,4 @@ def _drawn(players: int, size: int, count: int, generator: np.random.Generator) 
         row[generator.choice(players, size, replace=False)] = True
         row = ~row if halved and not row[0] else row
         found[row.tobytes()] = row
-    return np.array(list(found.values())).reshape(count, players)
+    return np.array(list(found.values()), dtype=bool).reshape(count, players)
