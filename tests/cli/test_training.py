@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sfumato.studio.training.config import STAGES, load_config
+from sfumato.studio.training.recipes import recipe
 from tests.cli.running import run
 
 
@@ -16,22 +16,24 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Takes the place of the trainer and of the export, and notes what they were told."""
     calls: list[dict[str, Any]] = []
 
-    def train(config: Any, out: Path, **options: Any) -> None:
-        calls.append({"config": config, "out": out, **options})
+    def train(name: str, config: Any, out: Path, **options: Any) -> None:
+        calls.append({"name": name, "config": config, "out": out, **options})
 
     def export(out: Path, weights: Path, **options: Any) -> tuple[Path, Path]:
         calls.append({"exported": out, "weights": weights, **options})
         return weights / "scenes", weights / "clip"
 
-    monkeypatch.setattr("sfumato.studio.training.stages.train", train)
-    monkeypatch.setattr("sfumato.studio.export.export", export)
+    monkeypatch.setattr("sfumato.studio.training.recipes.train", train)
+    monkeypatch.setattr("sfumato.studio.training.scenes.export.export", export)
     return calls
 
 
 def test_all_stages_with_the_settings_of_the_shipped_model(trained: list[dict[str, Any]]) -> None:
     done = run("train", "scenes")
     assert (done.code, done.err) == (0, "")
-    assert trained[0] == {"config": load_config(), "out": Path("runs/scenes"), "stages": STAGES, "resume": True}
+    how = recipe("scenes")
+    told = {"name": "scenes", "config": how.load(), "out": Path("runs/scenes"), "stages": how.stages, "resume": True}
+    assert trained[0] == told
     assert trained[1]["weights"] == Path("runs/scenes/weights")
     assert "--model runs/scenes/weights/scenes" in done.out
 
@@ -56,7 +58,7 @@ def test_stages_steps_device_and_folder_can_be_chosen(trained: list[dict[str, An
     assert (call["stages"], call["out"], call["resume"]) == (("vae", "clip"), tmp_path, False)
     config = call["config"]
     assert (config.device, config.vae.steps, config.clip.steps) == ("cuda", 12, 12)
-    assert config.unet == load_config().unet
+    assert config.unet == recipe("scenes").load().unet
 
 
 def test_a_config_file_is_read(trained: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -69,19 +71,22 @@ def test_a_config_file_is_read(trained: list[dict[str, Any]], tmp_path: Path) ->
 def test_the_list_names_what_can_be_trained() -> None:
     shown = run("train", "--list")
     assert shown.code == 0
-    assert "scenes" in shown.out
-    assert all(stage in shown.out for stage in STAGES)
+    for name in ("scenes", "faces"):
+        assert name in shown.out
+        assert all(stage in shown.out for stage in recipe(name).stages)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no name was given; choose from: scenes"),
-        (["landscapes"], "there is no training 'landscapes'; choose from: scenes"),
+        ([], "no name was given; choose from: faces, scenes"),
+        (["landscapes"], "there is no training 'landscapes'; choose from: faces, scenes"),
         (["scenes", "--stage", "gan"], "there is no stage 'gan'; the stages are: data, vae, clip, unet"),
         (["scenes", "--steps", "0"], "--steps is 0; expected a whole number, 1 or more"),
         (["scenes", "--config", "nowhere.toml"], "the training config nowhere.toml cannot be read"),
         (["scenes", "--config", "\0"], "NUL"),
+        (["scenes", "--data", "photographs"], "--data is for faces"),
+        (["faces", "--data", "nowhere"], "--data nowhere is no folder"),
     ],
 )
 def test_what_cannot_be_trained(arguments: list[str], message: str, trained: list[dict[str, Any]]) -> None:
@@ -99,7 +104,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     def stop(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sfumato.studio.training.stages.train", stop)
+    monkeypatch.setattr("sfumato.studio.training.recipes.train", stop)
     done = run("train", "scenes", "--out", str(tmp_path))
     assert (done.code, done.out) == (130, "")
     assert done.err == f"stopped; the same command goes on from the last checkpoint in {tmp_path}\n"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.studio.training.config import Config, config_from
-from sfumato.studio.training.stages import train
+from sfumato.studio.training.recipes import train
+from sfumato.studio.training.scenes.config import Config
+from sfumato.studio.training.scenes.stages import RECIPE
+from sfumato.studio.training.settings import build
 
 TINY = {
     "name": "tiny",
@@ -56,7 +58,8 @@ class Silent:
 @pytest.fixture(scope="session")
 def tiny() -> Config:
     """The config of the tiny training."""
-    return config_from(TINY)
+    config: Config = build(RECIPE.config, TINY)
+    return config
 
 
 @pytest.fixture(scope="session")
@@ -64,5 +67,5 @@ def trained(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """A work folder in which all stages of the tiny training ran, and what was said."""
     out = tmp_path_factory.mktemp("training")
     silent = Silent()
-    train(tiny, out, progress=silent)
+    train("scenes", tiny, out, progress=silent)
     return out, silent

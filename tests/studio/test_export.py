@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from sfumato.errors import StoreError, TrainingError
-from sfumato.studio import export as module
-from sfumato.studio.export import export, read_config
 from sfumato.studio.tokenizer import scene_words
-from sfumato.studio.training.clip import load_clip
-from sfumato.studio.training.config import Config
-from sfumato.studio.training.data import token_numbers
-from sfumato.studio.training.sampling import trained_pipeline
+from sfumato.studio.training import publishing as module
+from sfumato.studio.training.scenes.clip import load_clip
+from sfumato.studio.training.scenes.config import Config
+from sfumato.studio.training.scenes.data import token_numbers
+from sfumato.studio.training.scenes.export import export
+from sfumato.studio.training.scenes.sampling import trained_pipeline
 from tests.studio.conftest import Silent
 
 
@@ -98,7 +98,7 @@ def test_the_image_processor_scales_pixels_as_in_training(exported: Path) -> Non
     from transformers import CLIPImageProcessorPil
 
     from sfumato.studio.scenes import scene
-    from sfumato.studio.training.data import as_tensor
+    from sfumato.studio.training.scenes.data import as_tensor
 
     processor = CLIPImageProcessorPil.from_pretrained(str(exported / "clip"), local_files_only=True)
     image = scene(0).image
@@ -128,4 +128,4 @@ def test_a_failed_export_leaves_the_old_model(
 
 def test_exporting_from_no_work_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no work folder"):
-        read_config(tmp_path)
+        export(tmp_path)

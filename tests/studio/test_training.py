@@ -13,20 +13,21 @@ from sfumato.errors import TrainingError
 from sfumato.studio.scenes import held_out, held_out_captions, scene_of, training_scene
 from sfumato.studio.training import checkpoints
 from sfumato.studio.training.checkpoints import load_latest, step_generator
-from sfumato.studio.training.clip import build_clip, load_clip, retrieval
-from sfumato.studio.training.config import Config, UnetConfig, config_from, load_config
-from sfumato.studio.training.data import as_tensor, left_out, load_captions, load_images, token_numbers, varied
 from sfumato.studio.training.progress import Log
-from sfumato.studio.training.sampling import score, trained_pipeline
-from sfumato.studio.training.stages import train
-from sfumato.studio.training.unet import (
+from sfumato.studio.training.recipes import train
+from sfumato.studio.training.scenes.clip import build_clip, load_clip, retrieval
+from sfumato.studio.training.scenes.config import Config, UnetConfig
+from sfumato.studio.training.scenes.data import as_tensor, left_out, load_captions, load_images, token_numbers, varied
+from sfumato.studio.training.scenes.sampling import score, trained_pipeline
+from sfumato.studio.training.scenes.stages import RECIPE
+from sfumato.studio.training.scenes.unet import (
     build_scheduler,
     build_text_encoder,
-    learning_rate,
-    stratified_timesteps,
     timestep_density,
 )
-from sfumato.studio.training.vae import load_vae, psnr
+from sfumato.studio.training.scenes.vae import load_vae, psnr
+from sfumato.studio.training.schedule import falling_rate, stratified
+from sfumato.studio.training.settings import build
 from tests.studio.conftest import Silent
 
 
@@ -73,9 +74,9 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(
         if name != stage:
             (tmp_path / name).symlink_to(whole / name)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny, tmp_path, stages=(stage,), progress=Cut(stage, 3))
+        train("scenes", tiny, tmp_path, stages=(stage,), progress=Cut(stage, 3))
     resumed = Silent()
-    train(tiny, tmp_path, stages=(stage,), progress=resumed)
+    train("scenes", tiny, tmp_path, stages=(stage,), progress=resumed)
     assert [step for name, step, _ in resumed.steps if name == stage] == [3, 4]
     expected, found = load_latest(whole / stage), load_latest(tmp_path / stage)
     assert expected is not None
@@ -86,12 +87,14 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(
 
 
 def test_fewer_steps_begin_the_cooldown_of_a_checkpoint() -> None:
-    config = UnetConfig(steps=1000, lr=1.0, warmup=10, cooldown=0.2)
-    assert learning_rate(config, 0) == pytest.approx(0.1)
-    assert learning_rate(config, 500) == learning_rate(config, 799) == 1.0
-    assert learning_rate(config, 900) == pytest.approx(0.51)
-    assert learning_rate(config, 999) == pytest.approx(0.02, abs=0.01)
-    assert learning_rate(dataclasses.replace(config, steps=600), 540) == pytest.approx(0.51)
+    def rate(step: int, steps: int = 1000) -> float:
+        return falling_rate(1.0, step, steps, warmup=10, cooldown=0.2)
+
+    assert rate(0) == pytest.approx(0.1)
+    assert rate(500) == rate(799) == 1.0
+    assert rate(900) == pytest.approx(0.51)
+    assert rate(999) == pytest.approx(0.02, abs=0.01)
+    assert rate(540, steps=600) == pytest.approx(0.51)
 
 
 def test_averaged_weights_differ_from_the_last_ones_and_are_what_the_pipeline_uses(
@@ -124,9 +127,9 @@ def test_samples_are_drawn_and_measured(trained: tuple[Path, Silent], tiny: Conf
         (tmp_path / name).symlink_to(whole / name)
     config = dataclasses.replace(tiny, unet=dataclasses.replace(tiny.unet, steps=1, samples_every=1))
     silent = Silent()
-    train(config, tmp_path, stages=("unet",), progress=silent, probe=lambda pipeline: {"probed": 1.0})
+    train("scenes", config, tmp_path, stages=("unet",), progress=silent)
     stage, step, values = silent.events[-1]
-    assert (stage, step, values["probed"]) == ("unet", 1, 1.0)
+    assert (stage, step) == ("unet", 1)
     assert {"objects", "binding", "relations", "counts"} <= values.keys()
     with Image.open(tmp_path / "samples" / "000001.png") as image:
         assert image.size == (8 * 128, 4 * 128)
@@ -134,11 +137,11 @@ def test_samples_are_drawn_and_measured(trained: tuple[Path, Silent], tiny: Conf
 
 def test_starting_over_forgets_the_checkpoints(trained: tuple[Path, Silent], tiny: Config, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(trained[0] / "data")
-    train(tiny, tmp_path, stages=("clip",), progress=Silent())
+    train("scenes", tiny, tmp_path, stages=("clip",), progress=Silent())
     again = Silent()
-    train(tiny, tmp_path, stages=("clip",), progress=again)
+    train("scenes", tiny, tmp_path, stages=("clip",), progress=again)
     assert not again.steps
-    train(tiny, tmp_path, stages=("clip",), progress=again, resume=False)
+    train("scenes", tiny, tmp_path, stages=("clip",), progress=again, resume=False)
     assert [step for _, step, _ in again.steps] == [1, 2, 3, 4]
 
 
@@ -168,21 +171,21 @@ def test_a_checkpoint_of_another_shape_is_refused(trained: tuple[Path, Silent], 
         (tmp_path / name).symlink_to(trained[0] / name)
     other = dataclasses.replace(tiny, clip=dataclasses.replace(tiny.clip, width=32))
     with pytest.raises(TrainingError, match="does not fit this config"):
-        train(other, tmp_path, stages=("clip",), progress=Silent())
+        train("scenes", other, tmp_path, stages=("clip",), progress=Silent())
 
 
 @pytest.mark.parametrize(("stage", "missing"), [("vae", "data"), ("clip", "data"), ("unet", "vae")])
 def test_a_stage_names_the_stage_it_needs(tiny: Config, tmp_path: Path, stage: Any, missing: str) -> None:
     with pytest.raises(TrainingError, match=missing):
-        train(tiny, tmp_path, stages=(stage,), progress=Silent())
+        train("scenes", tiny, tmp_path, stages=(stage,), progress=Silent())
 
 
 def test_an_unknown_stage_and_a_folder_that_is_a_file_are_errors(tiny: Config, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="data, vae, clip, unet"):
-        train(tiny, tmp_path, stages=("dance",), progress=Silent())  # type: ignore[arg-type]
+        train("scenes", tiny, tmp_path, stages=("dance",), progress=Silent())
     (tmp_path / "file").touch()
     with pytest.raises(TrainingError, match="--out"):
-        train(tiny, tmp_path / "file", stages=("data",), progress=Silent())
+        train("scenes", tiny, tmp_path / "file", stages=("data",), progress=Silent())
 
 
 @pytest.mark.parametrize(
@@ -198,20 +201,20 @@ def test_an_unknown_stage_and_a_folder_that_is_a_file_are_errors(tiny: Config, t
 )
 def test_a_wrong_config_says_what_is_expected(values: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        config_from(values)
+        build(RECIPE.config, values)
 
 
 def test_the_shipped_config_reads_and_survives_a_round_trip() -> None:
-    config = load_config()
+    config = RECIPE.load()
     assert config.name == "scenes"
-    assert config_from(json.loads(json.dumps(config.to_dict()))) == config
+    assert build(RECIPE.config, json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 
 def test_an_unreadable_config_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("= 3")
     for name in ("bad.toml", "absent.toml"):
         with pytest.raises(TrainingError, match=name):
-            load_config(tmp_path / name)
+            RECIPE.load(tmp_path / name)
 
 
 def test_random_numbers_follow_from_seed_stage_and_step() -> None:
@@ -245,7 +248,7 @@ def test_timesteps_cover_every_noise_level_as_often_as_the_density_says() -> Non
     assert float(density.sum()) == pytest.approx(1)
     assert float(density.max() / density.min()) == pytest.approx(1 / 0.15, rel=1e-3)
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.cat([stratified_timesteps(64, generator, density) for _ in range(400)])
+    drawn = torch.cat([stratified(64, generator, density) for _ in range(400)])
     assert 0 <= drawn.min() <= drawn.max() < 1000
     found = torch.bincount(drawn, minlength=1000).reshape(10, 100).sum(1) / len(drawn)
     torch.testing.assert_close(found, density.reshape(10, 100).sum(1), atol=2e-3, rtol=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from sfumato.cli.console import print_table, say
 from sfumato.cli.parameters import Debug
 from sfumato.cli.session import session_of
 from sfumato.errors import TrainingError
-
-if TYPE_CHECKING:
-    from sfumato.studio.training.config import Config, Stage
 
 
 def train(
@@ -36,6 +33,14 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Steps of each stage that is run.", show_default="as in the settings")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Photographs in CelebA's layout instead of drawn faces (faces only).",
+            show_default=False,
+        ),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Start the stages over instead of going on from their last checkpoints.")
     ] = False,
@@ -45,58 +50,53 @@ def train(
 
     A training survives Ctrl-C and kill -9: it goes on from the last checkpoint in the work folder.
     """
-    from sfumato.studio.training.config import STAGES, load_config
+    from sfumato.studio.training import recipes
 
     if show_list:
-        rows = [[known, ", ".join(STAGES), _about(known)] for known in _trainings()]
+        rows = [[known, ", ".join(recipes.recipe(known).stages), _about(known)] for known in recipes.names()]
         print_table(("name", "stages", "what it is"), rows)
         return
-    if name is None or name not in _trainings():
-        given = "no name was given" if name is None else f"there is no training {name!r}"
-        raise TrainingError(f"{given}; choose from: {', '.join(_trainings())}")
-    settings = load_config(Path(config) if config is not None else _trainings()[name])
-    stages = _stages(stage or (), STAGES)
-    settings = _changed(settings, stages, device, steps)
+    if name is None:
+        raise TrainingError(f"no name was given; choose from: {', '.join(recipes.names())}")
+    recipe = recipes.recipe(name)
+    settings = recipe.load(None if config is None else Path(config))
+    stages = _stages(stage or (), recipe.stages)
+    settings = _changed(settings, stages, device, steps, data)
     folder = Path(out if out is not None else f"runs/{name}")
     session_of(context).stopped = f"stopped; the same command goes on from the last checkpoint in {folder}"
-
-    from sfumato.studio.training.stages import train as run
-
-    run(settings, folder, stages=stages, resume=not restart)
+    recipes.train(name, settings, folder, stages=stages, resume=not restart)
     say(f"trained: {', '.join(stages)}; the work folder is {folder}")
-    if "unet" in stages:
-        from sfumato.studio.export import export
-
+    if recipe.stages[-1] in stages:
         machine = f"{os.cpu_count()} CPU cores" if settings.device == "cpu" else f"a {settings.device} device"
-        model, _ = export(folder, folder / "weights", machine=machine)
+        model = recipe.export(folder, folder / "weights", machine)
         say(f"the model is in {model}; use it with: --model {model}")
-
-
-def _trainings() -> dict[str, Path]:
-    """The settings that ship with the package, by name."""
-    import sfumato.studio.training.config as place
-
-    folder = Path(place.__file__).parents[1] / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def _about(name: str) -> str:
     """The first comment in the settings."""
-    for line in _trainings()[name].read_text(encoding="utf-8").splitlines():
+    from sfumato.studio.training.recipes import recipe
+
+    for line in recipe(name).file.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             return line.lstrip("# ").partition(". ")[0]
     return ""
 
 
-def _stages(given: Any, known: tuple[Stage, ...]) -> tuple[Stage, ...]:
+def _stages(given: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := [stage for stage in given if stage not in known]:
         raise TrainingError(f"there is no stage {unknown[0]!r}; the stages are: {', '.join(known)}")
     return tuple(stage for stage in known if not given or stage in given)
 
 
-def _changed(settings: Config, stages: tuple[Stage, ...], device: str | None, steps: int | None) -> Config:
+def _changed(settings: Any, stages: tuple[str, ...], device: str | None, steps: int | None, data: str | None) -> Any:
     if device is not None:
         settings = dataclasses.replace(settings, device=device)
+    if data is not None:
+        if not hasattr(settings.data, "folder"):
+            raise TrainingError(f"--data is for faces; {settings.name} are drawn and take no photographs")
+        if not Path(data).is_dir():
+            raise TrainingError(f"--data {data} is no folder; give one in CelebA's layout")
+        settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, folder=data))
     if steps is None:
         return settings
     if steps < 1:

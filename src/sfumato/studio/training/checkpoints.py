@@ -30,7 +30,7 @@ def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
     Random numbers follow from seed, stage and step alone. So a checkpoint needs no state of a generator, and a
     training that was cut off goes on exactly as it would have.
     """
-    places = {"vae": 1, "clip": 2, "unet": 3, "encode": 4, "samples": 5, "init": 6}
+    places = {"vae": 1, "clip": 2, "unet": 3, "encode": 4, "samples": 5, "init": 6, "reader": 7, "denoiser": 8}
     mixed = torch.tensor([seed, places[stage], step], dtype=torch.int64)
     number = int((mixed * torch.tensor([1_000_003 * 97, 1_000_003, 1])).sum()) & 0x7FFF_FFFF_FFFF
     return torch.Generator().manual_seed(number)

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import StoreError, TrainingError
 from sfumato.studio.tokenizer import scene_words, write_tokenizer
-from sfumato.studio.training.checkpoints import fsync_folder
-from sfumato.studio.training.config import Config, config_from
-
-WEIGHTS = Path(__file__).parent / "weights"
-"""Where the shipped models lie: scenes (a StableDiffusionPipeline) and clip (a CLIPModel)."""
+from sfumato.studio.training.publishing import WEIGHTS, millions, replace_model, table
+from sfumato.studio.training.scenes.config import Config
+from sfumato.studio.training.scenes.stages import RECIPE
 
 DEFAULT_STEPS = 25
 DEFAULT_GUIDANCE = 2.0
 """What the model is run with unless a request says otherwise."""
-
-LIMIT_MB = 25.0
-"""No shipped model may be larger."""
-
-
-def read_config(out: Path) -> Config:
-    """Read the config that a work folder was trained with.
-
-    Raises:
-        TrainingError: The folder is no work folder.
-    """
-    try:
-        values = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"{out} is no work folder of a training ({error}); run `sfumato train scenes` first"
-        ) from error
-    return config_from(values)
 
 
 def export(
@@ -54,7 +32,7 @@ def export(
 
     Args:
         out: The work folder of the training.
-        weights: Where the two folders go.
+        weights: Where the folders "scenes" (a StableDiffusionPipeline) and "clip" (a CLIPModel) go.
         quality: Measured numbers for the model card, by name; shares from 0 to 1.
         hours: How long the training took, for the model card.
         machine: What it ran on, for the model card.
@@ -68,13 +46,13 @@ def export(
     """
     import torch
 
-    from sfumato.studio.training.clip import load_clip
-    from sfumato.studio.training.sampling import trained_pipeline
+    from sfumato.studio.training.scenes.clip import load_clip
+    from sfumato.studio.training.scenes.sampling import trained_pipeline
 
-    config = read_config(out)
+    config = RECIPE.of(out)
     pipeline, steps = trained_pipeline(config, out)
     clip, _ = load_clip(config, out)
-    sizes = {name: _millions(part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    sizes = {name: millions(part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     card = _card(config, steps, sizes, quality or {}, hours, machine)
 
     def write_pipeline(folder: Path) -> None:
@@ -102,9 +80,9 @@ def export(
             "image_std": [0.5, 0.5, 0.5],
         }
         (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(_clip_card(config, _millions(clip), quality or {}), encoding="utf-8")
+        (folder / "README.md").write_text(_clip_card(config, millions(clip), quality or {}), encoding="utf-8")
 
-    return _replace(weights / "scenes", write_pipeline), _replace(weights / "clip", write_clip)
+    return replace_model(weights / "scenes", write_pipeline), replace_model(weights / "clip", write_clip)
 
 
 def _load_in_full(path: Path) -> None:
@@ -114,52 +92,6 @@ def _load_in_full(path: Path) -> None:
         if "dtype" in part:
             part["dtype"] = "float32"
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _millions(module: Any) -> float:
-    return float(sum(parameter.numel() for parameter in module.parameters()) / 1e6)
-
-
-def _replace(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Fill a folder beside `folder`, make it durable, and put it in its place."""
-    partial, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
-    try:
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write(partial)
-        files = [path for path in partial.rglob("*") if path.is_file()]
-        megabytes = sum(path.stat().st_size for path in files) / 1e6
-        if megabytes >= LIMIT_MB:
-            raise StoreError(f"{folder.name} would take {megabytes:.1f} MB; it must stay under {LIMIT_MB:.0f} MB")
-        for path in files:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        fsync_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-    return folder
-
-
-def _table(quality: Mapping[str, Any]) -> str:
-    if not quality:
-        return "Not measured yet: run `sfumato studio score scenes`."
-    shown = {name: f"{value:.1%}" if isinstance(value, float) else str(value) for name, value in quality.items()}
-    rows = [f"| {name.replace('_', ' ')} | {value} |" for name, value in shown.items()]
-    return "\n".join(["| what | measured |", "| --- | --- |", *rows])
 
 
 def _card(
@@ -213,7 +145,7 @@ No loss on attention maps was used.
 
 ## Measured
 
-{_table(quality)}
+{table("scenes", quality)}
 
 ## Limits
 
@@ -237,5 +169,5 @@ Trained on {config.data.scenes:,} scenes and captions, {config.clip.steps:,} ste
 `sfumato train scenes --stage clip`; {config.clip.drop_captions:.0%} of the captions had words left out at random.
 
 ## Measured
-{_table(measured)}
+{table("scenes", measured)}
 """

@@ -15,9 +15,9 @@ from sfumato.errors import TrainingError
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.tokenizer import END, MAX_LENGTH, START, load_tokenizer, write_tokenizer
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
-from sfumato.studio.training.config import ClipConfig, Config
-from sfumato.studio.training.data import as_tensor, load_captions, load_images, token_numbers, varied
 from sfumato.studio.training.progress import Progress
+from sfumato.studio.training.scenes.config import ClipConfig, Config
+from sfumato.studio.training.scenes.data import as_tensor, load_captions, load_images, token_numbers, varied
 
 TOKENIZER = "tokenizer"
 """Folder of the tokenizer inside the work folder."""
@@ -113,7 +113,7 @@ def train_clip(config: Config, out: Path, progress: Progress, *, resume: bool = 
             "clip", training.step, settings.steps, {"loss": loss.item(), "seconds": time.monotonic() - started}
         )
         if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
-            save(out / "clip", training.step, training.tensors(), {"config": config.to_dict()})
+            save(out / "clip", training.step, training.tensors(), {})
             progress.event("clip", training.step, {"retrieval": retrieval(model, tokenizer)})
 
 

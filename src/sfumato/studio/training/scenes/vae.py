@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from sfumato.errors import TrainingError
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
-from sfumato.studio.training.config import Config, VaeConfig
-from sfumato.studio.training.data import as_tensor, load_images
 from sfumato.studio.training.progress import Progress
+from sfumato.studio.training.scenes.config import Config, VaeConfig
+from sfumato.studio.training.scenes.data import as_tensor, load_images
 
 HELD_BACK = 200
 """The last images are never trained on: they measure the autoencoder."""
@@ -105,7 +105,7 @@ def train_vae(config: Config, out: Path, progress: Progress, *, resume: bool = T
             {"loss": loss.item(), "mse": squared.item(), "seconds": time.monotonic() - started},
         )
         if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
-            save(out / "vae", training.step, training.tensors(), {"config": config.to_dict()})
+            save(out / "vae", training.step, training.tensors(), {})
     vae = load_vae(config, out)
     decibel = psnr(vae, held)
     progress.event("vae", training.step, {"psnr": decibel})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import torch.nn.functional as F
 from sfumato.errors import TrainingError
 from sfumato.studio.tokenizer import MAX_LENGTH
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
-from sfumato.studio.training.clip import load_clip
-from sfumato.studio.training.config import Config, UnetConfig
-from sfumato.studio.training.data import as_tensor, load_captions, load_images, token_numbers, varied
 from sfumato.studio.training.progress import Progress
-from sfumato.studio.training.vae import load_vae
+from sfumato.studio.training.scenes.clip import load_clip
+from sfumato.studio.training.scenes.config import Config, UnetConfig
+from sfumato.studio.training.scenes.data import as_tensor, load_captions, load_images, token_numbers, varied
+from sfumato.studio.training.scenes.vae import load_vae
+from sfumato.studio.training.schedule import falling_rate, stratified
 
 LATENTS = "latents.npy"
 
@@ -145,13 +145,6 @@ def make_latents(config: Config, out: Path, vae: Any, progress: Progress) -> tup
     return latents, float(1 / latents.astype(np.float32).std())
 
 
-def learning_rate(config: UnetConfig, step: int) -> float:
-    """Give the learning rate of one step: rising, constant, falling linearly over the last share of the steps."""
-    start = config.steps * (1 - config.cooldown)
-    left = max(0.0, (config.steps - step) / max(1.0, config.steps - start))
-    return config.lr * min(1.0, (step + 1) / config.warmup) * min(1.0, 0.02 + 0.98 * left)
-
-
 def timestep_density(signal: torch.Tensor) -> torch.Tensor:
     """How often each timestep is trained, summing to 1.
 
@@ -167,19 +160,12 @@ def timestep_density(signal: torch.Tensor) -> torch.Tensor:
     return often / often.sum()
 
 
-def stratified_timesteps(count: int, generator: torch.Generator, density: torch.Tensor) -> torch.Tensor:
-    """Draw timesteps, one from each of `count` equally likely ranges, so that every batch sees every noise level."""
-    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return torch.searchsorted(density.cumsum(0), places).clamp(max=len(density) - 1)
-
-
 def train_unet(
     config: Config,
     out: Path,
     progress: Progress,
     *,
     resume: bool = True,
-    probe: Callable[[Any], dict[str, float]] | None = None,
 ) -> None:
     """Train the U-Net and its text encoder into `out`/unet, with grids of samples in `out`/samples.
 
@@ -188,7 +174,6 @@ def train_unet(
         out: The work folder; the stages "data", "vae" and "clip" have run in it.
         progress: Told every step.
         resume: Go on from the last checkpoint, if there is one.
-        probe: Measures the pipeline with averaged weights whenever samples are drawn.
     """
     settings = config.unet
     device = torch.device(config.device)
@@ -232,7 +217,7 @@ def train_unet(
         chosen = torch.randint(len(latents), (settings.batch,), generator=generator).tolist()
         clean = torch.from_numpy(latents[chosen]).float() * scaling
         noise = torch.randn(clean.shape, generator=generator)
-        timesteps = stratified_timesteps(settings.batch, generator, density).to(device)
+        timesteps = stratified(settings.batch, generator, density).to(device)
         short = float(torch.rand((), generator=generator)) < settings.short_context
         texts = varied(
             [captions[index] for index in chosen],
@@ -250,7 +235,7 @@ def train_unet(
             context = text_encoder(tokens).last_hidden_state
             velocity = denoise(noisy, timesteps, context).sample
         loss = F.mse_loss(velocity.float(), kept * noise - lost * clean)
-        lr = learning_rate(settings, training.step)
+        lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
         norm = training.update(loss, lr, settings.clip_norm)
         progress.step(
             "unet",
@@ -260,8 +245,8 @@ def train_unet(
         )
         last = training.step == settings.steps
         if training.step % config.checkpoint_every == 0 or last:
-            save(out / "unet", training.step, training.tensors(), {"config": config.to_dict(), "scaling": scaling})
+            save(out / "unet", training.step, training.tensors(), {"scaling": scaling})
         if settings.samples_every and (training.step % settings.samples_every == 0 or last):
-            from sfumato.studio.training.sampling import look
+            from sfumato.studio.training.scenes.sampling import look
 
-            look(config, out, progress, vae=vae, tokenizer=tokenizer, training=training, probe=probe)
+            look(config, out, progress, vae=vae, tokenizer=tokenizer, training=training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from sfumato.studio.scenes import held_out_captions
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import load_tokenizer
 from sfumato.studio.training.checkpoints import Training, load_latest
-from sfumato.studio.training.clip import TOKENIZER, build_clip
-from sfumato.studio.training.config import Config
 from sfumato.studio.training.progress import Progress
-from sfumato.studio.training.unet import build_scheduler, build_text_encoder, build_unet
-from sfumato.studio.training.vae import load_vae
+from sfumato.studio.training.scenes.clip import TOKENIZER, build_clip
+from sfumato.studio.training.scenes.config import Config
+from sfumato.studio.training.scenes.unet import build_scheduler, build_text_encoder, build_unet
+from sfumato.studio.training.scenes.vae import load_vae
 
 PROMPTS = (
     "a red circle",
@@ -150,7 +150,6 @@ def look(
     vae: Any,
     tokenizer: Any,
     training: Training,
-    probe: Callable[[Any], dict[str, float]] | None = None,
 ) -> None:
     """Draw a grid of samples with averaged weights into `out`/samples and log what the reader finds in others."""
     started = time.monotonic()
@@ -172,6 +171,4 @@ def look(
     path = folder / f"{training.step:06d}.png"
     Image.fromarray(sheet).save(path)
     values = score(images[len(seeds) :], others) if images.shape[1:3] == (SIZE, SIZE) else {}
-    if probe is not None:
-        values |= probe(pipeline)
     progress.event("unet", training.step, {**values, "samples": path.name, "seconds": time.monotonic() - started})

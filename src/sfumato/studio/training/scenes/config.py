@@ -1,15 +1,9 @@
-"""What a training is told: one frozen dataclass per stage, read from a TOML file."""
+"""What a training of scenes is told: one frozen dataclass per stage."""
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal
-
-from sfumato.errors import TrainingError
+from typing import Literal
 
 Stage = Literal["data", "vae", "clip", "unet"]
 STAGES: tuple[Stage, ...] = ("data", "vae", "clip", "unet")
@@ -169,60 +163,3 @@ class Config:
     vae: VaeConfig = field(default_factory=VaeConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     unet: UnetConfig = field(default_factory=UnetConfig)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain values, as they are stored beside the checkpoints."""
-        return dataclasses.asdict(self)
-
-
-def load_config(path: Path | None = None) -> Config:
-    """Read a training's config.
-
-    Args:
-        path: A TOML file; by default the one that trained the shipped model.
-
-    Raises:
-        TrainingError: The file cannot be read, has an unknown name or a value of the wrong type.
-    """
-    try:
-        if path is None:
-            text = resources.files("sfumato.studio").joinpath("configs/scenes.toml").read_text(encoding="utf-8")
-        else:
-            text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TrainingError(f"the training config {path} cannot be read: {error}") from error
-    return config_from(values)
-
-
-def config_from(values: dict[str, Any]) -> Config:
-    """Build a config from plain values, as in the TOML file.
-
-    Raises:
-        TrainingError: A name is unknown or a value has the wrong type.
-    """
-    stages: dict[str, Any] = {"data": DataConfig, "vae": VaeConfig, "clip": ClipConfig, "unet": UnetConfig}
-    parts = {name: _filled(kind, values.get(name, {}), f"[{name}] ") for name, kind in stages.items()}
-    top = {name: value for name, value in values.items() if name not in stages}
-    config: Config = dataclasses.replace(_filled(Config, top, ""), **parts)
-    return config
-
-
-def _filled(kind: Any, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise TrainingError(f"{where}must be a table of settings, not {values!r}")
-    defaults = kind()
-    given: dict[str, Any] = {}
-    for name, value in values.items():
-        if not hasattr(defaults, name) or name.startswith("_") or name == "to_dict":
-            known = ", ".join(part.name for part in dataclasses.fields(kind))
-            raise TrainingError(f"{where}{name} is no setting; the settings are: {known}")
-        default = getattr(defaults, name)
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if isinstance(default, tuple) and isinstance(value, list) and all(type(part) is int for part in value):
-            value = tuple(value)
-        if type(value) is not type(default):
-            raise TrainingError(f"{where}{name} must be {type(default).__name__}, like {default!r}; got {value!r}")
-        given[name] = value
-    return kind(**given)

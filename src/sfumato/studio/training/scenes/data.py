@@ -17,8 +17,8 @@ from sfumato.errors import TrainingError
 from sfumato.models.lexicon import split_words
 from sfumato.studio.scenes import training_scene
 from sfumato.studio.shapes import SIZE
-from sfumato.studio.training.config import DataConfig
 from sfumato.studio.training.progress import Progress
+from sfumato.studio.training.scenes.config import DataConfig
 
 IMAGES, CAPTIONS = "images.npy", "captions.txt"
 _CHUNK = 500

@@ -1,0 +1,1 @@
+"""Pipelines of our own: label-conditional diffusion on pixels, which diffusers does not have."""

@@ -1,0 +1,1 @@
+"""The training of studio/faces: data, an attribute reader, the denoiser."""

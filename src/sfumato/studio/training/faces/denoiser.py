@@ -1,0 +1,126 @@
+"""The denoiser of faces: predicts the noise of a noisy face from its step and its label (source: equation 3.2.11, L1)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sfumato.errors import TrainingError
+from sfumato.pipelines.label_pipeline import LabelPipeline
+from sfumato.pipelines.label_unet import LabelUNet
+from sfumato.studio.faces import LABELS, SIZE
+from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.faces.config import Config, DenoiserConfig
+from sfumato.studio.training.faces.data import load_data, split
+from sfumato.studio.training.faces.looking import look
+from sfumato.studio.training.faces.reader import trained_reader
+from sfumato.studio.training.progress import Progress
+from sfumato.studio.training.schedule import falling_rate, stratified
+
+STAGE = "denoiser"
+
+
+def build_denoiser(config: DenoiserConfig) -> LabelUNet:
+    """An untrained denoiser whose output starts at zero."""
+    unet = LabelUNet(sample_size=SIZE, dim=config.dim, dim_mults=config.dim_mults, labels=len(LABELS))
+    last = unet.final_conv[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    return unet
+
+
+def build_scheduler() -> Any:
+    """The source's 1,000 steps with betas rising linearly from 0.0001 to 0.02, sampled by DDIM."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule="linear",
+        prediction_type="epsilon",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+
+
+def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: bool = True) -> None:
+    """Train the denoiser into `out`/denoiser, with grids of samples in `out`/samples and a picture of the curves."""
+    settings = config.denoiser
+    images, labels = load_data(out / "data")
+    trained_on = split(len(images))
+    reader = trained_reader(config, out)
+    device = torch.device(config.device)
+    signal = build_scheduler().alphas_cumprod.to(device)  # (timestep,)
+    torch.manual_seed(config.seed + 1)
+    unet = build_denoiser(settings).to(device, memory_format=torch.channels_last)
+    training = Training(
+        {"unet": unet},
+        ema=settings.ema,
+        betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay,
+        muon=["unet"] if settings.muon else [],
+    )
+    found = load_latest(out / STAGE) if resume else None
+    if found is not None:
+        training.restore(found[0], found[1]["step"])
+        progress.event(STAGE, training.step, {"resumed": True})
+    denoise: Any = torch.compile(unet, dynamic=False) if settings.compile else unet
+    even = torch.full((len(signal),), 1 / len(signal))
+    while training.step < settings.steps:
+        started = time.monotonic()
+        generator = step_generator(config.seed, STAGE, training.step)
+        chosen = torch.randint(trained_on, (settings.batch,), generator=generator).numpy()
+        clean = torch.from_numpy(images[np.sort(chosen)]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        numbers = torch.from_numpy(labels[np.sort(chosen)]).long()
+        numbers[torch.rand(settings.batch, generator=generator) < settings.unlabelled] = len(LABELS)
+        mirrored = torch.rand(settings.batch, generator=generator) < 0.5
+        clean[mirrored] = clean[mirrored].flip(-1)
+        noise = torch.randn(clean.shape, generator=generator)
+        timesteps = stratified(settings.batch, generator, even)[torch.randperm(settings.batch, generator=generator)]
+        clean, noise, numbers, timesteps = (part.to(device) for part in (clean, noise, numbers, timesteps))
+        kept = signal[timesteps].sqrt()[:, None, None, None]
+        lost = (1 - signal[timesteps]).sqrt()[:, None, None, None]
+        noisy = (kept * clean + lost * noise).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            predicted = denoise(noisy, timesteps, numbers, return_dict=False)[0]
+        loss = F.l1_loss(predicted.float(), noise)
+        lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
+        norm = training.update(loss, lr, settings.clip_norm)
+        values = {"loss": loss.item(), "norm": norm, "lr": lr, "seconds": time.monotonic() - started}
+        progress.step(STAGE, training.step, settings.steps, values)
+        if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
+            save(out / STAGE, training.step, training.tensors(), {})
+        last = training.step == settings.steps
+        if settings.samples_every and (training.step % settings.samples_every == 0 or last):
+            pipeline = averaged_pipeline(config, training.averaged()["unet"])
+            look(config, out, progress, pipeline=pipeline, reader=reader, step=training.step)
+
+
+def averaged_pipeline(config: Config, weights: dict[str, torch.Tensor]) -> LabelPipeline:
+    """A pipeline with the given weights, in evaluation mode."""
+    unet = build_denoiser(config.denoiser)
+    unet.load_state_dict(weights)
+    pipeline = LabelPipeline(unet.to(config.device).eval().requires_grad_(False), build_scheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def trained_pipeline(config: Config, out: Path) -> tuple[LabelPipeline, int]:
+    """The newest checkpoint of a work folder, with averaged weights, and its steps.
+
+    Raises:
+        TrainingError: The stage "denoiser" has not run.
+    """
+    found = load_latest(out / STAGE)
+    if found is None:
+        raise TrainingError(f"{out} holds no trained denoiser; run the stage {STAGE!r} first")
+    start = "ema.unet."
+    weights = {name.removeprefix(start): value for name, value in found[0].items() if name.startswith(start)}
+    return averaged_pipeline(config, weights), int(found[1]["step"])

@@ -1,0 +1,1 @@
+"""The training of studio/scenes: data, autoencoder, contrastive pair, denoiser."""

@@ -1,0 +1,39 @@
+"""The stages of a training of scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sfumato.studio.training.progress import Progress
+from sfumato.studio.training.recipes import Recipe
+from sfumato.studio.training.scenes.config import STAGES, Config
+
+
+def run(stage: str, config: Config, out: Path, progress: Progress, resume: bool) -> None:
+    """Run one stage; "vae" and "clip" need "data", "unet" needs all three."""
+    if stage == "data":
+        from sfumato.studio.training.scenes.data import make_data
+
+        make_data(config.data, out / "data", progress)
+    elif stage == "vae":
+        from sfumato.studio.training.scenes.vae import train_vae
+
+        train_vae(config, out, progress, resume=resume)
+    elif stage == "clip":
+        from sfumato.studio.training.scenes.clip import train_clip
+
+        train_clip(config, out, progress, resume=resume)
+    else:
+        from sfumato.studio.training.scenes.unet import train_unet
+
+        train_unet(config, out, progress, resume=resume)
+
+
+def export(out: Path, weights: Path, machine: str) -> Path:
+    """Write what the work folder holds as a pipeline; see `sfumato.studio.training.scenes.export`."""
+    from sfumato.studio.training.scenes.export import export as write
+
+    return write(out, weights, machine=machine)[0]
+
+
+RECIPE = Recipe("scenes", Config, STAGES, run, export)
