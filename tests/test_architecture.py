@@ -54,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": FOUNDATION | {"results", "metrics"},
     "report": FOUNDATION | {"results", "metrics", "plots"},
     # what makes explanations
-    "models": FOUNDATION,
+    "pipelines": FOUNDATION,
+    "models": FOUNDATION | {"pipelines"},
     "watching.hooks": FOUNDATION,
     "watching.clock": FOUNDATION | {"models", "watching.hooks"},
     "run": FOUNDATION | {"models", "watching.hooks", "watching.clock"},
@@ -71,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": MAKERS | {"methods"},
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
-    "studio": MAKERS | {"methods", "explain", "plots"},
+    "studio": MAKERS | {"methods", "explain", "plots", "pipelines"},
     "cli": MAKERS | {"methods", "explain", "plots", "report", "studio", "protocols"},
     "__main__": {"cli"},
 }

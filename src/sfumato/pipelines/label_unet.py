@@ -101,10 +101,8 @@ class LabelUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         count, _, height, width = sample.shape
         times = torch.as_tensor(timestep, device=sample.device).expand(count)
-        none = int(self.config.labels)
-        numbers = (
-            torch.full((count,), none, device=sample.device) if class_labels is None else class_labels.expand(count)
-        )
+        nothing = torch.tensor([int(self.config.labels)], device=sample.device)
+        numbers = (nothing if class_labels is None else class_labels).expand(count)
         channel = self.spread(numbers, height, width).to(sample)
         time = self.time_mlp(times.to(sample.dtype))
         hidden = self.init_conv(torch.cat((sample, channel), dim=1))

@@ -1,4 +1,4 @@
-"""The denoiser of faces: predicts the noise of a noisy face from its step and its label (source: equation 3.2.11, L1)."""
+"""The denoiser of faces: predicts the noise of a noisy face from its step and its label, with the source's L1 loss."""
 
 from __future__ import annotations
 

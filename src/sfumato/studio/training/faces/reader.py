@@ -1,4 +1,4 @@
-"""Training the network that reads attributes: on faces, also blurred and noisy ones, as a half-trained model draws them."""
+"""Training the network that reads attributes: also on blurred and noisy faces, as a half-trained model draws them."""
 
 from __future__ import annotations
 
