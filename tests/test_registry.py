@@ -31,7 +31,7 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def register(name: str, needs: tuple[str, ...] = ()) -> None:
-    @method(name, summary="s", options=Options, needs=needs, cost=lambda request, options: "nothing", paper="p")
+    @method(name, summary="s", options=Options, needs=needs, cost=lambda model, request, options: "nothing", paper="p")
     def explain(model: Any, requests: Any, options: Options, progress: Any) -> list[Any]:
         return [generate(model, requests).explanation(i, {}) for i in range(len(requests))]
 
@@ -43,7 +43,8 @@ def test_every_method_says_what_it_is(known: registry.Method) -> None:
     assert known.paper
     assert isinstance(known.needs, frozenset)
     defaults = known.configure({})
-    assert "denoiser call" in known.cost(Request("a", steps=20), defaults)
+    model = sfumato.load("studio/scenes")
+    assert "denoiser call" in known.cost(model, model.complete(Request("a", steps=20)), defaults)
     for option in fields(known.options):
         assert option.metadata.get("help"), f"{known.name}: say what {option.name} does"
     with pytest.raises(AttributeError):

@@ -137,7 +137,7 @@ def _batches(requests: Sequence[Request], most: int) -> Iterator[list[int]]:
     """Numbers of requests that can share a run: same settings, at most so many images (one request may exceed it)."""
     groups: dict[Request, list[list[int]]] = {}
     for number, request in enumerate(requests):
-        runs = groups.setdefault(request.with_(prompt="", negative_prompt="", seed=0, images=1), [[]])
+        runs = groups.setdefault(request.with_(prompt="", negative_prompt="", label=None, seed=0, images=1), [[]])
         if runs[-1] and sum(requests[i].images for i in runs[-1]) + request.images > most:
             runs.append([])
         runs[-1].append(number)

@@ -47,7 +47,7 @@ class Method:
         summary: One line: the question it answers.
         options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help.
         needs: Features that a model must have.
-        cost: Gives the cost of a completed request in words, in calls of the denoiser.
+        cost: Gives the cost of a completed request in words, in calls of the denoiser (and memory, where it is large).
         paper: Where the method was published.
         explain: The function itself.
     """
@@ -56,7 +56,7 @@ class Method:
     summary: str
     options: type
     needs: frozenset[str]
-    cost: Callable[[Request, Any], str]
+    cost: Callable[[Model, Request, Any], str]
     paper: str
     explain: Explainer
 
@@ -96,7 +96,7 @@ def method(
     summary: str,
     options: type,
     needs: Sequence[str],
-    cost: Callable[[Request, Any], str],
+    cost: Callable[[Model, Request, Any], str],
     paper: str,
 ) -> Callable[[Explainer], Explainer]:
     """Register a method.

@@ -18,20 +18,21 @@ MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
-LATER = frozenset({"image", "strength"})
+LATER = frozenset({"image", "strength", "label"})
 """Fields that the key leaves out where nothing is given, so that older keys stay as they were."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and everything that its images depend on, apart from the model.
+    """One prompt, or one label, and everything that its images depend on, apart from the model.
 
     A field left at None takes the model's own default when the request is run; the explanation then
     carries the completed request. Image i of a request starts from seed ``seed + i``, so the first image of
     several is the image of a single one.
 
     Args:
-        prompt: The text. May be empty (the unconditional image), but then methods over words refuse it.
+        prompt: The text. May be empty (the unconditional image), but then methods over words refuse it. Models without
+            text take none.
         negative_prompt: What to steer away from; used only with guidance.
         seed: Of the first image, 0 to 2**63 - 1.
         steps: Denoising steps, 1 to 1000.
@@ -43,6 +44,7 @@ class Request:
         image: What an image-to-image pipeline starts from: a path to a PNG, JPEG or WebP file, a PIL image, or an array
             (y, x, 3) of uint8. It is kept as a ``Picture``.
         strength: How much of that image is made anew, above 0 to 1: the share of the steps that are run.
+        label: What a label-conditional model is told, such as "0011"; the model says how labels look.
 
     Raises:
         RequestError: A field is out of range; the message says which and what is allowed.
@@ -52,7 +54,7 @@ class Request:
         (7,)
     """
 
-    prompt: str
+    prompt: str = ""
     negative_prompt: str = ""
     seed: int = 0
     steps: int | None = None
@@ -63,6 +65,7 @@ class Request:
     images: int = 1
     image: Picture | None = None
     strength: float | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         """Check every field, so that an existing request is a possible one."""
@@ -85,6 +88,8 @@ class Request:
             from sfumato.pictures import Picture  # few requests have one, and reading images takes a while to import
 
             object.__setattr__(self, "image", Picture.of(self.image))
+        if self.label is not None and not (isinstance(self.label, str) and self.label.strip()):
+            raise RequestError(f"label is {self.label!r}; give it as text, such as '0011', or leave it out")
         if self.strength is not None:
             object.__setattr__(self, "strength", _checked_strength(self.strength))
 
@@ -118,8 +123,6 @@ class Request:
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             raise RequestError(f"a request has no field {unknown[0]!r}; its fields are: {', '.join(known)}")
-        if "prompt" not in values:
-            raise RequestError("a request needs a prompt")
         return cls(**values)
 
     def with_(self, **changes: Any) -> Request:

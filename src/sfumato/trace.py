@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -35,7 +36,7 @@ class Call:
     step: int
     timestep: float
     sample: torch.Tensor  # (row, channel, y, x)
-    condition: torch.Tensor  # (row, token, channel)
+    condition: torch.Tensor | None  # (row, token, channel), or (row,) for labels; None where there is none
     arguments: dict[str, Any]
     output: torch.Tensor  # (row, channel, y, x)
 
@@ -51,6 +52,7 @@ class Trace:
         latents: Final latents (item, channel, y, x) on the model's device.
         seconds: Wall time of the run.
         calls: Recorded calls of the denoiser, when asked for.
+        scheduler: A copy of the scheduler as the run left it, its timesteps set.
     """
 
     model: Model
@@ -59,6 +61,7 @@ class Trace:
     latents: torch.Tensor
     seconds: float
     calls: list[Call] = field(default_factory=list)
+    scheduler: Any = None
 
     @property
     def branches(self) -> Branches:
@@ -109,7 +112,7 @@ class Trace:
             step: Which step.
             branch: Whose rows of the guidance batch to take.
             sample: Noisy latents (row, channel, y, x) instead of the recorded ones.
-            condition: Condition (row, token, channel) instead of the recorded one, such as ``model.encode([...])``.
+            condition: Condition (row, ...) instead of the recorded one, such as ``model.encode([...])``.
             attachments: Watchers and changes for this call.
             gradients: Keep the graph, so that derivatives by sample or condition can be taken.
 
@@ -119,18 +122,20 @@ class Trace:
         call = self.call(step)
         rows = self.branches.rows(branch, len(self.images))
         sample = call.sample[rows] if sample is None else sample
-        condition = call.condition[rows] if condition is None else condition
-        count = max(sample.shape[0], condition.shape[0])
-        sample, condition = _repeated(sample, count, "sample"), _repeated(condition, count, "condition")
+        if condition is None and call.condition is not None:
+            condition = call.condition[rows]
+        count = max(sample.shape[0], 1 if condition is None else condition.shape[0])
+        sample = _repeated(sample, count, "sample")
+        given = call.arguments | {"return_dict": False}
+        if condition is not None:
+            given[str(self.model.condition)] = _repeated(condition, count, "condition")
         clock = Clock(self.model.pipeline.scheduler, silent)
         clock.hold(call.step, call.timestep)
         with (
             _running(self.model, self.requests, count, Branches((branch,)), clock, attachments),
             torch.set_grad_enabled(gradients),
         ):
-            output: torch.Tensor = self.model.denoiser(
-                sample, encoder_hidden_states=condition, **call.arguments | {"return_dict": False}
-            )[0]
+            output: torch.Tensor = self.model.denoiser(sample, **given)[0]
         return output
 
 
@@ -139,7 +144,7 @@ def generate(
     requests: Request | Sequence[Request],
     *,
     attachments: Sequence[Attachment] = (),
-    record: bool = False,
+    record: bool | Collection[int] = False,
     progress: Progress = silent,
 ) -> Trace:
     """Run the pipeline's own call for one or several requests as one batch.
@@ -151,7 +156,7 @@ def generate(
         model: The model.
         requests: Requests that share all settings but prompt, negative prompt, seed and number of images.
         attachments: Watchers and changes.
-        record: Keep the denoiser's calls for ``Trace.replay``.
+        record: Keep the denoiser's calls for ``Trace.replay``: all of them, or those of some steps.
         progress: Told about every call of the denoiser.
 
     Raises:
@@ -165,14 +170,15 @@ def generate(
     items = sum(request.images for request in asked)
     latents = _Latents()
     calls: list[Call] = []
-    attached: list[Attachment] = [latents, *([_Recorder(calls)] if record else []), *attachments]
+    attached: list[Attachment] = [latents, *_recorder(record, calls), *attachments]
     start = time.perf_counter()
     with schedulers.using(model.pipeline, asked[0].scheduler or ""), _quiet(model.pipeline):
         clock = Clock(model.pipeline.scheduler, progress)
         with _running(model, asked, items, model.branches(asked[0]), clock, [clock, *attached]):
-            made = model.pipeline(**model.arguments(asked), callback_on_step_end=latents.on_step)
-    _refuse_blocked(getattr(made, "nsfw_content_detected", None))
-    return Trace(model, asked, made.images, latents.final(), time.perf_counter() - start, calls)
+            made = model.call(asked, latents.on_step)
+        scheduler = copy.deepcopy(model.pipeline.scheduler)
+    _refuse_blocked(made.blocked)
+    return Trace(model, asked, made.images, latents.final(made.latents), time.perf_counter() - start, calls, scheduler)
 
 
 @contextmanager
@@ -220,7 +226,10 @@ class _Latents:
 
     def install(self, run: Run) -> None:
         self._clock = run.clock
-        run.hooks.after(run.model.decoder, self._on_image)
+        if run.model.decoder is not None:
+            run.hooks.after(run.model.decoder, self._on_image)
+        else:
+            run.hooks.after(run.model.denoiser, self._on_output)
 
     def on_step(self, pipeline: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         assert self._clock is not None
@@ -230,16 +239,22 @@ class _Latents:
         )
         return values
 
-    def final(self) -> torch.Tensor:
-        """The final latents.
+    def final(self, told: torch.Tensor | None) -> torch.Tensor:
+        """The final latents, from the last step, or as a pipeline that tells of no step gave them at its end.
 
         Raises:
             NonFinite: Something on the way was not finite (found here on accelerators, at once on a CPU).
         """
         for what, finite in self._finite:
             _demand(what, finite)
-        assert self._latest is not None
-        return self._latest
+        found = told if told is not None else self._latest
+        assert found is not None
+        return found
+
+    def _on_output(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        assert self._clock is not None
+        step = f"step {self._clock.step + 1} of {self._clock.steps}"
+        self._note(f"the denoiser's output became NaN or infinite at {step}", output[0])
 
     def _on_image(self, module: nn.Module, args: Any, kwargs: Any, image: torch.Tensor) -> None:
         self._note("the decoded image is NaN or infinite, although the latents were finite", image)
@@ -257,27 +272,36 @@ def _demand(what: str, finite: torch.Tensor) -> None:
         raise NonFinite(f"{what}; no result was made. Try float32, another scheduler or a lower guidance")
 
 
-class _Recorder:
-    """Keeps every call of the denoiser."""
+def _recorder(record: bool | Collection[int], calls: list[Call]) -> list[Attachment]:
+    if isinstance(record, bool):
+        return [_Recorder(calls, None)] if record else []
+    return [_Recorder(calls, record)]
 
-    def __init__(self, calls: list[Call]) -> None:
+
+class _Recorder:
+    """Keeps the calls of the denoiser, of all steps or of some."""
+
+    def __init__(self, calls: list[Call], steps: Collection[int] | None) -> None:
         self._calls = calls
+        self._steps = steps
 
     def install(self, run: Run) -> None:
         signature = inspect.signature(run.model.denoiser.forward)
         first = next(iter(signature.parameters))
 
         def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if self._steps is not None and run.clock.step not in self._steps:
+                return
             given = dict(signature.bind(*args, **kwargs).arguments)
-            sample, condition = given.pop(first), given.pop("encoder_hidden_states", None)
+            sample, condition = given.pop(first), given.pop(run.model.condition or "", None)
             self._calls.append(Call(run.clock.step, run.clock.timestep, sample, condition, given, output[0]))
 
         run.hooks.after(run.model.denoiser, record)
 
 
-def _refuse_blocked(flagged: Sequence[bool] | None) -> None:
+def _refuse_blocked(flagged: Sequence[bool]) -> None:
     """A safety checker replaces an image by black: that is not what the model made, so it is no result."""
-    if blocked := [number for number, hit in enumerate(flagged or ()) if hit]:
+    if blocked := [number for number, hit in enumerate(flagged) if hit]:
         raise ModelError(
             f"the pipeline's safety checker blacked out image {blocked[0]}; "
             "change the prompt or the seed, or load the pipeline with safety_checker=None"
@@ -287,7 +311,7 @@ def _refuse_blocked(flagged: Sequence[bool] | None) -> None:
 def _check_batch(requests: Sequence[Request]) -> None:
     if not requests:
         raise RequestError("there is no request; give at least one")
-    plain = [r.with_(prompt="", negative_prompt="", seed=0, images=1) for r in requests]
+    plain = [r.with_(prompt="", negative_prompt="", label=None, seed=0, images=1) for r in requests]
     for number, settings in enumerate(plain):
         for name in (f.name for f in fields(Request)):
             value, first = getattr(settings, name), getattr(plain[0], name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, UNet2DModel
+from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, StableDiffusionPipeline, UNet2DModel
 
 import sfumato
 from sfumato.errors import ModelError
@@ -210,8 +210,8 @@ def test_another_family_is_refused_before_its_weights_are_read(tmp_path: Path) -
         up_block_types=("UpBlock2D",),
         norm_num_groups=4,
     )
-    pipeline = DDPMPipeline(unet, DDPMScheduler())
-    message = "DDPMPipeline is not supported; supported are: StableDiffusionPipeline"
+    pipeline = ConsistencyModelPipeline(unet, CMStochasticIterativeScheduler())
+    message = "ConsistencyModelPipeline is not supported; supported are: StableDiffusionPipeline"
     with pytest.raises(ModelError, match=message):
         sfumato.wrap(pipeline)
     pipeline.save_pretrained(tmp_path / "m")

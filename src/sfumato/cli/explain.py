@@ -142,7 +142,7 @@ def explain(
         for one, settings in zip(chosen, configured, strict=True):
             one.check(loaded)
             if not as_json:
-                say(f"cost{f' of {one.name}' if len(chosen) > 1 else ''}: {one.cost(request, settings)}")
+                say(f"cost{f' of {one.name}' if len(chosen) > 1 else ''}: {one.cost(loaded, request, settings)}")
         explanation = join(
             [
                 run(loaded, request, one.name, progress=progress, **given)

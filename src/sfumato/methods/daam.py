@@ -97,7 +97,7 @@ def _several(given: Any) -> tuple[Any, ...]:
     summary="Which pixels did each word drive? Cross-attention, summed over steps, layers and heads",
     options=DaamOptions,
     needs=("words", "cross-attention"),
-    cost=lambda request, options: f"one generation ({request.steps} denoiser calls), no extra call",
+    cost=lambda model, request, options: f"one generation ({request.steps} denoiser calls), no extra call",
     paper="Tang et al. 2022, What the DAAM, arXiv 2210.04885",
 )
 def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progress: Progress) -> list[Explanation]:

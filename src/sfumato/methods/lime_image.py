@@ -70,7 +70,7 @@ class LimeImageOptions:
     summary="Which parts of the image make it match a phrase? LIME over superpixels",
     options=LimeImageOptions,
     needs=(),
-    cost=lambda request, options: (
+    cost=lambda model, request, options: (
         f"one generation ({request.steps} denoiser calls) and {options.budget} images through CLIP"
     ),
     paper="Ribeiro et al. 2016, arXiv 1602.04938; with CLIP and a phrase: Gupta and Kanoria 2024",

@@ -77,7 +77,7 @@ def _several(given: Any) -> tuple[int, ...]:
     return (given,) if isinstance(given, int) else tuple(given)
 
 
-def _cost(request: Request, options: SegmentsOptions) -> str:
+def _cost(model: Model, request: Request, options: SegmentsOptions) -> str:
     if options.by != "saliency":
         return f"one generation ({request.steps} denoiser calls), no extra call"
     passes = 1 if options.saliency == "gradient" else 8

@@ -85,7 +85,7 @@ class WordGradientsOptions:
             )
 
 
-def _cost(request: Request, options: WordGradientsOptions) -> str:
+def _cost(model: Model, request: Request, options: WordGradientsOptions) -> str:
     steps = request.steps or 0
     through = steps if options.through == 0 or options.of == "pixels" else min(options.through, steps)
     return f"one generation ({steps} denoiser calls), then {through} steps forwards and backwards"
@@ -194,7 +194,9 @@ def _pixels_explained(
 
 
 def _condition(trace: Trace, step: int) -> torch.Tensor:
-    return trace.call(step).condition[trace.branches.rows("conditional", 1)].detach()
+    condition = trace.call(step).condition
+    assert condition is not None  # the method needs words
+    return condition[trace.branches.rows("conditional", 1)].detach()
 
 
 def _sample(trace: Trace, step: int) -> torch.Tensor:

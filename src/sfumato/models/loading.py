@@ -11,12 +11,16 @@ import torch
 from sfumato.errors import ModelError
 from sfumato.models.image_to_image import ImageToImageModel
 from sfumato.models.model import Model, Source, modules_of
+from sfumato.models.pixel import LabelModel, PixelModel
 from sfumato.models.unet import UNetModel
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
-FAMILIES: dict[str, type[UNetModel]] = {
+FAMILIES: dict[str, type[UNetModel | PixelModel]] = {
     "StableDiffusionPipeline": UNetModel,
     "StableDiffusionImg2ImgPipeline": ImageToImageModel,
+    "DDPMPipeline": PixelModel,
+    "DDIMPipeline": PixelModel,
+    "LabelPipeline": LabelModel,
 }
 Task = Literal["text-to-image", "image-to-image"]
 TASKS: tuple[Task, ...] = ("text-to-image", "image-to-image")
@@ -92,7 +96,7 @@ def _for(task: Task | None, pipeline: Any) -> Any:
     return kinds[task].from_pipe(pipeline)
 
 
-def _family(name: str) -> type[UNetModel]:
+def _family(name: str) -> type[UNetModel | PixelModel]:
     if name not in FAMILIES:
         raise ModelError(
             f"{name} is not supported; supported are: {', '.join(FAMILIES)} (see CONTRIBUTING on adding a family)"
@@ -159,6 +163,14 @@ def _check_index(folder: Path, text: str) -> None:
         raise ModelError(f"{text} lacks the folder {missing[0]!r} that its index names; fetch the model again")
 
 
+def _class_of(place: str) -> str | None:
+    """The class that a local folder's index names; diffusers finds only its own."""
+    try:
+        return str(json.loads((Path(place) / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def _check_hub(place: str, revision: str | None) -> None:
     """Refuse a hub model of another family by its index alone, before gigabytes of weights come."""
     import huggingface_hub
@@ -176,8 +188,11 @@ def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
+    from sfumato.pipelines.label_pipeline import LabelPipeline
+
     try:
-        return DiffusionPipeline.from_pretrained(place, dtype=dtype, use_safetensors=True, revision=revision)
+        kind = LabelPipeline if _class_of(place) == LabelPipeline.__name__ else DiffusionPipeline
+        return kind.from_pretrained(place, dtype=dtype, use_safetensors=True, revision=revision)
     except SafetensorError as error:
         raise ModelError(f"a weight file of {place} is damaged or not safetensors ({error}); fetch it again") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, json.JSONDecodeError) as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+from PIL import Image
 from torch import nn
 
 from sfumato.errors import ModelError
@@ -59,13 +60,41 @@ class Source:
     revision: str | None = None
 
 
+OnStep = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
+"""What diffusers calls ``callback_on_step_end``."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a pipeline's call gave.
+
+    Attributes:
+        images: One image per item.
+        latents: The final latents (item, channel, y, x), where the pipeline tells of them only at the end.
+        blocked: Which images a safety checker replaced; empty where there is none.
+    """
+
+    images: list[Image.Image]
+    latents: torch.Tensor | None = None
+    blocked: tuple[bool, ...] = ()
+
+
 class Model(Protocol):
-    """A diffusers pipeline and the facts about it."""
+    """A diffusers pipeline and the facts about it.
+
+    Attributes:
+        pipeline: The pipeline itself.
+        source: Where it came from.
+        family: Name of the family.
+        features: What methods may rely on: "words", "label", "cross-attention", "replay", "image".
+        condition: The denoiser's argument that carries the prompt or the label; None where nothing does.
+    """
 
     pipeline: Any
     source: Source
     family: str
     features: frozenset[str]
+    condition: str | None
 
     @property
     def denoiser(self) -> nn.Module:
@@ -73,16 +102,19 @@ class Model(Protocol):
         ...
 
     @property
-    def decoder(self) -> nn.Module:
-        """The network that turns the final latent into an image."""
+    def decoder(self) -> nn.Module | None:
+        """The network that turns the final latent into an image; None where the latent is the image."""
         ...
 
     def complete(self, request: Request) -> Request:
         """Fill what a request leaves open with the model's defaults and check the rest against the model."""
         ...
 
-    def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """Arguments of the pipeline's call for completed requests that share all settings but text and seeds."""
+    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+        """The pipeline's own call, for completed requests that share all settings but text, label and seeds.
+
+        A pipeline that tells of its steps calls ``on_step`` after each.
+        """
         ...
 
     def steps(self, request: Request) -> int:
@@ -109,8 +141,8 @@ class Model(Protocol):
         """Height and width of the latent of a completed request."""
         ...
 
-    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """The denoiser's condition for prompts: (prompt, token, channel)."""
+    def encode(self, conditions: Sequence[str]) -> torch.Tensor:
+        """The denoiser's condition for prompts, (prompt, token, channel), or for labels, (label,); "" is none."""
         ...
 
     def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:

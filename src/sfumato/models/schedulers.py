@@ -64,6 +64,13 @@ def check_steps(pipeline: Any, name: str, steps: int) -> None:
         )
 
 
+def timesteps(pipeline: Any, name: str, steps: int) -> list[float]:
+    """The distinct timesteps of a run of so many steps, in order, found on a copy of the scheduler."""
+    scheduler = _built(pipeline, name)
+    scheduler.set_timesteps(steps)
+    return list(dict.fromkeys(float(known) for known in scheduler.timesteps.tolist()))
+
+
 def _built(pipeline: Any, name: str) -> Any:
     own = pipeline.scheduler.config
     # the PNDM of Stable Diffusion begins without Runge-Kutta steps, which the configuration of others does not say

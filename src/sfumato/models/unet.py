@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from sfumato.errors import ModelError
+from sfumato.models import noise
 from sfumato.models.lexicon import pos
-from sfumato.models.model import Branches, Kind, Site, Source
+from sfumato.models.model import Branches, Kind, Made, OnStep, Site, Source
+from sfumato.models.notes import notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
 from sfumato.models.words import Tokens, split, tokenise
 from sfumato.request import Request
@@ -33,6 +33,7 @@ class UNetModel:
 
     family = "unet"
     features = frozenset({"words", "cross-attention", "replay"})
+    condition: str | None = "encoder_hidden_states"
 
     def __init__(self, pipeline: Any, source: Source) -> None:
         self.pipeline = pipeline
@@ -57,6 +58,8 @@ class UNetModel:
             ModelError: A size that the VAE cannot make, an unknown scheduler, steps that it cannot make, or an image
                 to start from, which this pipeline does not take.
         """
+        if request.label is not None:
+            raise ModelError(f"{self.source.name} has no labels; say it in the prompt")
         if "image" not in self.features and (request.image is not None or request.strength is not None):
             raise ModelError(
                 f"{self.source.name} starts from noise and takes no image; load it with task='image-to-image', or wrap "
@@ -83,8 +86,13 @@ class UNetModel:
                 raise ModelError(f"{name} is {value}; this model makes multiples of {scale}, so take {near}")
         return done
 
+    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+        """Run the pipeline's own call; every image is an item with a CPU generator of its own."""
+        made = self.pipeline(**self.arguments(requests), callback_on_step_end=on_step)
+        return Made(made.images, blocked=tuple(getattr(made, "nsfw_content_detected", None) or ()))
+
     def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """Arguments of ``StableDiffusionPipeline.__call__``; every image is an item with a CPU generator of its own."""
+        """Arguments of ``StableDiffusionPipeline.__call__``."""
         first = requests[0]
         return {
             "prompt": [r.prompt for r in requests for _ in r.seeds],
@@ -137,34 +145,20 @@ class UNetModel:
         return (request.height or self._side) // scale, (request.width or self._side) // scale
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Hidden states of the text encoder: (prompt, token, channel)."""
+    def encode(self, conditions: Sequence[str]) -> torch.Tensor:
+        """Hidden states of the text encoder for prompts: (prompt, token, channel)."""
         embedded: torch.Tensor = self.pipeline.encode_prompt(
-            list(prompts), self.pipeline._execution_device, 1, do_classifier_free_guidance=False
+            list(conditions), self.pipeline._execution_device, 1, do_classifier_free_guidance=False
         )[0]
         return embedded
 
     def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
-        """The clean latent from a prediction of noise, velocity or the latent itself (variance-preserving form).
-
-        Raises:
-            ModelError: The scheduler predicts something else.
-        """
-        config = self.pipeline.scheduler.config
-        signal, noise = (level.to(sample) for level in self.levels(timestep))
-        rules: dict[str, Callable[[], torch.Tensor]] = {
-            "epsilon": lambda: (sample - noise * output) / signal,
-            "v_prediction": lambda: signal * sample - noise * output,
-            "sample": lambda: output,
-        }
-        if config.prediction_type not in rules:
-            raise ModelError(f"the scheduler predicts {config.prediction_type!r}; known are: {', '.join(rules)}")
-        return rules[config.prediction_type]()
+        """See `sfumato.models.noise.clean`."""
+        return noise.clean(self.pipeline.scheduler, output, sample, timestep)
 
     def levels(self, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Square roots of the cumulative product of the alphas, and of what is missing to 1."""
-        alpha_bar = self.pipeline.scheduler.alphas_cumprod[round(timestep)].cpu().double()
-        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        """See `sfumato.models.noise.levels`."""
+        return noise.levels(self.pipeline.scheduler, timestep)
 
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         """The VAE's images of latents."""
@@ -185,15 +179,4 @@ class UNetModel:
 
     @cached_property
     def _notes(self) -> dict[str, Any]:
-        """What the model's folder says about itself in ``sfumato.json``: default settings and known words."""
-        folder = self.pipeline.config.get("_name_or_path")
-        path = Path(str(folder)) / "sfumato.json"
-        if not folder or not path.is_file():
-            return {}
-        try:
-            notes: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ModelError(
-                f"{path.name} of {self.source.name} is damaged ({error}); fetch the model again"
-            ) from error
-        return notes
+        return notes_of(self.pipeline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -66,13 +67,15 @@ class LabelPipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         sample = sample * self.scheduler.init_noise_sigma
+        random = "generator" in inspect.signature(self.scheduler.step).parameters
+        more = {"generator": generator} if random else {}
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             rows = self.scheduler.scale_model_input(torch.cat((sample, sample)) if guided else sample, timestep)
             noise = unet(rows, timestep, class_labels=numbers, return_dict=False)[0]
             if guided:
                 without, with_label = noise.chunk(2)
                 noise = without + guidance_scale * (with_label - without)
-            sample = self.scheduler.step(noise, timestep, sample, generator=generator, return_dict=False)[0]
+            sample = self.scheduler.step(noise, timestep, sample, return_dict=False, **more)[0]
             if callback_on_step_end is not None:
                 sample = callback_on_step_end(self, step, timestep, {"latents": sample}).get("latents", sample)
         images: Any = sample

@@ -40,7 +40,7 @@ class LabelUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         mult: Channels inside a ConvNeXt block as a multiple of its output's.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         sample_size: int = 64,
@@ -107,12 +107,14 @@ class LabelUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         time = self.time_mlp(times.to(sample.dtype))
         hidden = self.init_conv(torch.cat((sample, channel), dim=1))
         skips = []
-        for first, second, attention, down in self.downs:
+        for level in self.downs:
+            first, second, attention, down = level.children()
             hidden = attention(second(first(hidden, time), time))
             skips.append(hidden)
             hidden = down(hidden)
         hidden = self.mid_block2(self.mid_attn(self.mid_block1(hidden, time)), time)
-        for first, second, attention, up in self.ups:
+        for level in self.ups:
+            first, second, attention, up = level.children()
             hidden = torch.cat((hidden, skips.pop()), dim=1)
             hidden = up(attention(second(first(hidden, time), time)))
         noise = self.final_conv(hidden)

@@ -134,7 +134,8 @@ class _Painter:
 
     def __init__(self, rng: random.Random, bangs: bool, male: bool, smile: bool, lipstick: bool) -> None:
         self.bangs, self.male, self.smile, self.lipstick = bangs, male, smile, lipstick
-        self.skin = _jittered(rng, _between(*rng.sample(SKINS, 2), rng.random()), 8)
+        lighter, darker = rng.sample(SKINS, 2)
+        self.skin = _jittered(rng, _between(lighter, darker, rng.random()), 8)
         self.hair = _jittered(rng, rng.choice(HAIRS), 10)
         self.long = rng.random() < 0.75
         self.backdrop = [_jittered(rng, colour, 15) for colour in rng.sample(BACKDROPS, 2)]
@@ -283,7 +284,7 @@ def _majority(owner: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The region that covers most of each pixel."""
     blocks = owner.reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE).swapaxes(1, 2).reshape(SIZE, SIZE, -1)
     counts = np.stack([(blocks == place).sum(-1) for place in range(len(REGIONS))])
-    return counts.argmax(0).astype(np.uint8)
+    return np.asarray(counts.argmax(0), np.uint8)
 
 
 def _span() -> Iterable[float]:

@@ -27,8 +27,8 @@ STAGE = "denoiser"
 
 def build_denoiser(config: DenoiserConfig) -> LabelUNet:
     """An untrained denoiser whose output starts at zero."""
-    unet = LabelUNet(sample_size=SIZE, dim=config.dim, dim_mults=config.dim_mults, labels=len(LABELS))
-    last = unet.final_conv[-1]
+    unet: LabelUNet = LabelUNet(sample_size=SIZE, dim=config.dim, dim_mults=config.dim_mults, labels=len(LABELS))
+    last: Any = unet.final_conv[-1]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
     return unet

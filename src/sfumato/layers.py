@@ -1,0 +1,95 @@
+"""The layers of a denoiser by name: which have feature maps as outputs, how large those are, and which a glob means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from sfumato.errors import OptionError
+from sfumato.models.model import Model
+from sfumato.request import Request
+from sfumato.run import Run
+from sfumato.trace import generate
+from sfumato.watching.activations import as_map
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module of the denoiser whose output is a feature map.
+
+    Attributes:
+        name: Its path inside the denoiser.
+        kind: Its class.
+        channels: Of the output.
+        height: Of the output.
+        width: Of the output.
+    """
+
+    name: str
+    kind: str
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def bytes(self) -> int:
+        """Of one output in float32."""
+        return 4 * self.channels * self.height * self.width
+
+
+def layers_of(model: Model, request: Request) -> list[Layer]:
+    """Every module whose output is a feature map, in order of execution, found by one call of the denoiser.
+
+    Args:
+        model: The model.
+        request: Completed; its size counts, and its first step is run.
+    """
+    found: dict[str, Layer] = {}
+    grid = model.latent_grid(request)
+
+    def see(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        features = as_map(output, grid)
+        if features is not None and name not in found:
+            kind = type(module).__name__
+            found[name] = Layer(name, kind, features.shape[1], features.shape[2], features.shape[3])
+
+    class Look:
+        def install(self, run: Run) -> None:
+            for name, module in run.model.denoiser.named_modules():
+                if name:
+                    run.hooks.after(module, lambda *told, name=name: see(name, *told))
+            run.hooks.after(run.model.denoiser, _stop)
+
+    with suppress(_Seen):
+        generate(model, request.with_(images=1), attachments=[Look()])
+    return list(found.values())
+
+
+def chosen(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
+    """The layers that names or globs mean, in order of execution.
+
+    Raises:
+        OptionError: A pattern matches nothing; the message lists the closest names.
+    """
+    names = [layer.name for layer in layers]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = difflib.get_close_matches(pattern.replace("*", ""), names, n=4, cutoff=0.3) or names[:4]
+            raise OptionError(
+                f"no layer matches {pattern!r}; near are: {', '.join(near)} (`sfumato layers MODEL` lists all)"
+            )
+    return [layer for layer in layers if any(fnmatchcase(layer.name, pattern) for pattern in patterns)]
+
+
+class _Seen(Exception):
+    """The first call of the denoiser is done."""
+
+
+def _stop(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    raise _Seen

@@ -1,0 +1,417 @@
+"""The diffusion profile: one labelled object for the whole generative process, from one generation.
+
+Source: the thesis on an XAI interface for diffusion models, chapter 4: samples x_t, clean estimates, activations and
+their maximum channel (equation 4.1.4), the attention map A_t (outputs of all attention layers, upsampled bilinearly and
+summed), layer distances (4.1.10), the SSIM trajectory (4.1.8), and layer-wise gradient maps (section 4.1.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.errors import BudgetExceeded, ModelError, OptionError
+from sfumato.layers import Layer, chosen, layers_of
+from sfumato.masks import read_mask
+from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
+from sfumato.models import noise
+from sfumato.models.model import Model
+from sfumato.models.notes import regions_of
+from sfumato.models.schedulers import timesteps
+from sfumato.progress import Progress
+from sfumato.registry import method
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.streaming import Array, Folder, Memory, Node, Sink
+from sfumato.run import Run
+from sfumato.stepping import region_gradients, step_with_gradients
+from sfumato.trace import Trace, generate
+from sfumato.watching.activations import Activations
+
+Object = Literal["samples", "clean", "ssim", "attention", "activations", "gradients"]
+OBJECTS: tuple[Object, ...] = ("samples", "clean", "ssim", "attention", "activations", "gradients")
+KEPT = 10
+"""About how many steps are kept unless more are asked for."""
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """Options of ``profile``."""
+
+    objects: tuple[Object, ...] = field(
+        default=("samples", "clean", "ssim", "attention", "activations"),
+        metadata={"help": f"what to keep: {', '.join(OBJECTS)}"},
+    )
+    every: int = field(default=0, metadata={"help": "keep every so many steps; 0 keeps about ten"})
+    timesteps: tuple[int, ...] = field(
+        default=(), metadata={"help": "keep the steps nearest to these timesteps instead, such as 950,700,200"}
+    )
+    layers: tuple[str, ...] = field(
+        default=(), metadata={"help": "names or globs, such as 'ups.1.*' (see: sfumato layers); the attention layers"}
+    )
+    mask: str | None = field(
+        default=None, metadata={"help": "a region that the model names, or a black and white PNG: for maximum channels"}
+    )
+    budget: float = field(default=500.0, metadata={"help": "most memory that the profile may take, in MB"})
+    stream: str | None = field(
+        default=None, metadata={"help": "write into this folder while it runs, readable if the run is killed"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        for name in ("objects", "layers"):
+            given: Any = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+        times: Any = self.timesteps
+        object.__setattr__(self, "timesteps", (times,) if isinstance(times, int) else tuple(times))
+        if not self.objects or (unknown := [one for one in self.objects if one not in OBJECTS]):
+            what = repr(unknown[0]) if self.objects else "nothing"
+            raise OptionError(f"objects has {what}; what can be kept is: {', '.join(OBJECTS)}")
+        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 0:
+            raise OptionError(f"every is {self.every!r}; expected a whole number of steps, or 0")
+        if self.every and self.timesteps:
+            raise OptionError("every and timesteps were both given; give one of them")
+        if not self.budget > 0:
+            raise OptionError(f"budget is {self.budget}; expected a number of megabytes above 0")
+
+
+@dataclass
+class Plan:
+    """What a profile will hold, known before the run.
+
+    Attributes:
+        schedule: The run's timesteps, in order.
+        kept: The steps that are kept, in order.
+        layers: Whose activations or gradients are kept.
+        attention: The attention layers.
+        nodes: Nodes of the tree, with the shapes of their arrays.
+    """
+
+    schedule: list[float]
+    kept: list[int]
+    layers: list[Layer]
+    attention: list[Layer]
+    nodes: dict[str, Node]
+
+    @property
+    def megabytes(self) -> float:
+        """Size of all arrays."""
+        return sum(array.bytes for node in self.nodes.values() for array in node.arrays.values()) / 1e6
+
+    @cached_property
+    def place(self) -> dict[int, int]:
+        """The place of every kept step among them."""
+        return {step: place for place, step in enumerate(self.kept)}
+
+
+def _cost(model: Model, request: Request, options: ProfileOptions) -> str:
+    plan = plan_of(model, request, options)
+    more = f", {2 * len(plan.kept)} calls with gradients" if "gradients" in options.objects else ""
+    return (
+        f"one generation ({len(plan.schedule)} denoiser calls{more}); {len(plan.kept)} steps and "
+        f"{len(plan.layers)} layers kept: {plan.megabytes:.1f} MB of at most {options.budget:.0f}"
+    )
+
+
+@method(
+    "profile",
+    summary="When and where did the image come to be? Samples, activations, attention and their change, step by step",
+    options=ProfileOptions,
+    needs=("replay",),
+    cost=_cost,
+    paper="An XAI interface for diffusion models (thesis), chapter 4: the diffusion profile",
+)
+def profile(
+    model: Model, requests: Sequence[Request], options: ProfileOptions, progress: Progress
+) -> list[Explanation]:
+    """Profile every request, one generation each."""
+    return [_profiled(model, model.complete(request), options, progress) for request in requests]
+
+
+def plan_of(model: Model, request: Request, options: ProfileOptions) -> Plan:
+    """What the profile of a completed request will hold.
+
+    Raises:
+        OptionError: A layer or a timestep does not exist.
+    """
+    if request.images != 1:
+        raise OptionError("profile follows one image; explain each seed by itself")
+    schedule = timesteps(model.pipeline, str(request.scheduler), int(request.steps or 1))[-model.steps(request) :]
+    kept = _kept(schedule, options, model)
+    known = layers_of(model, request)
+    sites = {site.name for site in model.sites() if site.kind == "self"}
+    attention = [layer for layer in known if layer.name in sites]
+    wants_layers = {"activations", "gradients"} & set(options.objects)
+    layers = (chosen(options.layers, known) if options.layers else attention) if wants_layers else []
+    if "attention" in options.objects and not attention:
+        options = ProfileOptions(**{**vars(options), "objects": tuple(o for o in options.objects if o != "attention")})
+    return Plan(schedule, kept, layers, attention, _nodes(model, request, options, schedule, kept, layers))
+
+
+def _kept(schedule: list[float], options: ProfileOptions, model: Model) -> list[int]:
+    count = len(schedule)
+    if options.timesteps:
+        return nearest_steps(model, schedule, options.timesteps)
+    if options.every >= count > 1:
+        raise OptionError(f"every is {options.every}; this run has {count} steps, so take at most {count - 1}")
+    return list(range(0, count, options.every or max(1, round(count / KEPT))))
+
+
+def nearest_steps(model: Model, schedule: Sequence[float], wanted: Sequence[int]) -> list[int]:
+    """The steps of a schedule that are nearest to some timesteps, in order.
+
+    Raises:
+        OptionError: The model has no such timestep.
+    """
+    trained = int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
+    if wrong := [time for time in wanted if not 0 <= time < trained]:
+        raise OptionError(f"timesteps has {wrong[0]}; this model has timesteps 0 to {trained - 1}")
+    return sorted({int(np.argmin([abs(known - time) for known in schedule])) for time in wanted})
+
+
+def _nodes(
+    model: Model,
+    request: Request,
+    options: ProfileOptions,
+    schedule: list[float],
+    kept: list[int],
+    layers: list[Layer],
+) -> dict[str, Node]:
+    trained = float(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
+
+    def coords(steps: Sequence[int]) -> dict[str, tuple[str, Sequence[Any]]]:
+        times = [schedule[step] if step < len(schedule) else 0.0 for step in steps]
+        return {
+            "step": ("step", list(steps)),
+            "timestep": ("step", times),
+            "t": ("step", [time / trained for time in times]),
+        }
+
+    def array(*sizes: tuple[str, int], kind: str = "float32", steps: int = len(kept)) -> Array:
+        return Array(("step", *(name for name, _ in sizes)), (steps, *(size for _, size in sizes)), kind)
+
+    height, width = model.latent_grid(request)
+    channels = _latent_channels(model)
+    nodes: dict[str, Node] = {}
+    for name in ("samples", "clean"):
+        if name in options.objects:
+            steps = [*kept, len(schedule)] if name == "samples" else kept
+            count = len(steps)
+            nodes[name] = Node(
+                {
+                    "latent": array(("latent_channel", channels), ("y", height), ("x", width), steps=count),
+                    "picture": array(
+                        ("row", int(request.height or 0)), ("column", int(request.width or 0)), ("channel", 3),
+                        kind="uint8", steps=count,
+                    ),
+                },
+                coords(steps),
+                {"method": "profile"},
+            )  # fmt: skip
+    if "ssim" in options.objects:
+        steps = list(range(1, len(schedule) + 1))
+        what = {"method": "profile", "about": "SSIM of the sample with that of the step before"}
+        nodes["trajectory"] = Node({"ssim": array(steps=len(steps), kind="float64")}, coords(steps), what)
+    if "attention" in options.objects:
+        nodes["attention_map"] = Node({"map": array(("y", height), ("x", width))}, coords(kept), {"method": "profile"})
+    for kind in ("activations", "gradients"):
+        for layer in layers if kind in options.objects else ():
+            arrays = {
+                "map": array(("channel", layer.channels), ("y", layer.height), ("x", layer.width)),
+                "max_channel": array(kind="int32"),
+                "distance": array(kind="float64"),
+            }
+            if options.mask is not None:
+                arrays["max_channel_in_mask"] = array(kind="int32")
+            nodes[f"{kind}/{layer.name}"] = Node(arrays, coords(kept), {"method": "profile", "layer": layer.name})
+    return nodes
+
+
+def _latent_channels(model: Model) -> int:
+    config: Any = model.denoiser.config
+    return int(getattr(config, "out_channels", None) or config.in_channels)
+
+
+def _profiled(model: Model, request: Request, options: ProfileOptions, progress: Progress) -> Explanation:
+    plan = plan_of(model, request, options)
+    if plan.megabytes > options.budget:
+        largest = max(plan.nodes, key=lambda name: sum(array.bytes for array in plan.nodes[name].arrays.values()))
+        raise BudgetExceeded(
+            f"the profile needs {plan.megabytes:.1f} MB; the budget is {options.budget:.1f} MB; the largest part is "
+            f"{largest}: keep fewer steps (every, timesteps), layers or objects, or raise the budget"
+        )
+    mask = None
+    if options.mask is not None:
+        size = (int(request.height or 0), int(request.width or 0))
+        mask = read_mask(options.mask, size, regions_of(model.pipeline))
+    elif "gradients" in options.objects:
+        raise OptionError("gradients are those of a part of the image; give it: mask=REGION or mask=FILE.png")
+    about = {"request": request.to_dict(), "provenance": {"method": "profile", "model": model.source.name}}
+    sink: Sink = Folder(Path(options.stream), plan.nodes, about) if options.stream else Memory(plan.nodes)
+    recorder = _Recorder(plan, options, sink, mask)
+    layers = [layer.name for layer in {*plan.layers, *plan.attention}] if recorder.watches_layers else []
+    watch = Activations(layers, recorder.on_layer, set(plan.kept))
+    wants = "gradients" in options.objects
+    trace = generate(
+        model, request, attachments=[watch, recorder], record=set(plan.kept) if wants else False, progress=progress
+    )
+    recorder.finish(trace)
+    if wants:
+        _gradients(trace, plan, sink, mask, progress)
+    nodes = dict(sink.tree())
+    if mask is not None:
+        nodes["mask"] = xr.Dataset({"mask": (("y", "x"), mask)}, attrs={"name": str(options.mask)})
+    found = trace.explanation(0, nodes)
+    if isinstance(sink, Folder):
+        sink.remove()
+    return found
+
+
+class _Recorder:
+    """Fills samples, clean estimates, trajectory, attention and activations while the generation runs."""
+
+    def __init__(self, plan: Plan, options: ProfileOptions, sink: Sink, mask: NDArray[np.bool_] | None) -> None:
+        self._plan = plan
+        self._objects = {one for one in options.objects if one in {name.partition("/")[0] for name in plan.nodes}}
+        if "attention_map" in plan.nodes:
+            self._objects.add("attention")
+        if "trajectory" in plan.nodes:
+            self._objects.add("ssim")
+        self._sink = sink
+        self._mask = mask
+        self._names = {layer.name for layer in plan.layers} if "activations" in self._objects else set()
+        self._attention = {layer.name for layer in plan.attention} if "attention" in self._objects else set()
+        self._previous: NDArray[Any] | None = None
+        self._earlier: dict[str, NDArray[Any]] = {}
+        self._sum: torch.Tensor | None = None
+        self._seen = -1
+
+    @property
+    def watches_layers(self) -> bool:
+        """Whether any layer's output is needed."""
+        return bool(self._names or self._attention)
+
+    def install(self, run: Run) -> None:
+        """Register hooks around the denoiser; install after the watcher of layers."""
+        run.hooks.before(run.model.denoiser, lambda module, args, kwargs: self._before(run, args, kwargs))
+        run.hooks.after(run.model.denoiser, lambda module, args, kwargs, output: self._after(run, args, kwargs, output))
+
+    def on_layer(self, name: str, step: int, maps: torch.Tensor) -> None:
+        """Take the output of a layer at a kept step."""
+        if name in self._names:
+            write_layer(self._sink, f"activations/{name}", self._plan.place[step], maps[0], self._mask, self._earlier)
+        if name in self._attention:
+            one = maps[:1].float().sum(1, keepdim=True)
+            shape = self._plan.nodes["attention_map"].arrays["map"].shape[1:]
+            scaled = F.interpolate(one, size=shape, mode="bilinear", align_corners=False)[0, 0]
+            self._sum = scaled if self._sum is None else self._sum + scaled
+
+    def finish(self, trace: Trace) -> None:
+        """Take the final latent."""
+        self._sampled(trace.model, len(self._plan.schedule), trace.latents[:1])
+
+    def _before(self, run: Run, args: Any, kwargs: Any) -> None:
+        step = run.clock.step
+        if step == self._seen:
+            return
+        self._seen = step
+        given = _first(args, kwargs)[run.branches.rows("conditional", run.items)]
+        scale = noise.input_scale(run.model.pipeline.scheduler, run.clock.timestep)
+        self._sampled(run.model, step, given[:, : _latent_channels(run.model)] / scale)
+
+    def _sampled(self, model: Model, step: int, sample: torch.Tensor) -> None:
+        values = sample[0].float().cpu().numpy()
+        if "ssim" in self._objects:
+            if self._previous is not None:
+                self._sink.write("trajectory", "ssim", step - 1, np.asarray(ssim(values, self._previous)))
+            self._previous = values
+        last = step == len(self._plan.schedule)
+        if last and "ssim" in self._objects:
+            self._sink.commit("trajectory", step)
+        if "samples" in self._objects and (last or step in self._plan.place):
+            place = len(self._plan.kept) if last else self._plan.place[step]
+            self._keep(model, "samples", place, sample)
+
+    def _after(self, run: Run, args: Any, kwargs: Any, output: Any) -> None:
+        step = run.clock.step
+        if step not in self._plan.place:
+            return
+        place = self._plan.place[step]
+        if "clean" in self._objects:
+            rows = run.branches.rows("conditional", run.items)
+            given, made = _first(args, kwargs)[rows], output[0][rows]
+            if "unconditional" in run.branches.names:
+                plain = output[0][run.branches.rows("unconditional", run.items)]
+                made = plain + float(run.requests[0].guidance or 1.0) * (made - plain)
+            estimate = run.model.clean(made, given[:, : made.shape[1]], run.clock.timestep)
+            self._keep(run.model, "clean", place, estimate)
+        if "attention" in self._objects and self._sum is not None:
+            self._sink.write("attention_map", "map", place, self._sum.cpu().numpy())
+            self._sink.commit("attention_map", place + 1)
+            self._sum = None
+        for name in self._names:
+            self._sink.commit(f"activations/{name}", place + 1)
+        if "ssim" in self._objects and step:
+            self._sink.commit("trajectory", step)
+
+    def _keep(self, model: Model, node: str, place: int, latent: torch.Tensor) -> None:
+        with torch.no_grad():
+            image = model.decode(latent.to(next(model.denoiser.parameters()).dtype))[0].float()
+        picture = ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        self._sink.write(node, "latent", place, latent[0].float().cpu().numpy())
+        self._sink.write(node, "picture", place, picture)
+        self._sink.commit(node, place + 1)
+
+
+def write_layer(
+    sink: Sink,
+    node: str,
+    place: int,
+    maps: torch.Tensor,
+    mask: NDArray[np.bool_] | None,
+    earlier: dict[str, NDArray[Any]],
+) -> None:
+    """Write one layer's maps (channel, y, x), their maximum channels, and their distance to those kept before."""
+    values = maps.float().cpu().numpy()
+    sink.write(node, "map", place, values)
+    sink.write(node, "max_channel", place, np.asarray(maximum_channel(values)))
+    if mask is not None:
+        weights = resized(mask, (values.shape[1], values.shape[2]))
+        sink.write(node, "max_channel_in_mask", place, np.asarray(maximum_channel(values, weights)))
+    before = earlier.get(node)
+    sink.write(node, "distance", place, np.asarray(np.nan if before is None else frobenius(values, before)))
+    earlier[node] = values
+
+
+def _gradients(trace: Trace, plan: Plan, sink: Sink, mask: NDArray[np.bool_] | None, progress: Progress) -> None:
+    """Layer-wise gradient maps of the masked part of the next sample, at every kept step, by one backward pass each."""
+    assert mask is not None
+    grid = trace.model.latent_grid(trace.requests[0])
+    inside = torch.from_numpy(resized(mask, grid) >= 0.5)
+    if not inside.any():
+        raise ModelError("the mask is smaller than one cell of the latent; paint a larger part")
+    earlier: dict[str, NDArray[Any]] = {}
+    names = [layer.name for layer in plan.layers]
+    for place, step in enumerate(plan.kept):
+        stepped = step_with_gradients(trace, step, layers=names)
+        _, *found = region_gradients(stepped, inside)
+        for name, gradient in zip(stepped.features, found, strict=True):
+            write_layer(sink, f"gradients/{name}", place, gradient[0], mask, earlier)
+            sink.commit(f"gradients/{name}", place + 1)
+        progress("gradients", place + 1, len(plan.kept))
+
+
+def _first(args: Any, kwargs: Any) -> torch.Tensor:
+    """The denoiser's noisy input, whatever it is called."""
+    given = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+    assert isinstance(given, torch.Tensor)
+    return given

@@ -1,0 +1,88 @@
+"""What a scheduler knows of noise: how much of it a timestep has, and what an output of the denoiser implies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sfumato.errors import ModelError
+
+
+def levels(scheduler: Any, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """By what the clean latent and the noise are multiplied at a timestep.
+
+    Square roots of the cumulative product of the alphas, and of what is missing to 1 (variance-preserving form).
+    """
+    alpha_bar = scheduler.alphas_cumprod[round(timestep)].cpu().double()
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
+def clean(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
+    """The clean latent from a prediction of noise, velocity or the latent itself.
+
+    Args:
+        scheduler: Of the pipeline.
+        output: Of the denoiser (row, channel, y, x).
+        sample: What the denoiser was given, in variance-preserving form.
+        timestep: Of the call.
+
+    Raises:
+        ModelError: The scheduler predicts something else.
+    """
+    signal, noise = (level.to(sample) for level in levels(scheduler, timestep))
+    rules: dict[str, Callable[[], torch.Tensor]] = {
+        "epsilon": lambda: (sample - noise * output) / signal,
+        "v_prediction": lambda: signal * sample - noise * output,
+        "sample": lambda: output,
+    }
+    kind = scheduler.config.prediction_type
+    if kind not in rules:
+        raise ModelError(f"the scheduler predicts {kind!r}; known are: {', '.join(rules)}")
+    return rules[kind]()
+
+
+def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
+    """The next, less noisy latent, as the scheduler's own step makes it, with derivatives.
+
+    The step is made on a copy, as if it were the first: a scheduler that remembers earlier outputs uses none. Noise
+    that it adds is that of seed 0; the derivative does not depend on it.
+
+    Args:
+        scheduler: Of the pipeline, after a run (its timesteps are set).
+        output: Of the denoiser, guidance applied (item, channel, y, x).
+        sample: The latent before the step (item, channel, y, x).
+        timestep: One of the scheduler's.
+
+    Raises:
+        ModelError: The scheduler cannot make a single step.
+    """
+    alone = copy.deepcopy(scheduler)
+    places = [place for place, known in enumerate(alone.timesteps.tolist()) if float(known) == timestep]
+    if hasattr(alone, "_step_index") and places:
+        alone._step_index = places[0]
+    noise = {} if not _takes(alone.step, "generator") else {"generator": torch.Generator().manual_seed(0)}
+    try:
+        found: torch.Tensor = alone.step(output, alone.timesteps[places[0]], sample, return_dict=False, **noise)[0]
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        name = type(scheduler).__name__
+        raise ModelError(f"{name} cannot make a single step ({error}); take ddim, ddpm or euler") from error
+    return found
+
+
+def input_scale(scheduler: Any, timestep: float) -> float:
+    """By what the scheduler multiplies a sample before the denoiser sees it."""
+    alone = copy.deepcopy(scheduler)
+    places = [place for place, known in enumerate(alone.timesteps.tolist()) if float(known) == timestep]
+    if hasattr(alone, "_step_index") and places:
+        alone._step_index = places[0]
+    one: torch.Tensor = alone.scale_model_input(torch.ones(1), alone.timesteps[places[0] if places else 0])
+    return float(one)
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    import inspect
+
+    return name in inspect.signature(function).parameters

@@ -1,0 +1,78 @@
+"""Outputs of layers while a generation runs, as feature maps, at chosen steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfumato.errors import CannotWatch
+from sfumato.run import Run
+
+Take = Callable[[str, int, torch.Tensor], None]
+"""Told the layer, the step and the feature maps (item, channel, y, x) of the conditional branch."""
+
+
+class Activations:
+    """A watcher that hands on the outputs of layers.
+
+    Args:
+        layers: Paths of modules inside the denoiser.
+        take: Told each output, before the next layer runs.
+        steps: At which steps; None for all.
+        raw: Hand on the output itself, of all rows, as the next layer gets it: what derivatives can be taken of.
+    """
+
+    def __init__(
+        self, layers: Sequence[str], take: Take, steps: Collection[int] | None = None, *, raw: bool = False
+    ) -> None:
+        self._layers = tuple(layers)
+        self._take = take
+        self._steps = steps
+        self._raw = raw
+
+    def install(self, run: Run) -> None:
+        """Register hooks on the layers."""
+        for name in self._layers:
+            run.hooks.after(run.model.denoiser.get_submodule(name), partial(self._see, run, name))
+
+    def _see(self, run: Run, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if self._steps is not None and run.clock.step not in self._steps:
+            return
+        grid = run.model.latent_grid(run.requests[0])
+        features = as_map(output, grid)
+        if features is None:
+            raise CannotWatch(f"the output of {name} is no feature map; choose other layers")
+        if self._raw:
+            self._take(name, run.clock.step, tensor_of(output))
+        else:
+            self._take(name, run.clock.step, features[run.branches.rows("conditional", run.items)].detach())
+
+
+def tensor_of(output: Any) -> Any:
+    """The output itself, or the first entry of a tuple, or ``sample`` of an output class."""
+    return output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
+
+
+def as_map(output: Any, grid: tuple[int, int]) -> torch.Tensor | None:
+    """A module's output as (row, channel, y, x), or None where it is no feature map.
+
+    Args:
+        output: Of a module; of a tuple the first entry.
+        grid: Height and width of the latent, whose sides a sequence of positions must share in proportion.
+    """
+    first = tensor_of(output)
+    if not isinstance(first, torch.Tensor) or not first.is_floating_point():
+        return None
+    if first.ndim == 4:
+        return first
+    if first.ndim != 3:
+        return None
+    side = (first.shape[1] / (grid[0] * grid[1])) ** 0.5
+    height, width = round(grid[0] * side), round(grid[1] * side)
+    if height * width != first.shape[1] or not height:
+        return None
+    return first.transpose(1, 2).reshape(first.shape[0], first.shape[2], height, width)
