@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from re import Pattern
 from typing import Any
 
 from torch import nn
@@ -74,17 +75,28 @@ def layers_of(model: Model, request: Request) -> list[Layer]:
 def chosen(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
     """The layers that names or globs mean, in order of execution.
 
+    Args:
+        patterns: Such as "downs.*.3", where ``*`` stands for one part of a name, or "**.fn", where ``**`` stands for any.
+        layers: From ``layers_of``.
+
     Raises:
         OptionError: A pattern matches nothing; the message lists the closest names.
     """
     names = [layer.name for layer in layers]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
+    rules = [_rule(pattern) for pattern in patterns]
+    for pattern, rule in zip(patterns, rules, strict=True):
+        if not any(rule.fullmatch(name) for name in names):
             near = difflib.get_close_matches(pattern.replace("*", ""), names, n=4, cutoff=0.3) or names[:4]
             raise OptionError(
                 f"no layer matches {pattern!r}; near are: {', '.join(near)} (`sfumato layers MODEL` lists all)"
             )
-    return [layer for layer in layers if any(fnmatchcase(layer.name, pattern) for pattern in patterns)]
+    return [layer for layer in layers if any(rule.fullmatch(layer.name) for rule in rules)]
+
+
+def _rule(pattern: str) -> Pattern[str]:
+    parts = re.split(r"(\*\*|\*|\?)", pattern)
+    table = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
+    return re.compile("".join(table.get(part, re.escape(part)) for part in parts))
 
 
 class _Seen(Exception):

@@ -25,6 +25,10 @@ BUILT_IN = (
     "sfumato.methods.lime_image",
     "sfumato.methods.segments",
     "sfumato.methods.word_gradients",
+    "sfumato.methods.profile",
+    "sfumato.methods.gradient_volume",
+    "sfumato.methods.ablation",
+    "sfumato.methods.switch",
 )
 
 

@@ -118,7 +118,7 @@ def _cost(model: Model, request: Request, options: ProfileOptions) -> str:
     more = f", {2 * len(plan.kept)} calls with gradients" if "gradients" in options.objects else ""
     return (
         f"one generation ({len(plan.schedule)} denoiser calls{more}); {len(plan.kept)} steps and "
-        f"{len(plan.layers)} layers kept: {plan.megabytes:.1f} MB of at most {options.budget:.0f}"
+        f"{len(plan.layers)} layers kept: {plan.megabytes:.1f} MB of at most {options.budget:.3g}"
     )
 
 
@@ -246,7 +246,7 @@ def _profiled(model: Model, request: Request, options: ProfileOptions, progress:
     if plan.megabytes > options.budget:
         largest = max(plan.nodes, key=lambda name: sum(array.bytes for array in plan.nodes[name].arrays.values()))
         raise BudgetExceeded(
-            f"the profile needs {plan.megabytes:.1f} MB; the budget is {options.budget:.1f} MB; the largest part is "
+            f"the profile needs {plan.megabytes:.3g} MB; the budget is {options.budget:.3g} MB; the largest part is "
             f"{largest}: keep fewer steps (every, timesteps), layers or objects, or raise the budget"
         )
     mask = None

@@ -212,6 +212,7 @@ class LinearAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         width = ATTENTION_HEADS * HEAD_WIDTH
+        self.heads = ATTENTION_HEADS
         self.to_qkv = nn.Conv2d(channels, width * 3, 1, bias=False)
         self.to_out = nn.Sequential(nn.Conv2d(width, channels, 1), nn.GroupNorm(1, channels))
 
