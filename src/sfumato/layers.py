@@ -76,7 +76,7 @@ def chosen(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
     """The layers that names or globs mean, in order of execution.
 
     Args:
-        patterns: Such as "downs.*.3", where ``*`` stands for one part of a name, or "**.fn", where ``**`` stands for any.
+        patterns: Such as "downs.*.3", where ``*`` is one part of a name, or "**.fn", where ``**`` is any.
         layers: From ``layers_of``.
 
     Raises:

@@ -46,7 +46,7 @@ def step_with_gradients(
         trace: Of one image, with this step's call recorded.
         step: Which step.
         reading: What is derived: "mean", the next sample (the posterior mean of the source's listing C.3), or "noise",
-            the denoiser's output alone (its equation 4.1.1).
+            the predicted noise alone (its equation 4.1.1).
         branch: "guided", as the sample was made, or "conditional", without the guidance.
         layers: Whose outputs to keep.
     """
@@ -66,7 +66,10 @@ def step_with_gradients(
         output = plain + float(trace.requests[0].guidance or 1.0) * (output - plain)
     with torch.enable_grad():
         channels = sample.shape[1]
-        made = output if reading == "noise" else noise.previous(scheduler, output, sample, call.timestep)
+        if reading == "noise":
+            made = noise.predicted_noise(scheduler, output, sample * scale, call.timestep)
+        else:
+            made = noise.previous(scheduler, output, sample, call.timestep)
         return Stepped(sample, made[0, :channels].sum(0), features)
 
 

@@ -18,7 +18,13 @@ IMAGE, METHOD, RESULT = "What to generate", "How to explain", "What comes out"
 
 def explain(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(help="What the image shows.", show_default=False)],
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the image shows, for models that take text.", show_default=False)
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="What the image shows, for models that take labels, such as 0011.", rich_help_panel=IMAGE),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the first image.", rich_help_panel=IMAGE)] = 0,
     model: Annotated[
         str,
@@ -77,7 +83,9 @@ def explain(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Which method; may be repeated. See: sfumato methods.", show_default="daam", rich_help_panel=METHOD
+            help="Which method; may be repeated. See: sfumato methods.",
+            show_default="daam, or profile",
+            rich_help_panel=METHOD,
         ),
     ] = None,
     option: Annotated[
@@ -87,6 +95,25 @@ def explain(
             help="An option of the method (METHOD.NAME=VALUE: of one of several); may be repeated. "
             "See: sfumato methods NAME.",
             show_default=False,
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGION|FILE",
+            help="The part of the image that the methods follow: a region that the model names (such as eyes), or a "
+            "black and white PNG.",
+            show_default=False,
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="What a method may spend: MB that it keeps, or coalitions of a game.",
+            show_default="the method's own",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -107,8 +134,13 @@ def explain(
         raise RequestError("--size was given together with --height or --width; give the size once")
     if size is not None:
         height, width = _parsed_size(size)
+    if prompt is None and label is None and method is None:
+        raise RequestError(
+            "there is nothing to explain; give a prompt, such as: sfumato explain 'a red circle' (models without text "
+            "take a --label, a --method, or both)"
+        )
     request = Request(
-        prompt,
+        prompt or "",
         negative_prompt=negative,
         seed=seed,
         steps=steps,
@@ -119,6 +151,7 @@ def explain(
         images=images,
         image=image,  # type: ignore[arg-type]  # a path becomes a picture
         strength=strength,
+        label=label,
     )
     if strength is not None and image is None:
         raise RequestError("--strength was given without --image; it says how much of that image is made anew")
@@ -126,15 +159,19 @@ def explain(
 
     from sfumato.cli.files import write_results
     from sfumato.cli.loading import load_model
-    from sfumato.cli.options import parse_each
+    from sfumato.cli.options import option_types, parse_each
     from sfumato.cli.tables import say_results
     from sfumato.explain import explain as run
     from sfumato.registry import find
     from sfumato.results.folders import write_folder
     from sfumato.results.joining import join
 
-    chosen = [find(name) for name in dict.fromkeys(method or ["daam"])]
-    options = parse_each(chosen, option or ())
+    chosen = [find(name) for name in dict.fromkeys(method or (["profile"] if prompt is None else ["daam"]))]
+    shared = [f"{name}={value}" for name, value in (("mask", mask), ("budget", budget)) if value is not None]
+    options = parse_each(chosen, [*(option or ()), *shared])
+    for one, given in zip(chosen, options, strict=True):
+        if "stream" in option_types(one):
+            given.setdefault("stream", f"{target}.partial")
     configured = [one.configure(given) for one, given in zip(chosen, options, strict=True)]
     with progress_shown() as progress, write_folder(target) as folder:
         loaded = load_model(model, device, progress, task="image-to-image" if request.image is not None else None)
@@ -170,4 +207,4 @@ def _parsed_size(text: str) -> tuple[int, int]:
 def _default_folder(request: Request) -> str:
     from sfumato.cli.slugs import slug
 
-    return f"out/{slug(request.prompt)}-{request.seed}"
+    return f"out/{slug(request.prompt or request.label or 'image')}-{request.seed}"

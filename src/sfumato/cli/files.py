@@ -32,7 +32,7 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
     One image gives image.png, words.png and words/; of several, each has its seed in its names: image-seed-7.png,
     words-seed-7.png and words/seed-7/. Every method that says how much a word is worth adds a picture of its name.
     """
-    from sfumato.plots import importance_sheet, segment_sheet, word_sheet
+    from sfumato.plots import importance_sheet, process_sheets, segment_sheet, word_sheet
 
     count = explanation.request.images
     for number, (image, seed) in enumerate(zip(explanation.images, explanation.request.seeds, strict=True)):
@@ -45,6 +45,9 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
             _write_overlays(explanation, image, rows, place, progress)
         for method in importance_methods(explanation):
             importance_sheet(explanation, method, number).save(folder / f"{method}{mark}.png", compress_level=QUICK)
+        single = explanation.select(number)
+        for name, draw in process_sheets(single).items():
+            draw(single).save(folder / f"{name}{mark}.png", compress_level=QUICK)
     if "segments" in explanation.tree.children:
         segment_sheet(explanation).save(folder / "segments.png", compress_level=QUICK)
     (folder / "summary.json").write_text(_json(summary), encoding="utf-8")

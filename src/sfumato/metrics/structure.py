@@ -65,12 +65,13 @@ def maximum_channel(features: ArrayLike, mask: ArrayLike | None = None) -> int:
 
 
 def resized(mask: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """A mask (y, x) brought to another grid by bilinear interpolation with antialiasing: shares from 0 to 1."""
-    from skimage.transform import resize
+    """A mask (y, x) brought to another grid: shares from 0 to 1, means over areas where it shrinks, else bilinear."""
+    from PIL import Image
 
-    values = np.asarray(mask, np.float64)
-    found = values if values.shape == shape else resize(values, shape, order=1, anti_aliasing=True)
-    return np.asarray(np.clip(found, 0, 1), np.float64)
+    values = np.asarray(mask, np.float32)
+    smaller = shape[0] <= values.shape[0] and shape[1] <= values.shape[1]
+    how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(values).resize((shape[1], shape[0]), how), np.float64).clip(0, 1)
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -44,6 +44,14 @@ def clean(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: 
     return rules[kind]()
 
 
+def predicted_noise(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
+    """The noise that a prediction implies; arguments as for ``clean``."""
+    if scheduler.config.prediction_type == "epsilon":
+        return output
+    signal, lost = (level.to(sample) for level in levels(scheduler, timestep))
+    return (sample - signal * clean(scheduler, output, sample, timestep)) / lost
+
+
 def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
     """The next, less noisy latent, as the scheduler's own step makes it, with derivatives.
 

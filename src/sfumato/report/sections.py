@@ -56,7 +56,7 @@ _renderers: dict[str, Renderer] = {}
 
 
 def section(*names: str) -> Callable[[Renderer], Renderer]:
-    """Register a function as the renderer of nodes by their path, such as "words" or "segments/inner".
+    """Register a renderer of nodes by their path: "words", "segments/inner", or "layers/*" for all below.
 
     It is given the explanation of one image and the node's path, and returns a ``Section``, or None for no section.
 
@@ -87,7 +87,8 @@ def sections(explanation: Explanation) -> list[tuple[str, Section]]:
         path = node.path.strip("/")
         if path in {"", "image"} or not node.to_dataset(inherit=False).variables:
             continue
-        made = _renderers.get(path, general)(explanation, path)
+        above = path.partition("/")[0] + "/*"
+        made = (_renderers.get(path) or _renderers.get(above, general))(explanation, path)
         if made is not None:
             found.append((path, made))
     return sorted(found, key=lambda item: (item[0] != "words", item[1].folded))

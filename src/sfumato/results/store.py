@@ -21,9 +21,10 @@ import xarray as xr
 
 from sfumato.errors import SfumatoError, StoreError
 from sfumato.request import Request
-from sfumato.results import schema
+from sfumato.results import schema, streaming
 from sfumato.results.explanation import Explanation
 from sfumato.results.folders import FILES_OF_THE_DESKTOP, recover, replacing, resolved
+from sfumato.results.images import image_node
 
 FORMAT = "sfumato-explanation"
 VERSION = schema.VERSION
@@ -67,6 +68,8 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
         raise StoreError(f"{named} does not exist; give a folder that explanation.save() or `sfumato explain` wrote")
     if not folder.is_dir():
         raise StoreError(f"{named} is a file; a stored explanation is a folder")
+    if streaming.is_stream(folder):
+        return _opened_stream(folder)
     if (folder / NAME).is_dir() and not (folder / "zarr.json").exists():
         folder = folder / NAME
     attrs = _attributes(folder, named)
@@ -79,6 +82,17 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
         raise StoreError(f"{named} is no valid explanation: {error}") from error
     except Exception as error:  # whatever zarr, a codec or xarray make of bad bytes
         raise _damaged(named, f"{type(error).__name__}: {error}") from error
+
+
+def _opened_stream(folder: Path) -> Explanation:
+    """What a killed run left: its committed steps, with the last picture as the image."""
+    nodes, about = streaming.read(folder)
+    pictures = [nodes[name]["picture"].values for name in ("clean", "samples") if name in nodes]
+    if not pictures:
+        raise StoreError(f"{folder} was left before its first step was complete; make it again")
+    request = Request.from_dict(about["request"])
+    tree = xr.DataTree.from_dict({"image": image_node([pictures[0][-1]], request.seeds), **nodes})
+    return Explanation(tree, request, about["provenance"] | {"partial": True})
 
 
 def _write(explanation: Explanation, folder: Path) -> None:

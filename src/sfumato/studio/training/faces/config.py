@@ -76,7 +76,7 @@ class DenoiserConfig:
     lr: float = 4e-3
     beta2: float = 0.99
     weight_decay: float = 1e-2
-    warmup: int = 200
+    warmup: int = 50
     cooldown: float = 0.5
     clip_norm: float = 1.0
     ema: float = 0.999

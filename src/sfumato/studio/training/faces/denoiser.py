@@ -1,4 +1,9 @@
-"""The denoiser of faces: predicts the noise of a noisy face from its step and its label, with the source's L1 loss."""
+"""The denoiser of faces, trained on noisy faces, their steps and their labels with the source's L1 loss.
+
+It predicts the velocity where the source predicts the noise: an error of the noise at the noisiest steps, divided by
+what little is left of the image there, becomes a wrong colour of the whole image, and takes ten times as many steps of
+training to go away.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +48,7 @@ def build_scheduler() -> Any:
         beta_start=1e-4,
         beta_end=0.02,
         beta_schedule="linear",
-        prediction_type="epsilon",
+        prediction_type="v_prediction",
         clip_sample=False,
         set_alpha_to_one=True,
         timestep_spacing="trailing",
@@ -90,7 +95,7 @@ def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: boo
         noisy = (kept * clean + lost * noise).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             predicted = denoise(noisy, timesteps, numbers, return_dict=False)[0]
-        loss = F.l1_loss(predicted.float(), noise)
+        loss = F.l1_loss(predicted.float(), kept * noise - lost * clean)
         lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
         norm = training.update(loss, lr, settings.clip_norm)
         values = {"loss": loss.item(), "norm": norm, "lr": lr, "seconds": time.monotonic() - started}

@@ -97,7 +97,7 @@ blocks and linear attention at {len(denoiser.dim_mults)} resolutions, the label 
 ## Training
 
 `sfumato train faces` with `studio/configs/faces.toml`, on {machine}.{took}
-{steps:,} steps of {denoiser.batch} faces (each mirrored half of the time), L1 loss on the noise, averaged weights;
+{steps:,} steps of {denoiser.batch} faces (each mirrored half of the time), L1 loss on the velocity, averaged weights;
 the label of {denoiser.unlabelled:.0%} of the faces was withheld, for guidance. 1,000 noise
 steps, betas rising linearly from 0.0001 to 0.02.
 

@@ -81,7 +81,7 @@ def restored(config: Config, out: Path, pipeline: Any) -> dict[str, float]:
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             predicted = pipeline.unet(noisy, level, numbers.to(device), return_dict=False)[0].float()
-        estimate = ((noisy - (1 - signal).sqrt() * predicted) / signal.sqrt()).clamp(-1, 1)
+        estimate = (signal.sqrt() * noisy - (1 - signal).sqrt() * predicted).clamp(-1, 1)
         seen = ((estimate + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         for one, other in zip(held, seen, strict=True):
             alike["ssim"].append(float(structural_similarity(one, other, channel_axis=-1)))

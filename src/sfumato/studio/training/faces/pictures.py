@@ -54,7 +54,7 @@ def draw_curves(out: Path) -> Path | None:
     smooth = np.convolve([losses[step] for step in steps], np.ones(min(9, len(steps))) / min(9, len(steps)), "valid")
     axes[0].plot(steps, [losses[step] for step in steps], color="#c9d1e3", linewidth=0.8)
     axes[0].plot(steps[-len(smooth) :], smooth, color="#35477d")
-    axes[0].set(title="L1 loss of the noise", ylim=(0, float(np.percentile(list(losses.values()), 98))))
+    axes[0].set(title="L1 loss of the velocity", ylim=(0, float(np.percentile(list(losses.values()), 98))))
     for axis, name, title in (
         (axes[1], "ssim", "SSIM of restored faces"),
         (axes[2], "psnr", "PSNR of restored faces, dB"),

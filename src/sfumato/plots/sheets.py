@@ -1,0 +1,32 @@
+"""Which sheets an explanation of the process has, by the name that their files get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from PIL import Image
+
+from sfumato.plots.interventions import ablation_sheet, sweep_sheet, switch_sheet
+from sfumato.plots.process import layers_sheet, process_sheet
+from sfumato.plots.volumes import volume_sheet
+from sfumato.results.explanation import Explanation
+
+Draw = Callable[[Explanation], Image.Image]
+
+SHEETS: dict[str, tuple[str, Draw]] = {
+    "profile": ("samples", process_sheet),
+    "layers": ("activations", layers_sheet),
+    "gradients": ("gradients", partial(layers_sheet, kind="gradients")),
+    "gradient_volume": ("gradient_volume", volume_sheet),
+    "gradient_maps": ("gradient_maps", partial(layers_sheet, kind="gradient_maps")),
+    "ablation": ("ablation", ablation_sheet),
+    "sweep": ("sweep", sweep_sheet),
+    "switch": ("switch", switch_sheet),
+}
+"""By file name: the node that must be there, and what draws it."""
+
+
+def process_sheets(explanation: Explanation) -> dict[str, Draw]:
+    """The sheets that the nodes of an explanation of one image allow."""
+    return {name: draw for name, (node, draw) in SHEETS.items() if node in explanation.tree.children}

@@ -1,0 +1,88 @@
+"""Sections of the generative process: its sheets as pictures, and tables of what was changed."""
+
+from __future__ import annotations
+
+from sfumato.plots.sheets import SHEETS
+from sfumato.report.markup import escaped, isolated, number, picture_uri, table
+from sfumato.report.sections import Section, section
+from sfumato.results.explanation import Explanation
+
+_TEXTS = {
+    "profile": ("How the image came to be", "Samples, clean estimates and the summed attention, step by step."),
+    "layers": ("Layers", "The channel with the largest sum in each layer, at a late step."),
+    "gradients": ("Gradient maps of layers", "Where each layer's strongest channel moves the masked part."),
+    "gradient_volume": (
+        "Gradient volume",
+        "Which places of a sample made the masked part of the next one: a point for every value above the mean; below, "
+        "the sum over the mask.",
+    ),
+    "gradient_maps": ("Gradient maps of layers", "From the same backward passes as the volume."),
+    "ablation": ("Ablation", "The image as it was, with the ablation, and where they differ."),
+    "sweep": ("One channel at a time", "The image with one channel of each layer ablated."),
+    "switch": ("Switching the condition", "The outcome when the other condition takes over at a step."),
+}
+
+
+def _sheet(explanation: Explanation, name: str, more: str = "") -> Section:
+    title, note = _TEXTS[name]
+    picture = SHEETS[name][1](explanation)
+    image = f'<img class="sheet" alt="{escaped(title)}" src="{picture_uri(picture)}">'
+    return Section(title, image + more, note)
+
+
+@section("samples")
+def samples(explanation: Explanation, path: str) -> Section:
+    """The whole process on one sheet."""
+    return _sheet(explanation, "profile")
+
+
+@section("clean", "trajectory", "attention_map", "mask")
+def on_the_sheet(explanation: Explanation, path: str) -> Section | None:
+    """Shown on the sheet of the process, where there is one."""
+    return None
+
+
+@section("activations/*", "gradients/*", "gradient_maps/*")
+def layers(explanation: Explanation, path: str) -> Section | None:
+    """All layers on one sheet, at the place of the first."""
+    kind = path.partition("/")[0]
+    first = next(iter(explanation.tree[kind].children))
+    name = {"activations": "layers"}.get(kind, kind)
+    return _sheet(explanation, name) if path == f"{kind}/{first}" else None
+
+
+@section("gradient_volume")
+def gradient_volume(explanation: Explanation, path: str) -> Section:
+    """Volumes as points."""
+    return _sheet(explanation, "gradient_volume")
+
+
+@section("ablation")
+def ablation(explanation: Explanation, path: str) -> Section:
+    """Before and after."""
+    return _sheet(explanation, "ablation")
+
+
+@section("ablated_layers/*")
+def ablated_layers(explanation: Explanation, path: str) -> Section | None:
+    """The arrays are in the store."""
+    return None
+
+
+@section("sweep")
+def sweep(explanation: Explanation, path: str) -> Section:
+    """Images, and the table of layers, channels and SSIM."""
+    data = explanation.tree["sweep"].to_dataset()
+    rows = zip(data["layer"].values.tolist(), data["channel_number"].values.tolist(), data["ssim"].values, strict=True)
+    lines = [
+        f'<tr><th scope="row">{isolated(layer)}</th><td class="n">{channel}</td>'
+        f'<td class="n">{number(value, 3)}</td></tr>'
+        for layer, channel, value in rows
+    ]
+    return _sheet(explanation, "sweep", table(("layer", "channel", "SSIM"), lines))
+
+
+@section("switch")
+def switch(explanation: Explanation, path: str) -> Section:
+    """Pictures and curves."""
+    return _sheet(explanation, "switch")
