@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli import bench, explain, listing, opening, studio, training
+from sfumato.cli import bench, comparing, explain, listing, opening, studio, training
 from sfumato.cli.parameters import Debug, add, examples, help_when_alone
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ add(
     'sfumato explain "a red cat" --model owner/name --size 512x768 --images 4',
     'sfumato explain "two stars" --option keep=step,layer,head --out out/stars',
     'sfumato explain "a red circle" --json > summary.json',
+    "sfumato explain --model studio/faces --label 0011 --method profile --mask eyes --out out/face",
 )
 add(
     app,
@@ -60,6 +61,20 @@ add(
     "sfumato open out/demo --report again.html",
     "sfumato open out/stars --steps 0:10 --layers up_blocks --heads 0,1",
     "sfumato open out/demo --json",
+)
+add(
+    app,
+    "compare",
+    comparing.compare,
+    "sfumato compare out/one out/two",
+    "sfumato compare out/one out/two --out both.png",
+)
+add(
+    app,
+    "layers",
+    comparing.layers,
+    "sfumato layers studio/scenes",
+    "sfumato layers studio/faces 'downs.*.3' '**.fn'",
 )
 add(app, "methods", listing.methods, "sfumato methods", "sfumato methods daam", "sfumato methods --json")
 add(app, "models", listing.models, "sfumato models", "sfumato models --json")

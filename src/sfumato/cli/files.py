@@ -69,6 +69,23 @@ def write_page(explanation: Explanation, file: str) -> None:
         write_report(explanation, target)
 
 
+def write_picture(picture: Image, file: str) -> None:
+    """Write a picture to a file, whole or not at all.
+
+    Raises:
+        StoreError: It cannot be written, or its name is that of no kind of picture.
+    """
+    with _made_writable(file) as target:
+        if target.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+            raise StoreError(f"{file!r} is no name of a picture; give one that ends in .png")
+        partial = target.with_name(f".sfumato-{secrets.token_hex(4)}{target.suffix}")
+        try:
+            picture.save(partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
 def write_json(value: Any, file: str) -> None:
     """Write a value as JSON to a file, whole or not at all.
 

@@ -1,0 +1,105 @@
+"""Two generations side by side: how alike samples, attention maps and layers are at every step, and where they part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sfumato.errors import SfumatoError
+from sfumato.metrics.structure import frobenius, ssim
+from sfumato.results.explanation import Explanation
+
+APART = 0.95
+"""Samples with a lower SSIM than this count as different."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """What two profiles have in common.
+
+    Attributes:
+        steps: ``ssim`` and ``attention`` (distance of the attention maps) over step, ``layers`` (distance) over layer
+            and step, with ``timestep``; what one of the profiles lacks is left out.
+        parts_at: Timestep of the first kept step at which the samples are apart; None if they never are.
+    """
+
+    steps: xr.Dataset
+    parts_at: float | None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each step."""
+        found = []
+        for place in range(self.steps.sizes["step"]):
+            one = self.steps.isel(step=place)
+            row = {"step": int(one["step"]), "timestep": float(one["timestep"])}
+            row |= {name: float(one[name]) for name in ("ssim", "attention") if name in one}
+            found.append(row)
+        return found
+
+
+def diverge(one: Explanation, other: Explanation, apart: float = APART) -> Divergence:
+    """Compare two profiles at the steps that both kept.
+
+    Args:
+        one: Made by the method ``profile``.
+        other: Another, of the same model and schedule.
+        apart: SSIM below which samples count as different.
+
+    Raises:
+        SfumatoError: One is no profile, or they share no step.
+    """
+    for which, profile in (("first", one), ("second", other)):
+        if "samples" not in profile.tree.children:
+            raise SfumatoError(f"the {which} result holds no samples; make it with --method profile")
+    first, second = one.tree["samples"].to_dataset(), other.tree["samples"].to_dataset()
+    times = [t for t in first["timestep"].values.tolist() if t in set(second["timestep"].values.tolist())]
+    if not times:
+        raise SfumatoError("the two profiles kept no common timestep; make both with the same steps and --option every")
+    if first["latent"].shape[1:] != second["latent"].shape[1:]:
+        raise SfumatoError("the two profiles are of images of different sizes or models")
+    ours, theirs = _at(first, times), _at(second, times)
+    pairs = zip(ours["latent"].values, theirs["latent"].values, strict=True)
+    data: dict[str, Any] = {"ssim": ("step", [ssim(a, b) for a, b in pairs])}
+    if all("attention_map" in profile.tree.children for profile in (one, other)):
+        data["attention"] = ("step", _distances(one, other, "attention_map", times))
+    layers = [name for name in _layers(one) if name in _layers(other)]
+    coords: dict[str, Any] = {"step": ours["step"].values, "timestep": ("step", times)}
+    if layers:
+        data["layers"] = (("layer", "step"), [_distances(one, other, f"activations/{n}", times) for n in layers])
+        coords["layer"] = layers
+    steps = xr.Dataset(data, coords=coords)
+    below = [time for time, value in zip(times, steps["ssim"].values, strict=True) if value < apart]
+    return Divergence(steps, below[0] if below else None)
+
+
+def _layers(profile: Explanation) -> list[str]:
+    return list(profile.tree["activations"].children) if "activations" in profile.tree.children else []
+
+
+def _at(data: xr.Dataset, times: list[float]) -> xr.Dataset:
+    known = data["timestep"].values.tolist()
+    return data.isel(step=[known.index(time) for time in times])
+
+
+def _distances(one: Explanation, other: Explanation, node: str, times: list[float]) -> list[float]:
+    """Distance of two nodes' maps at every time; NaN where one did not keep it."""
+    found = []
+    sets = [profile.tree[node].to_dataset() for profile in (one, other)]
+    for time in times:
+        places = [data["timestep"].values.tolist() for data in sets]
+        if not all(time in known for known in places):
+            found.append(float("nan"))
+            continue
+        a, b = (data["map"].values[known.index(time)] for data, known in zip(sets, places, strict=True))
+        found.append(frobenius(a, b))
+    return found
+
+
+def parts_in_words(found: Divergence) -> str:
+    """One sentence: where the two part."""
+    if found.parts_at is None:
+        return f"their samples stay alike (SSIM of at least {float(np.min(found.steps['ssim'].values)):.3f}) to the end"
+    return f"their samples part at t = {found.parts_at:.0f}"
