@@ -76,10 +76,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "segments": FOUNDATION | {"models", "trace", "results", "similarity", "generations"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
+    "experiments": MAKERS | {"methods", "explain", "plots"},
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "plots", "pipelines"},
-    "cli": MAKERS | {"methods", "explain", "plots", "report", "studio", "protocols"},
+    "cli": MAKERS | {"methods", "explain", "plots", "report", "studio", "protocols", "experiments"},
     "__main__": {"cli"},
 }
 

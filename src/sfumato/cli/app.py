@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli import bench, comparing, explain, listing, opening, studio, training
+from sfumato.cli import bench, comparing, experimenting, explain, listing, opening, studio, training
 from sfumato.cli.parameters import Debug, add, examples, help_when_alone
 
 app = typer.Typer(
@@ -75,6 +75,13 @@ add(
     comparing.layers,
     "sfumato layers studio/scenes",
     "sfumato layers studio/faces 'downs.*.3' '**.fn'",
+)
+add(
+    app,
+    "experiment",
+    experimenting.experiment,
+    "sfumato experiment emergence --seeds 30",
+    'sfumato experiment switch --model studio/scenes --prompt "a red circle" --other "a blue square"',
 )
 add(app, "methods", listing.methods, "sfumato methods", "sfumato methods daam", "sfumato methods --json")
 add(app, "models", listing.models, "sfumato models", "sfumato models --json")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,6 @@ from sfumato.errors import BudgetExceeded, ModelError, OptionError
 from sfumato.layers import Layer, chosen, layers_of
 from sfumato.masks import read_mask
 from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
-from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.models.schedulers import timesteps
@@ -36,6 +35,7 @@ from sfumato.run import Run
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import Trace, generate
 from sfumato.watching.activations import Activations
+from sfumato.watching.samples import Samples, noisy_input
 
 Object = Literal["samples", "clean", "ssim", "attention", "activations", "gradients"]
 OBJECTS: tuple[Object, ...] = ("samples", "clean", "ssim", "attention", "activations", "gradients")
@@ -293,7 +293,6 @@ class _Recorder:
         self._previous: NDArray[Any] | None = None
         self._earlier: dict[str, NDArray[Any]] = {}
         self._sum: torch.Tensor | None = None
-        self._seen = -1
 
     @property
     def watches_layers(self) -> bool:
@@ -302,7 +301,7 @@ class _Recorder:
 
     def install(self, run: Run) -> None:
         """Register hooks around the denoiser; install after the watcher of layers."""
-        run.hooks.before(run.model.denoiser, lambda module, args, kwargs: self._before(run, args, kwargs))
+        Samples(partial(self._sampled, run.model)).install(run)
         run.hooks.after(run.model.denoiser, lambda module, args, kwargs, output: self._after(run, args, kwargs, output))
 
     def on_layer(self, name: str, step: int, maps: torch.Tensor) -> None:
@@ -318,15 +317,6 @@ class _Recorder:
     def finish(self, trace: Trace) -> None:
         """Take the final latent."""
         self._sampled(trace.model, len(self._plan.schedule), trace.latents[:1])
-
-    def _before(self, run: Run, args: Any, kwargs: Any) -> None:
-        step = run.clock.step
-        if step == self._seen:
-            return
-        self._seen = step
-        given = _first(args, kwargs)[run.branches.rows("conditional", run.items)]
-        scale = noise.input_scale(run.model.pipeline.scheduler, run.clock.timestep)
-        self._sampled(run.model, step, given[:, : _latent_channels(run.model)] / scale)
 
     def _sampled(self, model: Model, step: int, sample: torch.Tensor) -> None:
         values = sample[0].float().cpu().numpy()
@@ -348,7 +338,7 @@ class _Recorder:
         place = self._plan.place[step]
         if "clean" in self._objects:
             rows = run.branches.rows("conditional", run.items)
-            given, made = _first(args, kwargs)[rows], output[0][rows]
+            given, made = noisy_input(args, kwargs)[rows], output[0][rows]
             if "unconditional" in run.branches.names:
                 plain = output[0][run.branches.rows("unconditional", run.items)]
                 made = plain + float(run.requests[0].guidance or 1.0) * (made - plain)
@@ -408,10 +398,3 @@ def _gradients(trace: Trace, plan: Plan, sink: Sink, mask: NDArray[np.bool_] | N
             write_layer(sink, f"gradients/{name}", place, gradient[0], mask, earlier)
             sink.commit(f"gradients/{name}", place + 1)
         progress("gradients", place + 1, len(plan.kept))
-
-
-def _first(args: Any, kwargs: Any) -> torch.Tensor:
-    """The denoiser's noisy input, whatever it is called."""
-    given = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
-    assert isinstance(given, torch.Tensor)
-    return given

@@ -1,0 +1,89 @@
+"""``sfumato experiment``: what was found over many seeds, on any model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sfumato.cli.console import print_json, progress_shown, say
+from sfumato.cli.parameters import Debug, Device, Json
+from sfumato.cli.session import session_of
+
+
+def experiment(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(help="emergence, localisation, ablation, artifact, divergence or switch.", show_default=False),
+    ],
+    seeds: Annotated[int, typer.Option(help="How many seeds.")] = 30,
+    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "studio/faces",
+    prompt: Annotated[str | None, typer.Option(help="What the images show.", show_default="by model")] = None,
+    label: Annotated[str | None, typer.Option(help="Their label.", show_default="0110")] = None,
+    other: Annotated[
+        str | None, typer.Option(help="The other label or prompt, of divergence and switch.", show_default="by model")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Such as ddpm.", show_default="the model's own")] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(metavar="REGION|FILE", help="The part that is followed.", show_default="eyes or middle"),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the results.", show_default="out/NAME-MODEL")] = None,
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run an experiment of the source over many seeds: a figure, a table, and whether its finding holds here.
+
+    What was computed for a seed is kept, so the same command goes on after a stop.
+    """
+    from sfumato.cli.loading import load_model
+    from sfumato.cli.slugs import slug
+    from sfumato.cli.tables import say_rows
+    from sfumato.experiments.experiment import experiment as find
+    from sfumato.experiments.experiment import setting
+    from sfumato.request import Request
+    from sfumato.results.folders import write_folder
+
+    run = find(name)
+    target = out if out is not None else f"out/{name}-{slug(model.removeprefix('studio/'))}"
+    session_of(context).stopped = "stopped; the same command goes on with the seeds that are left"
+    given = {"prompt": prompt, "label": label, "steps": steps, "scheduler": scheduler}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    with progress_shown() as progress, write_folder(target) as folder:
+        loaded = load_model(model, device, progress)
+        if {"prompt", "label"} & set(chosen) or not chosen:
+            request = Request(**chosen) if chosen else None  # type: ignore[arg-type]
+        else:
+            request = setting(loaded, 1, progress=progress).requests[0].with_(**chosen)
+        prepared = setting(loaded, seeds, first=seed, request=request, other=other, mask=mask, progress=progress)
+        found = run(prepared)
+        found.figure.save(folder / "figure.png")
+        (folder / "table.csv").write_text(_table(found.rows), encoding="utf-8")
+        said = {part: getattr(found, part) for part in ("name", "source", "holds", "sentence", "about", "rows")}
+        (folder / "finding.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(said | {"folder": target})
+        return
+    say_rows(f"{name} on {loaded.source.name}, {seeds} seeds", [dict(row) for row in found.rows])
+    say()
+    say(f"found before: {found.source}")
+    say(f"here: {found.sentence}")
+    say(f"it {'holds' if found.holds else 'does not hold'} on this model")
+    say(f"results in {target}: figure.png, table.csv, finding.json")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

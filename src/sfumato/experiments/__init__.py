@@ -1,0 +1,1 @@
+"""Experiments over many seeds: does what the source found hold on this model?"""

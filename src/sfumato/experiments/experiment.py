@@ -1,0 +1,156 @@
+"""What an experiment is: a function of a model and seeds that gives a figure, a table and one sentence."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.cache import Cache, default_folder, digest
+from sfumato.errors import OptionError
+from sfumato.models.fingerprint import weight_hash
+from sfumato.models.model import Model
+from sfumato.models.notes import regions_of
+from sfumato.progress import Progress
+from sfumato.request import Request
+
+NAMES = ("emergence", "localisation", "ablation", "artifact", "divergence", "switch")
+KIND = "experiments"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an experiment is run with.
+
+    Attributes:
+        model: The model.
+        requests: Completed requests of one image, one for each seed; they differ in the seed alone.
+        other: The other label or prompt, for experiments that compare two.
+        mask: The part of the image that is followed, (y, x) bool of the image's size.
+        progress: Told about every seed.
+        cache: Keeps what was computed for a seed, so a run that was killed goes on.
+    """
+
+    model: Model
+    requests: tuple[Request, ...]
+    other: str
+    mask: NDArray[np.bool_]
+    progress: Progress
+    cache: Cache
+
+    def each(
+        self, name: str, work: Callable[[Request], Mapping[str, NDArray[Any]]], **about: Any
+    ) -> list[dict[str, NDArray[Any]]]:
+        """What ``work`` gives for every request, taken from the cache where it was computed before."""
+        found: list[dict[str, NDArray[Any]]] = []
+        weights = weight_hash(self.model.pipeline)
+        for number, request in enumerate(self.requests):
+            key = digest({"experiment": name, "weights": weights, "request": request.key} | about)
+            entry = self.cache.get(KIND, key)
+            if entry is None:
+                entry = {part: np.asarray(value) for part, value in work(request).items()}
+                self.cache.put(KIND, key, entry)
+            found.append(entry)
+            self.progress("seeds", number + 1, len(self.requests))
+        return found
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out.
+
+    Attributes:
+        name: Of the experiment.
+        source: The source's finding, in one sentence.
+        holds: Whether it holds here.
+        sentence: The measured result, computed from the numbers.
+        rows: The table.
+        figure: The picture.
+        about: Model, seeds, steps and what else the numbers depend on.
+    """
+
+    name: str
+    source: str
+    holds: bool
+    sentence: str
+    rows: Sequence[Mapping[str, Any]]
+    figure: Image.Image
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def setting(
+    model: Model, seeds: int, *, first: int = 0, request: Request | None = None, other: str | None = None,
+    mask: Any = None, progress: Progress, cache: Cache | None = None,
+) -> Setting:  # fmt: skip
+    """Prepare a run.
+
+    Args:
+        model: The model.
+        seeds: How many.
+        first: The first one.
+        request: Prompt or label, steps, scheduler; by default what the model's kind suggests.
+        other: The other label or prompt.
+        mask: See `sfumato.masks.read_mask`; by default the eyes where the model names them, else the middle.
+        progress: Told about every seed.
+        cache: Where results of a seed are kept; the library's own.
+
+    Raises:
+        OptionError: The number of seeds or the mask cannot be used.
+    """
+    from sfumato.masks import read_mask
+
+    if isinstance(seeds, bool) or seeds < 1:
+        raise OptionError(f"seeds is {seeds}; expected 1 or more")
+    labelled = "label" in model.features
+    worded = "words" in model.features
+    plain = (
+        Request(label="0110") if labelled else Request("a red circle left of a blue square") if worded else Request()
+    )
+    done = model.complete((request or plain).with_(seed=first, images=1))
+    named = regions_of(model.pipeline)
+    size = (int(done.height or 0), int(done.width or 0))
+    chosen = mask if mask is not None else "eyes" if "eyes" in named else _middle(size)
+    return Setting(
+        model,
+        tuple(done.with_(seed=first + number) for number in range(seeds)),
+        other or ("0111" if labelled else "a red circle right of a blue square"),
+        read_mask(chosen, size, named),
+        progress,
+        cache or Cache(default_folder()),
+    )
+
+
+def experiment(name: str) -> Callable[[Setting], Finding]:
+    """The experiment of a name.
+
+    Raises:
+        OptionError: There is none; the message lists all.
+    """
+    if name not in NAMES:
+        raise OptionError(f"there is no experiment {name!r}; choose from: {', '.join(NAMES)}")
+    found: Callable[[Setting], Finding] = importlib.import_module(f"sfumato.experiments.{name}").run
+    return found
+
+
+def about(given: Setting) -> dict[str, Any]:
+    """What the numbers depend on, for the table's caption."""
+    first = given.requests[0]
+    return {
+        "model": given.model.source.name,
+        "condition": first.label or first.prompt or "none",
+        "seeds": f"{first.seed} to {given.requests[-1].seed}",
+        "steps": first.steps,
+        "scheduler": first.scheduler,
+        "guidance": first.guidance,
+    }
+
+
+def _middle(size: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros(size, bool)
+    mask[size[0] * 3 // 8 : size[0] * 5 // 8, size[1] * 3 // 8 : size[1] * 5 // 8] = True
+    return mask
