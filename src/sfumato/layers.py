@@ -52,11 +52,14 @@ def layers_of(model: Model, request: Request) -> list[Layer]:
         request: Completed; its size counts, and its first step is run.
     """
     found: dict[str, Layer] = {}
+    others: set[str] = set()  # modules that are also called on something else, such as the time's embedding
     grid = model.latent_grid(request)
 
     def see(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         features = as_map(output, grid)
-        if features is not None and name not in found:
+        if features is None:
+            others.add(name)
+        elif name not in found:
             kind = type(module).__name__
             found[name] = Layer(name, kind, features.shape[1], features.shape[2], features.shape[3])
 
@@ -69,7 +72,7 @@ def layers_of(model: Model, request: Request) -> list[Layer]:
 
     with suppress(_Seen):
         generate(model, request.with_(images=1), attachments=[Look()])
-    return list(found.values())
+    return [layer for name, layer in found.items() if name not in others]
 
 
 def chosen(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:

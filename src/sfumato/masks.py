@@ -35,14 +35,18 @@ def read_mask(
         return _checked(known[given], shape, given)
     if isinstance(given, str | Path):
         return _checked(_picture(str(given), tuple(known)), shape, str(given))
-    return _checked(np.asarray(given), shape, "the mask")
+    try:
+        values = np.asarray(given)
+    except ValueError:
+        raise OptionError("the mask is no array of one shape; expected numbers or booleans (height, width)") from None
+    return _checked(values, shape, "the mask")
 
 
 def _picture(name: str, regions: tuple[str, ...]) -> NDArray[Any]:
     try:
         with Image.open(name) as image:
             bands, values = image.getbands(), np.asarray(image.convert("L") if image.mode in "1P" else image)
-    except (OSError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow calls some damage a syntax error
         also = f", or one of: {', '.join(regions)}" if regions else ""
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"no picture ({error})"
         raise OptionError(f"the mask {name!r} cannot be read: {reason}; give a black and white PNG{also}") from None

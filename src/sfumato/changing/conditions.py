@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sfumato.errors import ModelError
+from sfumato.errors import ModelError, OptionError
 from sfumato.run import Run
 
 
@@ -33,6 +33,8 @@ class SwitchCondition:
         name = run.model.condition
         if name is None:
             raise ModelError(f"{run.model.source.name} has no prompt or label that could be switched")
+        if len(self.steps) not in (1, run.items):
+            raise OptionError(f"{len(self.steps)} steps were given for {run.items} images; give one, or one for each")
         new = run.model.encode([self.to])
         steps = self.steps * run.items if len(self.steps) == 1 else self.steps
 

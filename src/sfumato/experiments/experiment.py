@@ -118,7 +118,7 @@ def setting(
     return Setting(
         model,
         tuple(done.with_(seed=first + number) for number in range(seeds)),
-        other or ("0111" if labelled else "a red circle right of a blue square"),
+        other or ("0111" if labelled else "a green circle left of a blue square"),
         read_mask(chosen, size, named),
         progress,
         cache or Cache(default_folder()),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from sfumato.changing.channels import AblateChannels, AblateHeads, How
 from sfumato.errors import OptionError
-from sfumato.layers import chosen, layers_of
+from sfumato.layers import Layer, chosen, layers_of
 from sfumato.masks import read_mask
 from sfumato.methods.profile import nearest_steps
 from sfumato.metrics.structure import maximum_channel, resized, ssim
@@ -72,6 +72,8 @@ class AblationOptions:
         for name in ("channels", "heads", "sweep"):
             given: Any = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+        steps: Any = self.steps
+        object.__setattr__(self, "steps", (steps,) if isinstance(steps, int) else steps)
         for name, known in (("how", ("zero", "mean", "scale")), ("by", ("activations", "gradients"))):
             if getattr(self, name) not in known:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; choose from: {', '.join(known)}")
@@ -156,7 +158,7 @@ def _once(
     traces = []
     for number, attached in enumerate(([], changes)):
         watch = Activations(layers, _collect(seen[number]), set(steps))
-        traces.append(generate(model, request, attachments=[watch, *attached], progress=progress))
+        traces.append(generate(model, request, attachments=[*attached, watch], progress=progress))
     plain, ablated = traces
     nodes = {"ablation": _compared(plain.images[0], [ablated.images[0]], mask).isel(run=0)}
     for layer in layers:
@@ -221,6 +223,8 @@ def _maximum_channels(
     if by == "gradients":
         assert mask is not None
         inside = resized(mask, model.latent_grid(request)) >= 0.5
+        if not inside.any():
+            raise OptionError("the mask is smaller than one cell of the latent; paint a larger part")
         stepped = step_with_gradients(plain, step, layers=names)
         _, *found = region_gradients(stepped, torch.from_numpy(inside))
         pairs = zip(stepped.features, found, strict=True)
@@ -254,19 +258,29 @@ def _changes(model: Model, request: Request, options: AblationOptions) -> list[A
     grouped: dict[str, list[int]] = {}
     for one in options.channels:
         name, channel = _pair("channels", one)
-        (layer,) = chosen([name], known)
+        layer = _exact(name, known)
         if channel >= layer.channels:
             raise OptionError(f"{name} has channels 0 to {layer.channels - 1}; there is no channel {channel}")
         grouped.setdefault(name, []).append(channel)
     heads: dict[str, list[int]] = {}
     for one in options.heads:
         name, head = _pair("heads", one)
-        chosen([name], known)
+        _exact(name, known)
         heads.setdefault(name, []).append(head)
     return [
         *(AblateChannels(name, tuple(numbers), value, how, options.steps) for name, numbers in grouped.items()),
         *(AblateHeads(name, tuple(numbers), value, how, options.steps) for name, numbers in heads.items()),
     ]
+
+
+def _exact(name: str, known: Sequence[Layer]) -> Layer:
+    """The layer of a name; a glob is no name, since a channel's number belongs to one layer."""
+    found = {layer.name: layer for layer in known}
+    if name not in found:
+        if any(sign in name for sign in "*?"):
+            raise OptionError(f"{name!r} is a pattern; channels and heads need the name of one layer")
+        chosen([name], known)
+    return found[name]
 
 
 def _pair(option: str, text: str) -> tuple[str, int]:

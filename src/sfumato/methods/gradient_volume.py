@@ -119,7 +119,7 @@ def _explained(model: Model, request: Request, options: GradientVolumeOptions, p
     need = 4e-6 * len(steps) * len(pixels) * height * width
     if options.mode == "volume" and need > options.budget:
         raise BudgetExceeded(
-            f"the volumes need {need:.1f} MB; the budget is {options.budget:.1f} MB; take fewer timesteps, a smaller "
+            f"the volumes need {need:.3g} MB; the budget is {options.budget:.3g} MB; take fewer timesteps, a smaller "
             "mask, mode=region, or raise the budget"
         )
     names = [layer.name for layer in chosen(options.layers, layers_of(model, request))] if options.layers else []

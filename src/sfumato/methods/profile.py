@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.errors import BudgetExceeded, ModelError, OptionError
+from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import Layer, chosen, layers_of
 from sfumato.masks import read_mask
 from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
@@ -173,6 +173,8 @@ def nearest_steps(model: Model, schedule: Sequence[float], wanted: Sequence[int]
         OptionError: The model has no such timestep.
     """
     trained = int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
+    if not all(isinstance(time, int | float) for time in wanted):
+        raise OptionError(f"timesteps is {wanted!r}; expected numbers such as (950, 700)")
     if wrong := [time for time in wanted if not 0 <= time < trained]:
         raise OptionError(f"timesteps has {wrong[0]}; this model has timesteps 0 to {trained - 1}")
     return sorted({int(np.argmin([abs(known - time) for known in schedule])) for time in wanted})
@@ -388,7 +390,7 @@ def _gradients(trace: Trace, plan: Plan, sink: Sink, mask: NDArray[np.bool_] | N
     grid = trace.model.latent_grid(trace.requests[0])
     inside = torch.from_numpy(resized(mask, grid) >= 0.5)
     if not inside.any():
-        raise ModelError("the mask is smaller than one cell of the latent; paint a larger part")
+        raise OptionError("the mask is smaller than one cell of the latent; paint a larger part")
     earlier: dict[str, NDArray[Any]] = {}
     names = [layer.name for layer in plan.layers]
     for place, step in enumerate(plan.kept):

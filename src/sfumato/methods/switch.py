@@ -45,7 +45,10 @@ class SwitchOptions:
     def __post_init__(self) -> None:
         """Check every option."""
         given: Any = self.at
-        object.__setattr__(self, "at", (given,) if isinstance(given, int) else tuple(sorted(set(given))))
+        several = (given,) if isinstance(given, int) else tuple(sorted(set(given)))
+        if not all(isinstance(step, int) for step in several):
+            raise OptionError(f"at is {given!r}; expected step numbers such as (5, 10)")
+        object.__setattr__(self, "at", several)
         if not 0 < self.alike < 1:
             raise OptionError(f"alike is {self.alike}; expected an SSIM between 0 and 1")
 

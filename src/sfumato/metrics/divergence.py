@@ -55,20 +55,21 @@ def diverge(one: Explanation, other: Explanation, apart: float = APART) -> Diver
         if "samples" not in profile.tree.children:
             raise SfumatoError(f"the {which} result holds no samples; make it with --method profile")
     first, second = one.tree["samples"].to_dataset(), other.tree["samples"].to_dataset()
-    times = [t for t in first["timestep"].values.tolist() if t in set(second["timestep"].values.tolist())]
-    if not times:
+    common = [key for key in _keys(first) if key in set(_keys(second))]
+    if not common:
         raise SfumatoError("the two profiles kept no common timestep; make both with the same steps and --option every")
     if first["latent"].shape[1:] != second["latent"].shape[1:]:
         raise SfumatoError("the two profiles are of images of different sizes or models")
-    ours, theirs = _at(first, times), _at(second, times)
+    ours, theirs = _at(first, common), _at(second, common)
+    times = [time for _, time in common]
     pairs = zip(ours["latent"].values, theirs["latent"].values, strict=True)
     data: dict[str, Any] = {"ssim": ("step", [ssim(a, b) for a, b in pairs])}
     if all("attention_map" in profile.tree.children for profile in (one, other)):
-        data["attention"] = ("step", _distances(one, other, "attention_map", times))
+        data["attention"] = ("step", _distances(one, other, "attention_map", common))
     layers = [name for name in _layers(one) if name in _layers(other)]
     coords: dict[str, Any] = {"step": ours["step"].values, "timestep": ("step", times)}
     if layers:
-        data["layers"] = (("layer", "step"), [_distances(one, other, f"activations/{n}", times) for n in layers])
+        data["layers"] = (("layer", "step"), [_distances(one, other, f"activations/{n}", common) for n in layers])
         coords["layer"] = layers
     steps = xr.Dataset(data, coords=coords)
     below = [time for time, value in zip(times, steps["ssim"].values, strict=True) if value < apart]
@@ -79,21 +80,26 @@ def _layers(profile: Explanation) -> list[str]:
     return list(profile.tree["activations"].children) if "activations" in profile.tree.children else []
 
 
-def _at(data: xr.Dataset, times: list[float]) -> xr.Dataset:
-    known = data["timestep"].values.tolist()
-    return data.isel(step=[known.index(time) for time in times])
+def _keys(data: xr.Dataset) -> list[tuple[int, float]]:
+    """Step and timestep: the last step of a schedule and the final sample may both have timestep 0."""
+    return list(zip(data["step"].values.tolist(), data["timestep"].values.tolist(), strict=True))
 
 
-def _distances(one: Explanation, other: Explanation, node: str, times: list[float]) -> list[float]:
-    """Distance of two nodes' maps at every time; NaN where one did not keep it."""
+def _at(data: xr.Dataset, common: list[tuple[int, float]]) -> xr.Dataset:
+    known = _keys(data)
+    return data.isel(step=[known.index(key) for key in common])
+
+
+def _distances(one: Explanation, other: Explanation, node: str, common: list[tuple[int, float]]) -> list[float]:
+    """Distance of two nodes' maps at every step; NaN where one did not keep it."""
     found = []
     sets = [profile.tree[node].to_dataset() for profile in (one, other)]
-    for time in times:
-        places = [data["timestep"].values.tolist() for data in sets]
-        if not all(time in known for known in places):
+    for key in common:
+        places = [_keys(data) for data in sets]
+        if not all(key in known for known in places):
             found.append(float("nan"))
             continue
-        a, b = (data["map"].values[known.index(time)] for data, known in zip(sets, places, strict=True))
+        a, b = (data["map"].values[known.index(key)] for data, known in zip(sets, places, strict=True))
         found.append(frobenius(a, b))
     return found
 

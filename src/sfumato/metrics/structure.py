@@ -21,7 +21,7 @@ def ssim(one: ArrayLike, other: ArrayLike) -> float:
         other: Of the same shape.
 
     Returns:
-        At most 1, which only equal images have.
+        At most 1, which images have that differ only by a positive factor, or are both constant.
 
     Raises:
         OptionError: The shapes differ.
@@ -65,7 +65,7 @@ def maximum_channel(features: ArrayLike, mask: ArrayLike | None = None) -> int:
 
 
 def resized(mask: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """A mask (y, x) brought to another grid: shares from 0 to 1, means over areas where it shrinks, else bilinear."""
+    """A mask (y, x) brought to another grid, from 0 to 1: means over blocks where it shrinks, else bilinear."""
     from PIL import Image
 
     values = np.asarray(mask, np.float32)

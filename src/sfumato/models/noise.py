@@ -55,7 +55,7 @@ def predicted_noise(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, 
 def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
     """The next, less noisy latent, as the scheduler's own step makes it, with derivatives.
 
-    The step is made on a copy, as if it were the first: a scheduler that remembers earlier outputs uses none. Noise
+    The step is made on a copy, as if it were the first: a scheduler that remembers earlier outputs has none. Noise
     that it adds is that of seed 0; the derivative does not depend on it.
 
     Args:
@@ -68,6 +68,7 @@ def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timeste
         ModelError: The scheduler cannot make a single step.
     """
     alone = copy.deepcopy(scheduler)
+    alone.set_timesteps(scheduler.num_inference_steps, device=sample.device)  # forgets the outputs of earlier steps
     places = [place for place, known in enumerate(alone.timesteps.tolist()) if float(known) == timestep]
     if hasattr(alone, "_step_index") and places:
         alone._step_index = places[0]

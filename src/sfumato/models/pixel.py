@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ from sfumato.errors import ModelError
 from sfumato.models import noise
 from sfumato.models.model import Branches, Made, OnStep, Site, Source
 from sfumato.models.notes import notes_of
-from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
+from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, choices, known_scheduler
 from sfumato.models.words import Tokens
 from sfumato.request import Request
 
@@ -68,6 +69,7 @@ class PixelModel:
             scheduler=known_scheduler(self.pipeline, request.scheduler),
         )
         check_steps(self.pipeline, str(done.scheduler), int(done.steps or 0))
+        self._check_scheduler(str(done.scheduler))
         return done
 
     def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
@@ -141,6 +143,15 @@ class PixelModel:
         """The same: the image is the latent."""
         return images[:, : int(self.pipeline.unet.config.in_channels)]
 
+    def _check_scheduler(self, name: str) -> None:
+        """Refuse what ``DDPMPipeline`` and ``DDIMPipeline`` cannot run: they scale neither noise nor input."""
+        needs = {"generator"} | ({"eta"} if type(self.pipeline).__name__ == "DDIMPipeline" else set())
+        kind = choices(self.pipeline)[name]
+        scheduler = kind.from_config(self.pipeline.scheduler.config)  # type: ignore[attr-defined]
+        takes = set(inspect.signature(scheduler.step).parameters)
+        if not needs <= takes or hasattr(scheduler, "sigmas"):
+            raise ModelError(f"{type(self.pipeline).__name__} cannot run the scheduler {name!r}; take ddim or its own")
+
     def _guidance(self, request: Request, recommended: float) -> float:
         if (request.guidance or 1.0) > 1:
             raise ModelError(f"{self.source.name} has no condition to guide it; leave out the guidance")
@@ -204,7 +215,15 @@ class LabelModel(PixelModel):
         """How many bits a label has."""
         return max(1, (int(self.pipeline.unet.config.labels) - 1).bit_length())
 
+    def _check_scheduler(self, name: str) -> None:
+        """All can be run."""
+
     def _checked(self, label: str) -> str:
+        labels = int(self.pipeline.unet.config.labels)
+        if len(label) == self.bits and not set(label) - {"0", "1"} and int(label, 2) >= labels:
+            raise ModelError(
+                f"the label is {label!r}; this model has {labels} labels, up to {labels - 1:0{self.bits}b}"
+            )
         if len(label) != self.bits or set(label) - {"0", "1"}:
             names = self._notes.get("attributes")
             said = f" ({', '.join(names)})" if names else ""

@@ -18,9 +18,9 @@ def divergence_sheet(one: Explanation, other: Explanation, found: Divergence) ->
     axes = upper.subplots(2, len(times), squeeze=False)
     for row, (profile, title) in enumerate(((one, "first"), (other, "second"))):
         data = profile.tree["samples"].to_dataset()
-        known = data["timestep"].values.tolist()
-        for axis, time in zip(axes[row], times, strict=True):
-            picture_axis(axis).imshow(data["picture"].values[known.index(time)])
+        known = data["step"].values.tolist()
+        for axis, step, time in zip(axes[row], found.steps["step"].values, times, strict=True):
+            picture_axis(axis).imshow(data["picture"].values[known.index(step)])
             if row:
                 axis.set_xlabel(f"t = {time:.0f}", fontsize=7)
         axes[row, 0].set_ylabel(title, fontsize=8, color=INK)

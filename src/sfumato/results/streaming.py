@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sfumato.errors import StoreError
 
 COMMITTED = "committed.json"
+ARRAYS = "arrays.zarr"
 FORMAT = "sfumato-stream"
 
 
@@ -117,20 +118,36 @@ class Folder:
         self._nodes = dict(nodes)
         self._done = dict.fromkeys(nodes, 0)
         self._about = dict(about)
+        self._arrays: dict[tuple[str, str], Any] = {}
+        new, old = (place.with_name(f".{place.name}.{kind}") for kind in ("new", "old"))
         try:
-            if place.exists() and any(place.iterdir()):
-                if not is_stream(place):
-                    raise StoreError(f"{place} is not empty and no stream of Sfumato; name another folder")
-                shutil.rmtree(place)
-            place.mkdir(parents=True, exist_ok=True)
-            self._put()
-            root = zarr.open_group(str(place / "arrays.zarr"), mode="w", zarr_format=3)
-            self._arrays: dict[tuple[str, str], Any] = {}
+            if place.exists() and any(place.iterdir()) and not is_stream(place):
+                raise StoreError(f"{place} is not empty and no stream of Sfumato; name another folder")
+            for leftover in (new, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            new.mkdir(parents=True)
+            root = zarr.open_group(str(new / ARRAYS), mode="w", zarr_format=3)
             for path, node in nodes.items():
                 for name, array in node.arrays.items():
-                    chunks = (1, *array.shape[1:])
-                    made = root.create_array(f"{path}/{name}", shape=array.shape, dtype=array.dtype, chunks=chunks)
-                    self._arrays[path, name] = made
+                    root.create_array(
+                        f"{path}/{name}",
+                        shape=array.shape,
+                        dtype=array.dtype,
+                        chunks=(1, *array.shape[1:]),
+                        config={"write_empty_chunks": True},  # so that a chunk that is missing is known to be lost
+                    )
+            self._put(new)
+            if place.exists():
+                place.rename(old)
+            new.rename(place)
+            shutil.rmtree(old, ignore_errors=True)
+            root = zarr.open_group(str(place / ARRAYS), mode="r+", zarr_format=3)
+            for path, node in nodes.items():
+                for name in node.arrays:
+                    held: Any = root[f"{path}/{name}"]
+                    self._arrays[path, name] = held.with_config({"write_empty_chunks": True})
+        except StoreError:
+            raise
         except OSError as error:
             raise StoreError(f"cannot write {place}: {error.strerror or error}") from error
 
@@ -140,12 +157,14 @@ class Folder:
 
     def commit(self, node: str, steps: int) -> None:
         """See `Sink.commit`; durable when this returns."""
-        self._done[node] = steps
+        before, self._done[node] = self._done[node], steps
         for name in self._nodes[node].arrays:
-            chunk = self.place / "arrays.zarr" / node / name / "c" / str(steps - 1)
-            for file in [chunk, *chunk.rglob("*")] if chunk.exists() else ():
-                _sync(file)
-        self._put()
+            chunks = self.place / ARRAYS / node / name / "c"
+            for chunk in [chunks / str(number) for number in range(before, steps)]:
+                for file in [chunk, *chunk.rglob("*")] if chunk.exists() else ():
+                    _sync(file)
+            _sync(chunks)
+        self._put(self.place)
 
     def tree(self) -> dict[str, xr.Dataset]:
         """See `Sink.tree`; arrays are read when this is called."""
@@ -158,7 +177,7 @@ class Folder:
         """Remove the folder: what it held is stored elsewhere."""
         shutil.rmtree(self.place, ignore_errors=True)
 
-    def _put(self) -> None:
+    def _put(self, place: Path) -> None:
         nodes = {
             path: {
                 "committed": self._done[path],
@@ -169,11 +188,11 @@ class Folder:
             for path, node in self._nodes.items()
         }
         text = json.dumps({"format": FORMAT, "version": 1, "nodes": nodes} | self._about, default=_plain)
-        partial = self.place / (COMMITTED + ".part")
+        partial = place / (COMMITTED + ".part")
         partial.write_text(text, encoding="utf-8")
         _sync(partial)
-        partial.replace(self.place / COMMITTED)
-        _sync(self.place)
+        partial.replace(place / COMMITTED)
+        _sync(place)
 
 
 def is_stream(place: Path) -> bool:
@@ -194,16 +213,23 @@ def read(place: Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
 
     try:
         said = json.loads((place / COMMITTED).read_text(encoding="utf-8"))
-        root = zarr.open_group(str(place / "arrays.zarr"), mode="r", zarr_format=3)
+        root = zarr.open_group(str(place / ARRAYS), mode="r", zarr_format=3)
         found: dict[str, xr.Dataset] = {}
         for path, node in said["nodes"].items():
-            if node["committed"]:
+            if count := int(node["committed"]):
+                for name in node["dims"]:
+                    if missing := [
+                        n for n in range(count) if not (place / ARRAYS / path / name / "c" / str(n)).exists()
+                    ]:
+                        raise StoreError(f"{place} is damaged: {path}/{name} lacks step {missing[0]}; make it again")
                 coords = {name: (dim, values) for name, (dim, values) in node["coords"].items()}
                 arrays = {name: Array(tuple(dims), (), "") for name, dims in node["dims"].items()}
                 held = {name: np.asarray(root[f"{path}/{name}"][: node["committed"]]) for name in arrays}  # type: ignore[index]
                 found[path] = _dataset(Node(arrays, coords, node["attrs"]), held, node["committed"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{place} cannot be read: {error}") from error
+    except StoreError:
+        raise
+    except Exception as error:  # whatever zarr or a codec make of bad bytes
+        raise StoreError(f"{place} cannot be read: {error}; make it again") from error
     return found, {name: value for name, value in said.items() if name not in {"format", "version", "nodes"}}
 
 

@@ -62,7 +62,7 @@ def as_map(output: Any, grid: tuple[int, int]) -> torch.Tensor | None:
 
     Args:
         output: Of a module; of a tuple the first entry.
-        grid: Height and width of the latent, whose sides a sequence of positions must share in proportion.
+        grid: Height and width of the latent, whose sides, divided by one factor, a sequence must fill.
     """
     first = tensor_of(output)
     if not isinstance(first, torch.Tensor) or not first.is_floating_point():
@@ -71,8 +71,9 @@ def as_map(output: Any, grid: tuple[int, int]) -> torch.Tensor | None:
         return first
     if first.ndim != 3:
         return None
-    side = (first.shape[1] / (grid[0] * grid[1])) ** 0.5
-    height, width = round(grid[0] * side), round(grid[1] * side)
-    if height * width != first.shape[1] or not height:
+    sizes = ((-(-grid[0] // factor), -(-grid[1] // factor)) for factor in range(1, max(grid) + 1))
+    found = next((size for size in sizes if size[0] * size[1] == first.shape[1]), None)
+    if found is None:
         return None
+    height, width = found
     return first.transpose(1, 2).reshape(first.shape[0], first.shape[2], height, width)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ from sfumato.studio.faces import SIZE, face
 from sfumato.studio.training.faces.config import DataConfig
 from sfumato.studio.training.progress import Progress
 
-IMAGES, LABELS = "images.npy", "labels.npy"
+IMAGES, LABELS, ABOUT = "images.npy", "labels.npy", "data.json"
 HELD_BACK = 512
 """Faces at the end that no stage trains on."""
 
@@ -33,16 +35,18 @@ _FIRST_SEED = 1_000_000
 def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
     """Fill `folder` with images.npy (face, y, x, channel) uint8 and labels.npy (face,) uint8.
 
-    A folder that already holds as many faces is left as it is. The labels are written last, by renaming, so a folder
+    A folder that already holds the same faces is left as it is. The labels are written last, by renaming, so a folder
     with labels is whole.
 
     Raises:
         TrainingError: The folder of photographs cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / LABELS).is_file() and len(np.load(folder / LABELS)) == config.faces:
+    about = {"faces": config.faces, "imbalance": config.imbalance, "folder": config.folder}
+    if (folder / LABELS).is_file() and _about(folder) == about:
         return
     (folder / LABELS).unlink(missing_ok=True)
+    (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
     chunks = _photographs(config) if config.folder else _drawn(config)
     images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(config.faces, SIZE, SIZE, 3))
     labels: list[npt.NDArray[np.uint8]] = []
@@ -75,6 +79,15 @@ def load_data(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8
 def split(count: int) -> int:
     """How many of the faces are trained on; the others are held back."""
     return max(1, count - min(HELD_BACK, count // 4))
+
+
+def _about(folder: Path) -> dict[str, Any] | None:
+    """What the faces of a folder were drawn with."""
+    try:
+        found: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 Chunk = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
@@ -124,6 +137,8 @@ def _attributes(folder: Path) -> Iterator[tuple[Path, int]]:
         raise TrainingError(f"{folder} has no list_attr_celeba.txt or .csv; give a folder in CelebA's layout")
     images = {path.name: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in {".jpg", ".jpeg", ".png"}}
     text = lists[0].read_text(encoding="utf-8").splitlines()
+    if len(text) < 2:
+        raise TrainingError(f"{lists[0]} is empty; fetch it again")
     if lists[0].suffix == ".csv":
         names, *rows = csv.reader(text)
         names = names[1:]

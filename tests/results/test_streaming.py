@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sfumato
+from sfumato.errors import StoreError
+from sfumato.request import Request
+from sfumato.results import streaming
+from sfumato.results.streaming import Array, Folder, Memory, Node, Sink
+
+STEPS = 5
+REQUEST = Request(label="0011", seed=3, steps=STEPS)
+ABOUT = {"request": REQUEST.to_dict(), "provenance": {"method": "profile", "model": "tiny"}}
+NODES = {
+    "samples": Node(
+        {
+            "picture": Array(("step", "y", "x", "channel"), (STEPS, 8, 6, 3), "uint8"),
+            "spread": Array(("step",), (STEPS,), "float32"),
+        },
+        coords={"step": ("step", range(STEPS)), "timestep": ("step", [900.5, 700.0, 500.0, 300.0, 100.0])},
+        attrs={"method": "profile"},
+    ),
+    "layers": Node(
+        {"distance": Array(("at", "layer"), (2, 3), "float64")},
+        coords={"at": ("at", [0, 2]), "layer": ("layer", ["downs.0.3", "mid_attn.fn", "ups.0.3"])},
+    ),
+}
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from sfumato.request import Request
+from sfumato.results.streaming import Array, Folder, Node
+
+steps = 5000
+node = Node(
+    {"picture": Array(("step", "y", "x", "channel"), (steps, 8, 8, 3), "uint8"),
+     "value": Array(("step",), (steps,), "float64")},
+    coords={"step": ("step", range(steps))},
+)
+about = {"request": Request(label="0011").to_dict(), "provenance": {"method": "profile"}}
+sink = Folder(Path(sys.argv[1]), {"samples": node}, about)
+for step in range(steps):
+    sink.write("samples", "picture", step, np.full((8, 8, 3), 1 + step % 200, np.uint8))
+    sink.write("samples", "value", step, np.float64(step + 0.5))
+    sink.commit("samples", step + 1)
+    print(step + 1, flush=True)
+"""
+
+
+def picture(step: int) -> np.ndarray:
+    return np.random.default_rng(step).integers(0, 256, (8, 6, 3), np.uint8)
+
+
+def fill(sink: Sink, steps: int, *, more: int = 0) -> None:
+    """Write some steps and commit them, then write more."""
+    for step in range(steps + more):
+        sink.write("samples", "picture", step, picture(step))
+        sink.write("samples", "spread", step, np.float32(step / 2))
+        if step < steps:
+            sink.commit("samples", step + 1)
+        if step == 0:
+            sink.write("layers", "distance", 0, np.array([1.0, 2.0, 3.0]))
+            sink.commit("layers", 1)
+
+
+@pytest.mark.parametrize("steps", [1, 3, STEPS])
+def test_memory_and_folder_hold_the_same(tmp_path: Path, steps: int) -> None:
+    memory, folder = Memory(NODES), Folder(tmp_path / "a.partial", NODES, ABOUT)
+    fill(memory, steps)
+    fill(folder, steps)
+    read, about = streaming.read(tmp_path / "a.partial")
+    assert about == ABOUT
+    assert set(memory.tree()) == set(folder.tree()) == set(read) == {"samples", "layers"}
+    for name, dataset in memory.tree().items():
+        assert dataset.identical(folder.tree()[name]), name
+        assert dataset.identical(read[name]), name
+    samples = read["samples"]
+    np.testing.assert_array_equal(samples["picture"], np.stack([picture(step) for step in range(steps)]))
+    np.testing.assert_array_equal(samples["spread"], np.arange(steps) / 2)
+    np.testing.assert_array_equal(samples["step"], np.arange(steps))
+    assert (samples["picture"].dtype, samples["spread"].dtype) == (np.uint8, np.float32)
+    assert samples.attrs == {"method": "profile"}
+    assert read["layers"]["layer"].values.tolist() == ["downs.0.3", "mid_attn.fn", "ups.0.3"]
+    assert read["layers"].sizes == {"at": 1, "layer": 3}
+
+
+def test_only_committed_steps_are_read(tmp_path: Path) -> None:
+    memory, folder = Memory(NODES), Folder(tmp_path / "a.partial", NODES, ABOUT)
+    for sink in (memory, folder):
+        assert sink.tree()["samples"].sizes["step"] == 0
+        fill(sink, 2, more=2)
+        assert sink.tree()["samples"].sizes["step"] == 2
+    read, _ = streaming.read(tmp_path / "a.partial")
+    np.testing.assert_array_equal(read["samples"]["timestep"], [900.5, 700])
+    np.testing.assert_array_equal(read["samples"]["picture"], np.stack([picture(0), picture(1)]))
+
+
+def test_a_commit_that_fails_leaves_the_steps_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path / "a.partial", NODES, ABOUT)
+    fill(folder, 2, more=1)
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        folder.commit("samples", 3)
+    read, about = streaming.read(tmp_path / "a.partial")
+    assert (read["samples"].sizes["step"], about) == (2, ABOUT)
+
+
+def test_a_node_without_a_committed_step_is_left_out(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "a.partial", NODES, ABOUT)
+    assert streaming.read(tmp_path / "a.partial") == ({}, ABOUT)
+    folder.write("layers", "distance", 0, np.ones(3))
+    folder.commit("layers", 1)
+    assert list(streaming.read(tmp_path / "a.partial")[0]) == ["layers"]
+
+
+def test_an_array_knows_its_bytes() -> None:
+    assert Array(("step", "y", "x"), (10, 3, 2), "float32").bytes == 240
+    assert Array(("step", "y", "x"), (100_000, 1000, 1000), "uint8").bytes == 10**11
+
+
+def test_a_stream_opens_as_an_explanation(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "a.partial", NODES, ABOUT)
+    fill(folder, 3, more=1)
+    explanation = sfumato.open(tmp_path / "a.partial")
+    assert explanation.request == REQUEST
+    assert explanation.provenance == {"method": "profile", "model": "tiny", "partial": True}
+    np.testing.assert_array_equal(np.asarray(explanation.image), picture(2))  # the last step's
+    assert explanation.tree["samples"].sizes["step"] == 3
+    np.testing.assert_array_equal(explanation.tree["layers"]["distance"], [[1.0, 2.0, 3.0]])
+    explanation.save(tmp_path / "whole.zarr")
+    assert sfumato.open(tmp_path / "whole.zarr", verify=True).tree["samples"].sizes["step"] == 3
+
+
+def test_a_stream_without_a_step_says_so(tmp_path: Path) -> None:
+    Folder(tmp_path / "a.partial", NODES, ABOUT)
+    with pytest.raises(StoreError, match="a.partial was left before its first step was complete; make it again"):
+        sfumato.open(tmp_path / "a.partial")
+
+
+def test_a_stream_that_lost_its_arrays_is_an_error(tmp_path: Path) -> None:
+    place = tmp_path / "a.partial"
+    fill(Folder(place, NODES, ABOUT), 2)
+    (place / "arrays.zarr").rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="a.partial cannot be read"):
+        sfumato.open(place)
+
+
+def test_a_damaged_chunk_is_an_error(tmp_path: Path) -> None:
+    place = tmp_path / "a.partial"
+    fill(Folder(place, NODES, ABOUT), 2)
+    (chunk,) = (file for file in (place / "arrays.zarr/samples/picture/c/1").rglob("*") if file.is_file())
+    chunk.write_bytes(b"damaged")
+    with pytest.raises(StoreError, match="a.partial"):
+        sfumato.open(place)
+
+
+def test_an_earlier_stream_is_replaced(tmp_path: Path) -> None:
+    place = tmp_path / "a.partial"
+    fill(Folder(place, NODES, ABOUT), 4)
+    folder = Folder(place, {"samples": NODES["samples"]}, ABOUT | {"provenance": {"method": "other"}})
+    read, about = streaming.read(place)
+    assert (read, about["provenance"]) == ({}, {"method": "other"})
+    folder.write("samples", "picture", 0, picture(7))
+    folder.write("samples", "spread", 0, np.float32(9))
+    folder.commit("samples", 1)
+    again, _ = streaming.read(place)
+    np.testing.assert_array_equal(again["samples"]["picture"], picture(7)[None])
+    assert "layers" not in again
+
+
+def test_an_empty_folder_is_used_and_a_removed_one_is_gone(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "a.partial"
+    place.mkdir(parents=True)
+    folder = Folder(place, NODES, ABOUT)
+    assert streaming.is_stream(place)
+    folder.remove()
+    assert not place.exists()
+    assert place.parent.exists()
+    folder.remove()  # a second time does no harm
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "committed.json", "arrays.zarr"])
+def test_a_folder_with_foreign_files_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(json.dumps({"format": "mine"}))
+    with pytest.raises(StoreError, match="is not empty and no stream of Sfumato; name another folder"):
+        Folder(tmp_path, NODES, ABOUT)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert json.loads((tmp_path / name).read_text()) == {"format": "mine"}
+    assert not streaming.is_stream(tmp_path)
+
+
+def test_a_foreign_folder_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError) as error:
+        Folder(tmp_path, NODES, ABOUT)
+    assert str(error.value) == f"{tmp_path} is not empty and no stream of Sfumato; name another folder"
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "a.partial", tmp_path / ("a" * 300)):
+        with pytest.raises(StoreError, match=r"cannot write .*: (Not a directory|File name too long)"):
+            Folder(place, NODES, ABOUT)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": "sfumato-explanation"}', "null"])
+def test_other_json_is_no_stream(tmp_path: Path, text: str) -> None:
+    (tmp_path / "committed.json").write_text(text)
+    assert not streaming.is_stream(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_a_killed_run_always_leaves_a_readable_stream(tmp_path: Path) -> None:
+    place, log = tmp_path / "face.partial", tmp_path / "said"
+    chance = random.Random(0)
+    for _ in range(3):  # each run replaces what the one before it left
+        said = _killed_while_writing(place, log, chance.uniform(0.02, 0.6))
+        explanation = sfumato.open(place)
+        samples: Any = explanation.tree["samples"]
+        steps = samples.sizes["step"]
+        assert said <= steps <= said + 1  # what was said to be durable is there, and the kill may have come in between
+        assert steps < 5000
+        np.testing.assert_array_equal(samples["value"], np.arange(steps) + 0.5)
+        expected = np.broadcast_to(1 + np.arange(steps)[:, None, None, None] % 200, (steps, 8, 8, 3))
+        np.testing.assert_array_equal(samples["picture"], expected)
+        assert (np.asarray(explanation.image) == 1 + (steps - 1) % 200).all()
+        assert explanation.provenance["partial"] is True
+
+
+def _killed_while_writing(place: Path, log: Path, seconds: float) -> int:
+    """Kill a writer some time after its first commit; gives the last commit that it told of."""
+    with log.open("wb") as output:
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(place)], stdout=output)
+        try:
+            deadline = time.monotonic() + 60
+            while not log.stat().st_size and writer.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(seconds)
+            assert writer.poll() is None, "the writer ended by itself"
+        finally:
+            writer.kill()
+            writer.wait()
+    whole = log.read_text().rpartition("\n")[0]
+    return int(whole.splitlines()[-1])
