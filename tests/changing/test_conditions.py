@@ -8,7 +8,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, UNet
 
 import sfumato
 from sfumato.changing.conditions import SwitchCondition
-from sfumato.errors import ModelError
+from sfumato.errors import ModelError, OptionError
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.trace import Trace, generate
@@ -103,5 +103,5 @@ def test_a_wrong_label_is_refused(model: Model) -> None:
 
 
 def test_as_many_steps_as_images_are_needed(model: Model) -> None:
-    with pytest.raises(ModelError):
+    with pytest.raises(OptionError, match="2 steps were given for 3 images"):
         run(model, REQUEST.with_(images=3), "1100", 0, 1)

@@ -75,7 +75,7 @@ def test_version() -> None:
     ("arguments", "message"),
     [
         (["explian"], "error: No such command 'explian'. Did you mean 'explain'?; see: sfumato --help"),
-        (["explain"], "error: Missing argument 'prompt'; see: sfumato explain --help"),
+        (["explain"], "error: there is nothing to explain; give a prompt, such as: sfumato explain 'a red circle'"),
         (["explain", "a", "b"], "see: sfumato explain --help"),
         (["explain", "a", "--nonsense"], "No such option: --nonsense"),
         (["explain", "a", "--seed"], "see: sfumato explain --help"),

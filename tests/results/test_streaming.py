@@ -149,7 +149,7 @@ def test_a_stream_opens_as_an_explanation(tmp_path: Path) -> None:
 
 def test_a_stream_without_a_step_says_so(tmp_path: Path) -> None:
     Folder(tmp_path / "a.partial", NODES, ABOUT)
-    with pytest.raises(StoreError, match="a.partial was left before its first step was complete; make it again"):
+    with pytest.raises(StoreError, match="a.partial holds no picture: left before its first step"):
         sfumato.open(tmp_path / "a.partial")
 
 

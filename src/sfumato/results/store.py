@@ -89,9 +89,7 @@ def _opened_stream(folder: Path) -> Explanation:
     nodes, about = streaming.read(folder)
     pictures = [nodes[name]["picture"].values for name in ("clean", "samples") if name in nodes]
     if not pictures:
-        raise StoreError(
-            f"{folder} holds no picture: left before its first step, or without samples; make it again"
-        )
+        raise StoreError(f"{folder} holds no picture: left before its first step, or without samples; make it again")
     request = Request.from_dict(about["request"])
     tree = xr.DataTree.from_dict({"image": image_node([pictures[0][-1]], request.seeds), **nodes})
     return Explanation(tree, request, about["provenance"] | {"partial": True})
