@@ -46,7 +46,7 @@ def test_scores_are_shown_as_a_table(asked: list[dict[str, Any]], lent: Any) -> 
     assert (done.code, done.err) == (0, "")
     assert (asked[0]["model"], asked[0]["prompts"], asked[0]["seed"]) == (lent, 12, 5)
     lines = done.out.splitlines()
-    assert lines[0] == "studio/scenes on 12 held-out prompts"
+    assert lines[0] == "studio/scenes on 12 images"
     assert lines[-1].split() == ["counts", "right", "0.500", "0.100", "0.900", "3", "-"]
 
 

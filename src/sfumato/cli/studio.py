@@ -22,30 +22,44 @@ def root(context: typer.Context) -> None:
 
 def score(
     name: Annotated[
-        str, typer.Argument(help="An embedded model (scenes), or a folder in diffusers layout.")
+        str, typer.Argument(help="An embedded model (scenes, faces), or a folder in diffusers layout.")
     ] = "scenes",
-    prompts: Annotated[int, typer.Option(help="How many held-out prompts.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    prompts: Annotated[
+        int | None,
+        typer.Option(help="How many held-out prompts, or faces.", show_default="200 prompts, 320 faces"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")] = 0,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Generate held-out prompts and read the images: are objects, colours, relations and counts right?"""
-    if prompts < 1:
+    """Generate images and read them: are objects, colours, relations and counts right, or the attributes of faces?"""
+    if prompts is not None and prompts < 1:
         raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
 
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_rows
     from sfumato.models.loading import studio_models
+    from sfumato.studio.faces_scoring import score_faces
     from sfumato.studio.scoring import score as run
 
     with progress_shown(news=True) as progress:
         model = load_model(f"studio/{name}" if f"studio/{name}" in studio_models() else name, device, progress)
-        result = run(model, prompts, seed=seed, progress=progress)
+        if "label" in model.features:
+            result = score_faces(model, prompts or 320, seed=seed, progress=progress)
+        else:
+            result = run(model, prompts or 200, seed=seed, progress=progress)
     if as_json:
         print_json(json.loads(result.to_json()))
     else:
         say_rows(result.title, result.rows())
 
 
-add(group, "score", score, "sfumato studio score scenes", "sfumato studio score scenes --prompts 20 --json")
+add(
+    group,
+    "score",
+    score,
+    "sfumato studio score scenes",
+    "sfumato studio score scenes --prompts 20 --json",
+    "sfumato studio score faces",
+)

@@ -129,6 +129,19 @@ def face(seed: int, label: str | None = None, *, imbalance: float = IMBALANCE) -
     return _Painter(rng, *(bit == "1" for bit in label)).face(label)
 
 
+def usual_regions(faces: int = 640) -> npt.NDArray[np.uint8]:
+    """Where a face usually has what: for every pixel (y, x) the place in `REGIONS` that it most often belongs to.
+
+    Args:
+        faces: How many are drawn, of all labels in turn.
+    """
+    counts = np.zeros((len(REGIONS), SIZE, SIZE), np.int64)
+    for number in range(faces):
+        owner = face(number, LABELS[number % len(LABELS)]).owner
+        counts += owner == np.arange(len(REGIONS))[:, None, None]
+    return np.asarray(counts.argmax(0), np.uint8)
+
+
 class _Painter:
     """Draws one face, part by part, onto a canvas and, beside it, onto a map of regions."""
 

@@ -60,7 +60,7 @@ class Scores:
     @property
     def title(self) -> str:
         """One line for people."""
-        return f"{self.model} on {self.prompts} held-out prompts"
+        return f"{self.model} on {self.prompts} images"
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each figure."""

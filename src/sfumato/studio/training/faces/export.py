@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
-from sfumato.studio.faces import ATTRIBUTES
+from sfumato.models.notes import REGIONS as REGIONS_FILE
+from sfumato.studio.faces import ATTRIBUTES, REGIONS, usual_regions
 from sfumato.studio.training.checkpoints import write_tensors
 from sfumato.studio.training.faces.config import Config
 from sfumato.studio.training.faces.denoiser import trained_pipeline
@@ -62,7 +64,12 @@ def export(
         for picture in (LABELS_PICTURE, CURVES_PICTURE):
             if (out / picture).is_file():
                 shutil.copyfile(out / picture, folder / picture)
-        notes = {"defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE}, "attributes": list(ATTRIBUTES)}
+        Image.fromarray(usual_regions()).save(folder / REGIONS_FILE)
+        notes = {
+            "defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE},
+            "attributes": list(ATTRIBUTES),
+            "regions": list(REGIONS),
+        }
         (folder / "sfumato.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -1,0 +1,58 @@
+"""How well a faces model draws what its label says: its images read by the reader, over all labels and some seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sfumato.errors import ModelError, OptionError
+from sfumato.metrics import bootstrap
+from sfumato.models.model import Model
+from sfumato.models.notes import folder_of
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.studio.faces import ATTRIBUTES, LABELS
+from sfumato.studio.faces_reader import labels_of, load_reader
+from sfumato.studio.scoring import Measured, Scores
+from sfumato.trace import generate
+
+BATCH = 8
+AIM = 0.9
+READER = Path("reader") / "model.safetensors"
+
+
+def score_faces(model: Model, samples: int = 320, *, seed: int = 0, progress: Progress = silent) -> Scores:
+    """Draw faces of every label in turn and read their attributes.
+
+    Args:
+        model: A faces model; its folder holds the reader.
+        samples: How many faces; face i has label i modulo 16 and seed ``seed + i``.
+        seed: Of the first face.
+        progress: Told about every face.
+
+    Returns:
+        The share of each attribute's bits that are right, of all bits, and of faces with all four right.
+
+    Raises:
+        OptionError: No faces are asked for.
+        ModelError: The model has no labels, or no reader.
+    """
+    if samples < 1:
+        raise OptionError(f"samples is {samples}; expected 1 or more")
+    folder = folder_of(model.pipeline)
+    if "label" not in model.features or folder is None:
+        raise ModelError(f"{model.source.name} has no labels to read; score a model of `sfumato train faces`")
+    reader = load_reader(folder / READER)
+    wanted = [LABELS[number % len(LABELS)] for number in range(samples)]
+    images = []
+    for start in range(0, samples, BATCH):
+        some = wanted[start : start + BATCH]
+        requests = [Request(label=label, seed=seed + start + i) for i, label in enumerate(some)]
+        images += [np.asarray(image.convert("RGB")) for image in generate(model, requests).images]
+        progress("faces", len(images), samples)
+    right = np.array([list(shown) for shown in labels_of(images, reader)]) == np.array([list(one) for one in wanted])
+    figures = [Measured(f"{name} right", *bootstrap(right[:, n]), None) for n, name in enumerate(ATTRIBUTES)]
+    figures.append(Measured("bits right", *bootstrap(right.mean(1)), AIM))
+    figures.append(Measured("all four right", *bootstrap(right.all(1)), None))
+    return Scores(model.source.name, samples, tuple(figures))
