@@ -1,10 +1,10 @@
-"""A tiny label-conditional pipeline with random weights, for tests of everything that works on pixels."""
+"""Tiny pipelines on pixels with random weights: one that takes labels, and one that is told nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from numpy.typing import NDArray
 
 from sfumato.pipelines.label_pipeline import LabelPipeline
@@ -31,6 +31,18 @@ def tiny_labels(seed: int = 0, prediction_type: str = "epsilon") -> LabelPipelin
     pipeline = LabelPipeline(unet, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def tiny_unconditional() -> DDPMPipeline:
+    """Draws 8 x 8 pixels, told nothing."""
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+    )
+    return DDPMPipeline(unet.eval(), DDPMScheduler())
 
 
 def square() -> NDArray[np.bool_]:

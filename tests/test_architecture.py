@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "changing": FOUNDATION | {"models", "run"},
     "trace": FOUNDATION | {"models", "run", "watching", "watching.hooks", "watching.clock", "results"},
     "registry": FOUNDATION | {"models", "results"},
-    "masks": FOUNDATION,
+    "masks": FOUNDATION | {"metrics", "models"},
     "layers": FOUNDATION | {"models", "run", "trace", "watching"},
     "stepping": FOUNDATION | {"models", "trace", "watching"},
     "cache": FOUNDATION,

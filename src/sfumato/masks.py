@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import OptionError
+from sfumato.metrics.structure import resized
+from sfumato.models.model import Model
+from sfumato.models.notes import regions_of
+from sfumato.request import Request
 
 
 def read_mask(
@@ -40,6 +44,24 @@ def read_mask(
     except ValueError:
         raise OptionError("the mask is no array of one shape; expected numbers or booleans (height, width)") from None
     return _checked(values, shape, "the mask")
+
+
+def mask_of(model: Model, request: Request, given: Any) -> NDArray[np.bool_]:
+    """The chosen part of the image of a completed request; see ``read_mask``."""
+    size = (int(request.height or 0), int(request.width or 0))
+    return read_mask(given, size, regions_of(model.pipeline))
+
+
+def on_latent(mask: NDArray[np.bool_], model: Model, request: Request) -> NDArray[np.bool_]:
+    """A mask of the image on the grid of the latent: the cells of which at least half lies inside.
+
+    Raises:
+        OptionError: It is smaller than a cell.
+    """
+    inside = resized(mask, model.latent_grid(request)) >= 0.5
+    if not inside.any():
+        raise OptionError("the mask is smaller than one cell of the latent; paint a larger part")
+    return np.asarray(inside)
 
 
 def _picture(name: str, regions: tuple[str, ...]) -> NDArray[Any]:

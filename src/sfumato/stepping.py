@@ -60,10 +60,8 @@ def step_with_gradients(
         features[name] = maps
 
     watch = [Activations(layers, take, raw=True)] if layers else []
-    output = trace.replay(step, sample=sample * scale, attachments=watch, gradients=True)
-    if branch == "guided" and "unconditional" in trace.branches.names:
-        plain = trace.replay(step, branch="unconditional", sample=sample * scale, gradients=True)
-        output = plain + float(trace.requests[0].guidance or 1.0) * (output - plain)
+    run = trace.replay_guided if branch == "guided" else trace.replay
+    output = run(step, sample=sample * scale, attachments=watch, gradients=True)
     with torch.enable_grad():
         channels = sample.shape[1]
         if reading == "noise":

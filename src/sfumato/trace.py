@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from sfumato.errors import ModelError, NonFinite, RequestError
-from sfumato.models import schedulers
+from sfumato.models import noise, schedulers
 from sfumato.models.model import Branches, Model, modules_of
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -137,6 +137,31 @@ class Trace:
         ):
             output: torch.Tensor = self.model.denoiser(sample, **given)[0]
         return output
+
+    def replay_guided(
+        self,
+        step: int,
+        *,
+        sample: torch.Tensor,
+        condition: torch.Tensor | None = None,
+        attachments: Sequence[Attachment] = (),
+        gradients: bool = False,
+    ) -> torch.Tensor:
+        """Replay both branches of a step and apply the guidance; without guidance, the conditional branch alone.
+
+        Args:
+            step: As in ``replay``.
+            sample: As in ``replay``, for both branches.
+            condition: As in ``replay``, for the conditional branch.
+            attachments: Of the conditional branch.
+            gradients: As in ``replay``.
+        """
+        made = self.replay(step, sample=sample, condition=condition, attachments=attachments, gradients=gradients)
+        if "unconditional" not in self.branches.names:
+            return made
+        plain = self.replay(step, branch="unconditional", sample=sample, gradients=gradients)
+        with torch.set_grad_enabled(gradients):
+            return noise.guided(made, plain, self.requests[0].guidance)
 
 
 def generate(

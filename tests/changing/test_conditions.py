@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, UNet2DModel
+from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.changing.conditions import SwitchCondition
@@ -12,7 +12,7 @@ from sfumato.errors import ModelError, OptionError
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.trace import Trace, generate
-from tests.labels import REQUEST, tiny_labels
+from tests.labels import REQUEST, tiny_labels, tiny_unconditional
 from tests.pipelines import PROMPT, fingerprint
 
 WIDE = Request(PROMPT, seed=2, steps=4, guidance=4.0, height=16, width=24)
@@ -85,14 +85,7 @@ def test_prompts_change_likewise(tiny_pipeline: StableDiffusionPipeline) -> None
 
 
 def test_a_model_without_condition_is_refused() -> None:
-    unet = UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
-    )
-    model = sfumato.wrap(DDPMPipeline(unet.eval(), DDPMScheduler()))
+    model = sfumato.wrap(tiny_unconditional())
     with pytest.raises(ModelError, match="DDPMPipeline has no prompt or label that could be switched"):
         run(model, Request(steps=2), "0011", 1)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, UNet2DModel
+from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 import sfumato
@@ -20,7 +20,7 @@ from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.trace import generate
-from tests.labels import REQUEST, SIDE, tiny_labels
+from tests.labels import REQUEST, SIDE, tiny_labels, tiny_unconditional
 from tests.pipelines import PROMPT, fingerprint
 
 WIDE = Request(PROMPT, seed=2, steps=4, guidance=4.0, height=16, width=24)
@@ -192,13 +192,6 @@ def test_the_same_prompt_is_refused(tiny_pipeline: StableDiffusionPipeline) -> N
 
 
 def test_an_unconditional_model_is_refused() -> None:
-    unet = UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
-    )
-    model = sfumato.wrap(DDPMPipeline(unet.eval(), DDPMScheduler()))
+    model = sfumato.wrap(tiny_unconditional())
     with pytest.raises(ModelError, match="has no prompt or label that could be switched"):
         sfumato.explain(model, Request(steps=4), "switch", to="0011")

@@ -48,8 +48,7 @@ def experiment(
     from sfumato.cli.slugs import slug
     from sfumato.cli.tables import say_rows
     from sfumato.experiments.experiment import experiment as find
-    from sfumato.experiments.experiment import setting
-    from sfumato.request import Request
+    from sfumato.experiments.experiment import setting, usual_request
     from sfumato.results.folders import write_folder
 
     run = find(name)
@@ -59,10 +58,7 @@ def experiment(
     chosen = {key: value for key, value in given.items() if value is not None}
     with progress_shown() as progress, write_folder(target) as folder:
         loaded = load_model(model, device, progress)
-        if {"prompt", "label"} & set(chosen) or not chosen:
-            request = Request(**chosen) if chosen else None  # type: ignore[arg-type]
-        else:
-            request = setting(loaded, 1, progress=progress).requests[0].with_(**chosen)
+        request = usual_request(loaded).with_(**chosen)
         prepared = setting(loaded, seeds, first=seed, request=request, other=other, mask=mask, progress=progress)
         found = run(prepared)
         found.figure.save(folder / "figure.png")

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from xarray import DataTree
 
@@ -75,15 +75,11 @@ def write_picture(picture: Image, file: str) -> None:
     Raises:
         StoreError: It cannot be written, or its name is that of no kind of picture.
     """
-    with _made_writable(file) as target:
-        if target.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+    suffix = Path(file).suffix
+    with _replacing(file, suffix) as opened:
+        if suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
             raise StoreError(f"{file!r} is no name of a picture; give one that ends in .png")
-        partial = target.with_name(f".sfumato-{secrets.token_hex(4)}{target.suffix}")
-        try:
-            picture.save(partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        picture.save(opened.name)
 
 
 def write_json(value: Any, file: str) -> None:
@@ -92,11 +88,18 @@ def write_json(value: Any, file: str) -> None:
     Raises:
         StoreError: It cannot be written; what was there before stays.
     """
+    with _replacing(file, ".json") as opened:
+        opened.write(_json(value))
+
+
+@contextmanager
+def _replacing(file: str, suffix: str) -> Iterator[TextIO]:
+    """A new file beside the named one, which takes its place when all is written and on disk."""
     with _made_writable(file) as target:
-        partial = target.with_name(f".sfumato-{secrets.token_hex(4)}.json")
+        partial = target.with_name(f".sfumato-{secrets.token_hex(4)}{suffix}")
         try:
             with partial.open("w", encoding="utf-8") as opened:
-                opened.write(_json(value))
+                yield opened
                 opened.flush()
                 os.fsync(opened.fileno())
             partial.replace(target)

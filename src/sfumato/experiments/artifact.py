@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sfumato.changing.channels import AblateChannels
 from sfumato.experiments.experiment import Finding, Setting, about
 from sfumato.layers import layers_of
-from sfumato.methods.profile import nearest_steps
+from sfumato.masks import on_latent
 from sfumato.metrics import bootstrap
 from sfumato.metrics.structure import maximum_channel, resized
-from sfumato.models.schedulers import timesteps
+from sfumato.models.schedulers import nearest_steps
 from sfumato.plots.curves import maps_sheet
 from sfumato.request import Request
 from sfumato.stepping import region_gradients, step_with_gradients
@@ -35,9 +35,7 @@ def run(given: Setting) -> Finding:
     """For every seed: find the most unusual block, its gradient channel, and ablate that one and a random one."""
     known = [layer.name for layer in layers_of(given.model, given.requests[0])]
     layer = "downs.1.3" if "downs.1.3" in known else "down_blocks.1"
-    first = given.requests[0]
-    schedule = timesteps(given.model.pipeline, str(first.scheduler), int(first.steps or 1))[-given.model.steps(first) :]
-    step = nearest_steps(given.model, schedule, [AT])[0]
+    step = nearest_steps(given.model, given.requests[0], [AT])[0]
     images = [
         entry["image"]
         for entry in given.each(
@@ -50,7 +48,7 @@ def run(given: Setting) -> Finding:
         mask = _unusual(images[given.requests.index(request)], mean)
         plain = generate(given.model, request, record={step})
         stepped = step_with_gradients(plain, step, layers=[layer])
-        inside = torch.from_numpy(resized(mask, given.model.latent_grid(request)) >= 0.5)
+        inside = torch.from_numpy(on_latent(mask, given.model, request))
         _, gradient = region_gradients(stepped, inside)
         maps = gradient[0].float().cpu().numpy()
         strongest = maximum_channel(maps, resized(mask, maps.shape[-2:]))

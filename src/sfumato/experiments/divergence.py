@@ -6,19 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from sfumato.changing.conditions import SwitchCondition
-from sfumato.experiments.experiment import Finding, Setting, about
+from sfumato.experiments.experiment import Finding, Setting, about, over_time
 from sfumato.metrics import bootstrap
 from sfumato.metrics.divergence import APART
 from sfumato.metrics.structure import frobenius, ssim
-from sfumato.models.schedulers import timesteps
+from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
 from sfumato.trace import generate
-from sfumato.watching.activations import Activations
+from sfumato.watching.activations import Activations, attention_sum
 from sfumato.watching.samples import Samples
 
 SOURCE = (
@@ -41,8 +40,7 @@ def run(given: Setting) -> Finding:
             alike.append(ssim(one, other))
 
         def add(name: str, step: int, maps: torch.Tensor) -> None:
-            summed = maps.float().sum(1, keepdim=True)
-            scaled = F.interpolate(summed, size=grid, mode="bilinear", align_corners=False)
+            scaled = attention_sum(maps, grid)
             attention[step] = attention.get(step, torch.zeros_like(scaled)) + scaled
 
         watch = [Activations(names, add)] if names else []
@@ -54,7 +52,7 @@ def run(given: Setting) -> Finding:
 
     entries = given.each("divergence", work, other=given.other)
     first = given.requests[0]
-    times = timesteps(given.model.pipeline, str(first.scheduler), int(first.steps or 1))[-given.model.steps(first) :]
+    times = schedule_of(given.model, first)
     later = np.array([*times, 0.0])
     alike = np.stack([entry["ssim"] for entry in entries])  # (seed, step)
     parted = [float(later[np.argmax(row < APART)]) if (row < APART).any() else 0.0 for row in alike]
@@ -71,12 +69,8 @@ def run(given: Setting) -> Finding:
     panels: dict[str, Any] = {"SSIM of the samples of both conditions": (later, {"": alike})}
     if names:
         panels["distance of the attention maps"] = (later[:-1], {"": np.stack([e["attention"] for e in entries])})
-    table = [
-        {"timestep": float(later[m]), "ssim": float(alike[:, m].mean()), "sd over seeds": float(alike[:, m].std())}
-        for m in dict.fromkeys(
-            int(np.abs(later - t).argmin()) for t in (1000, 900, 800, 700, 600, 400, 200, 100, 50, 0)
-        )
-    ]
+    marks = (int(np.abs(later - t).argmin()) for t in (1000, 900, 800, 700, 600, 400, 200, 100, 50, 0))
+    table = over_time(later, alike, marks)
     return Finding(
         "divergence", SOURCE, holds, sentence, table, curves_sheet(panels), about(given) | {"other": given.other}
     )

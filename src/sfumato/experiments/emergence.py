@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sfumato.experiments.experiment import Finding, Setting, about
+from sfumato.experiments.experiment import Finding, Setting, about, over_time
 from sfumato.metrics import bootstrap
 from sfumato.metrics.structure import ssim
-from sfumato.models.schedulers import timesteps
+from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
 from sfumato.trace import generate
@@ -43,7 +43,7 @@ def run(given: Setting) -> Finding:
 
     first = given.requests[0]
     rows = np.stack([entry["ssim"] for entry in given.each("emergence", work)])  # (seed, step)
-    times = timesteps(given.model.pipeline, str(first.scheduler), int(first.steps or 1))[-given.model.steps(first) :]
+    times = schedule_of(given.model, first)
     later = np.array([*times[1:], 0.0])
     mean = rows.mean(0)
     early, plateau = later > 250, (later <= 350) & (later >= 150)
@@ -59,9 +59,6 @@ def run(given: Setting) -> Finding:
         f"{dip} below the plateau and comes back by {back}. Before the plateau {rising:.0%} of the steps rise."
     )
     marks = [0, *(int(np.abs(later - t).argmin()) for t in (750, 500, 250, 100, 50)), len(later) - 1]
-    table = [
-        {"timestep": float(later[m]), "ssim": float(mean[m]), "sd over seeds": float(rows[:, m].std())}
-        for m in dict.fromkeys(marks)
-    ]
+    table = over_time(later, rows, marks)
     figure = curves_sheet({"SSIM of a sample with the one before": (later, {"": rows})})
     return Finding("emergence", SOURCE, holds, sentence, table, figure, about(given))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from sfumato.cache import Cache, default_folder, digest
 from sfumato.errors import OptionError
+from sfumato.masks import mask_of
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
@@ -93,7 +94,7 @@ def setting(
         model: The model.
         seeds: How many.
         first: The first one.
-        request: Prompt or label, steps, scheduler; by default what the model's kind suggests.
+        request: Prompt or label, steps, scheduler; by default the usual one.
         other: The other label or prompt.
         mask: See `sfumato.masks.read_mask`; by default the eyes where the model names them, else the middle.
         progress: Told about every seed.
@@ -102,27 +103,35 @@ def setting(
     Raises:
         OptionError: The number of seeds or the mask cannot be used.
     """
-    from sfumato.masks import read_mask
-
     if isinstance(seeds, bool) or seeds < 1:
         raise OptionError(f"seeds is {seeds}; expected 1 or more")
-    labelled = "label" in model.features
-    worded = "words" in model.features
-    plain = (
-        Request(label="0110") if labelled else Request("a red circle left of a blue square") if worded else Request()
-    )
-    done = model.complete((request or plain).with_(seed=first, images=1))
-    named = regions_of(model.pipeline)
-    size = (int(done.height or 0), int(done.width or 0))
-    chosen = mask if mask is not None else "eyes" if "eyes" in named else _middle(size)
+    done = model.complete((request or usual_request(model)).with_(seed=first, images=1))
+    if mask is None:
+        size = (int(done.height or 0), int(done.width or 0))
+        mask = "eyes" if "eyes" in regions_of(model.pipeline) else _middle(size)
     return Setting(
         model,
         tuple(done.with_(seed=first + number) for number in range(seeds)),
-        other or ("0111" if labelled else "a green circle left of a blue square"),
-        read_mask(chosen, size, named),
+        other or ("0111" if "label" in model.features else "a green circle left of a blue square"),
+        mask_of(model, done, mask),
         progress,
         cache or Cache(default_folder()),
     )
+
+
+def usual_request(model: Model) -> Request:
+    """What a model is asked for unless something else is said: a label, a prompt, or nothing, as it takes them."""
+    if "label" in model.features:
+        return Request(label="0110")
+    return Request("a red circle left of a blue square" if "words" in model.features else "")
+
+
+def over_time(times: NDArray[np.float64], values: NDArray[np.float64], places: Iterable[int]) -> list[dict[str, float]]:
+    """Rows of a table: mean SSIM and its spread over seeds at some places of (step,) and (seed, step), each once."""
+    return [
+        {"timestep": float(times[p]), "ssim": float(values[:, p].mean()), "sd over seeds": float(values[:, p].std())}
+        for p in dict.fromkeys(places)
+    ]
 
 
 def experiment(name: str) -> Callable[[Setting], Finding]:

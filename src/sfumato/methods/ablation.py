@@ -19,12 +19,10 @@ from PIL import Image
 from sfumato.changing.channels import AblateChannels, AblateHeads, How
 from sfumato.errors import OptionError
 from sfumato.layers import Layer, chosen, layers_of
-from sfumato.masks import read_mask
-from sfumato.methods.profile import nearest_steps
+from sfumato.masks import mask_of, on_latent
 from sfumato.metrics.structure import maximum_channel, resized, ssim
 from sfumato.models.model import Model
-from sfumato.models.notes import regions_of
-from sfumato.models.schedulers import timesteps
+from sfumato.models.schedulers import nearest_steps
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -131,8 +129,7 @@ def _explained(model: Model, request: Request, options: AblationOptions, progres
         raise OptionError(f"steps has {wrong[0]}; this run has steps 0 to {model.steps(request) - 1}")
     mask = None
     if options.mask is not None:
-        size = (int(request.height or 0), int(request.width or 0))
-        mask = read_mask(options.mask, size, regions_of(model.pipeline))
+        mask = mask_of(model, request, options.mask)
     if options.channels or options.heads:
         return _once(model, request, options, mask, progress)
     return _swept(model, request, options, mask, progress)
@@ -178,7 +175,7 @@ def _swept(
     """One channel at a time, several images of the batch with different channels."""
     known = layers_of(model, request)
     how, value = options.change
-    step = nearest_steps(model, _schedule(model, request), [options.at])[0]
+    step = nearest_steps(model, request, [options.at])[0]
     if options.rank is not None:
         found = chosen([options.rank], known)
         pairs = [(layer.name, channel) for layer in found for channel in range(layer.channels)]
@@ -222,11 +219,9 @@ def _maximum_channels(
     maps = {name: seen[name, step] for name in names}
     if by == "gradients":
         assert mask is not None
-        inside = resized(mask, model.latent_grid(request)) >= 0.5
-        if not inside.any():
-            raise OptionError("the mask is smaller than one cell of the latent; paint a larger part")
+        inside = torch.from_numpy(on_latent(mask, model, request))
         stepped = step_with_gradients(plain, step, layers=names)
-        _, *found = region_gradients(stepped, torch.from_numpy(inside))
+        _, *found = region_gradients(stepped, inside)
         pairs = zip(stepped.features, found, strict=True)
         maps = {name: gradient[0].float().cpu().numpy() for name, gradient in pairs}
     weights = {name: None if mask is None else resized(mask, maps[name].shape[-2:]) for name in names}
@@ -288,10 +283,6 @@ def _pair(option: str, text: str) -> tuple[str, int]:
     if not colon or not name or not number.isdecimal():
         raise OptionError(f"{option} has {text!r}; expected LAYER:NUMBER, such as downs.0.3:41")
     return name, int(number)
-
-
-def _schedule(model: Model, request: Request) -> list[float]:
-    return timesteps(model.pipeline, str(request.scheduler), int(request.steps or 1))[-model.steps(request) :]
 
 
 def _collect(into: dict[tuple[str, int], NDArray[Any]]) -> Any:

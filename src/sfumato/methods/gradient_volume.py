@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import chosen, layers_of
-from sfumato.masks import read_mask
-from sfumato.methods.profile import nearest_steps
+from sfumato.masks import mask_of, on_latent
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
-from sfumato.models.schedulers import timesteps
+from sfumato.models.schedulers import nearest_steps
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -200,8 +199,7 @@ def _volume(
 
 
 def _steps(model: Model, request: Request, options: GradientVolumeOptions) -> list[int]:
-    schedule = timesteps(model.pipeline, str(request.scheduler), int(request.steps or 1))[-model.steps(request) :]
-    return nearest_steps(model, schedule, options.timesteps)
+    return nearest_steps(model, request, options.timesteps)
 
 
 def _inside(model: Model, request: Request, options: GradientVolumeOptions) -> NDArray[np.bool_]:
@@ -210,9 +208,4 @@ def _inside(model: Model, request: Request, options: GradientVolumeOptions) -> N
         known = ", ".join(regions_of(model.pipeline))
         also = f" (this model names: {known})" if known else ""
         raise OptionError(f"gradient_volume follows a part of the image; give it: mask=FILE.png or mask=REGION{also}")
-    size = (int(request.height or 0), int(request.width or 0))
-    mask = read_mask(options.mask, size, regions_of(model.pipeline))
-    inside = resized(mask, model.latent_grid(request)) >= 0.5
-    if not inside.any():
-        raise OptionError("the mask is smaller than one cell of the latent; paint a larger part")
-    return np.asarray(inside)
+    return on_latent(mask_of(model, request, options.mask), model, request)

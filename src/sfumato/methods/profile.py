@@ -15,17 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import Layer, chosen, layers_of
-from sfumato.masks import read_mask
+from sfumato.masks import mask_of, on_latent
 from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
+from sfumato.models import noise
 from sfumato.models.model import Model
-from sfumato.models.notes import regions_of
-from sfumato.models.schedulers import timesteps
+from sfumato.models.schedulers import nearest_steps, schedule_of
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -34,8 +33,8 @@ from sfumato.results.streaming import Array, Folder, Memory, Node, Sink
 from sfumato.run import Run
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import Trace, generate
-from sfumato.watching.activations import Activations
-from sfumato.watching.samples import Samples, noisy_input
+from sfumato.watching.activations import Activations, attention_sum
+from sfumato.watching.samples import Samples, latent_channels, noisy_input
 
 Object = Literal["samples", "clean", "ssim", "attention", "activations", "gradients"]
 OBJECTS: tuple[Object, ...] = ("samples", "clean", "ssim", "attention", "activations", "gradients")
@@ -93,6 +92,7 @@ class Plan:
         kept: The steps that are kept, in order.
         layers: Whose activations or gradients are kept.
         attention: The attention layers.
+        objects: What is kept of what was asked for: no attention map where there is no attention.
         nodes: Nodes of the tree, with the shapes of their arrays.
     """
 
@@ -100,7 +100,8 @@ class Plan:
     kept: list[int]
     layers: list[Layer]
     attention: list[Layer]
-    nodes: dict[str, Node]
+    objects: frozenset[str]
+    nodes: dict[str, Node] = field(default_factory=dict)
 
     @property
     def megabytes(self) -> float:
@@ -145,49 +146,29 @@ def plan_of(model: Model, request: Request, options: ProfileOptions) -> Plan:
     """
     if request.images != 1:
         raise OptionError("profile follows one image; explain each seed by itself")
-    schedule = timesteps(model.pipeline, str(request.scheduler), int(request.steps or 1))[-model.steps(request) :]
-    kept = _kept(schedule, options, model)
+    schedule = schedule_of(model, request)
+    kept = _kept(model, request, options, len(schedule))
     known = layers_of(model, request)
     sites = {site.name for site in model.sites() if site.kind == "self"}
     attention = [layer for layer in known if layer.name in sites]
     wants_layers = {"activations", "gradients"} & set(options.objects)
     layers = (chosen(options.layers, known) if options.layers else attention) if wants_layers else []
-    if "attention" in options.objects and not attention:
-        options = ProfileOptions(**{**vars(options), "objects": tuple(o for o in options.objects if o != "attention")})
-    return Plan(schedule, kept, layers, attention, _nodes(model, request, options, schedule, kept, layers))
+    objects = frozenset(options.objects) - (set() if attention else {"attention"})
+    plan = Plan(schedule, kept, layers, attention, objects)
+    plan.nodes = _nodes(model, request, plan, masked=options.mask is not None)
+    return plan
 
 
-def _kept(schedule: list[float], options: ProfileOptions, model: Model) -> list[int]:
-    count = len(schedule)
+def _kept(model: Model, request: Request, options: ProfileOptions, count: int) -> list[int]:
     if options.timesteps:
-        return nearest_steps(model, schedule, options.timesteps)
+        return nearest_steps(model, request, options.timesteps)
     if options.every >= count > 1:
         raise OptionError(f"every is {options.every}; this run has {count} steps, so take at most {count - 1}")
     return list(range(0, count, options.every or max(1, round(count / KEPT))))
 
 
-def nearest_steps(model: Model, schedule: Sequence[float], wanted: Sequence[int]) -> list[int]:
-    """The steps of a schedule that are nearest to some timesteps, in order.
-
-    Raises:
-        OptionError: The model has no such timestep.
-    """
-    trained = int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
-    if not all(isinstance(time, int | float) for time in wanted):
-        raise OptionError(f"timesteps is {wanted!r}; expected numbers such as (950, 700)")
-    if wrong := [time for time in wanted if not 0 <= time < trained]:
-        raise OptionError(f"timesteps has {wrong[0]}; this model has timesteps 0 to {trained - 1}")
-    return sorted({int(np.argmin([abs(known - time) for known in schedule])) for time in wanted})
-
-
-def _nodes(
-    model: Model,
-    request: Request,
-    options: ProfileOptions,
-    schedule: list[float],
-    kept: list[int],
-    layers: list[Layer],
-) -> dict[str, Node]:
+def _nodes(model: Model, request: Request, plan: Plan, *, masked: bool) -> dict[str, Node]:
+    schedule, kept = plan.schedule, plan.kept
     trained = float(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
 
     def coords(steps: Sequence[int]) -> dict[str, tuple[str, Sequence[Any]]]:
@@ -202,10 +183,10 @@ def _nodes(
         return Array(("step", *(name for name, _ in sizes)), (steps, *(size for _, size in sizes)), kind)
 
     height, width = model.latent_grid(request)
-    channels = _latent_channels(model)
+    channels = latent_channels(model.denoiser)
     nodes: dict[str, Node] = {}
     for name in ("samples", "clean"):
-        if name in options.objects:
+        if name in plan.objects:
             steps = [*kept, len(schedule)] if name == "samples" else kept
             count = len(steps)
             nodes[name] = Node(
@@ -219,28 +200,23 @@ def _nodes(
                 coords(steps),
                 {"method": "profile"},
             )  # fmt: skip
-    if "ssim" in options.objects:
+    if "ssim" in plan.objects:
         steps = list(range(1, len(schedule) + 1))
         what = {"method": "profile", "about": "SSIM of the sample with that of the step before"}
         nodes["trajectory"] = Node({"ssim": array(steps=len(steps), kind="float64")}, coords(steps), what)
-    if "attention" in options.objects:
+    if "attention" in plan.objects:
         nodes["attention_map"] = Node({"map": array(("y", height), ("x", width))}, coords(kept), {"method": "profile"})
     for kind in ("activations", "gradients"):
-        for layer in layers if kind in options.objects else ():
+        for layer in plan.layers if kind in plan.objects else ():
             arrays = {
                 "map": array(("channel", layer.channels), ("y", layer.height), ("x", layer.width)),
                 "max_channel": array(kind="int32"),
                 "distance": array(kind="float64"),
             }
-            if options.mask is not None:
+            if masked:
                 arrays["max_channel_in_mask"] = array(kind="int32")
             nodes[f"{kind}/{layer.name}"] = Node(arrays, coords(kept), {"method": "profile", "layer": layer.name})
     return nodes
-
-
-def _latent_channels(model: Model) -> int:
-    config: Any = model.denoiser.config
-    return int(getattr(config, "out_channels", None) or config.in_channels)
 
 
 def _profiled(model: Model, request: Request, options: ProfileOptions, progress: Progress) -> Explanation:
@@ -253,13 +229,12 @@ def _profiled(model: Model, request: Request, options: ProfileOptions, progress:
         )
     mask = None
     if options.mask is not None:
-        size = (int(request.height or 0), int(request.width or 0))
-        mask = read_mask(options.mask, size, regions_of(model.pipeline))
+        mask = mask_of(model, request, options.mask)
     elif "gradients" in options.objects:
         raise OptionError("gradients are those of a part of the image; give it: mask=REGION or mask=FILE.png")
     about = {"request": request.to_dict(), "provenance": {"method": "profile", "model": model.source.name}}
     sink: Sink = Folder(Path(options.stream), plan.nodes, about) if options.stream else Memory(plan.nodes)
-    recorder = _Recorder(plan, options, sink, mask)
+    recorder = _Recorder(plan, sink, mask)
     layers = [layer.name for layer in {*plan.layers, *plan.attention}] if recorder.watches_layers else []
     watch = Activations(layers, recorder.on_layer, set(plan.kept))
     wants = "gradients" in options.objects
@@ -281,13 +256,9 @@ def _profiled(model: Model, request: Request, options: ProfileOptions, progress:
 class _Recorder:
     """Fills samples, clean estimates, trajectory, attention and activations while the generation runs."""
 
-    def __init__(self, plan: Plan, options: ProfileOptions, sink: Sink, mask: NDArray[np.bool_] | None) -> None:
+    def __init__(self, plan: Plan, sink: Sink, mask: NDArray[np.bool_] | None) -> None:
         self._plan = plan
-        self._objects = {one for one in options.objects if one in {name.partition("/")[0] for name in plan.nodes}}
-        if "attention_map" in plan.nodes:
-            self._objects.add("attention")
-        if "trajectory" in plan.nodes:
-            self._objects.add("ssim")
+        self._objects = plan.objects
         self._sink = sink
         self._mask = mask
         self._names = {layer.name for layer in plan.layers} if "activations" in self._objects else set()
@@ -311,9 +282,8 @@ class _Recorder:
         if name in self._names:
             write_layer(self._sink, f"activations/{name}", self._plan.place[step], maps[0], self._mask, self._earlier)
         if name in self._attention:
-            one = maps[:1].float().sum(1, keepdim=True)
-            shape = self._plan.nodes["attention_map"].arrays["map"].shape[1:]
-            scaled = F.interpolate(one, size=shape, mode="bilinear", align_corners=False)[0, 0]
+            _, height, width = self._plan.nodes["attention_map"].arrays["map"].shape
+            scaled = attention_sum(maps[:1], (height, width))[0]
             self._sum = scaled if self._sum is None else self._sum + scaled
 
     def finish(self, trace: Trace) -> None:
@@ -343,7 +313,7 @@ class _Recorder:
             given, made = noisy_input(args, kwargs)[rows], output[0][rows]
             if "unconditional" in run.branches.names:
                 plain = output[0][run.branches.rows("unconditional", run.items)]
-                made = plain + float(run.requests[0].guidance or 1.0) * (made - plain)
+                made = noise.guided(made, plain, run.requests[0].guidance)
             estimate = run.model.clean(made, given[:, : made.shape[1]], run.clock.timestep)
             self._keep(run.model, "clean", place, estimate)
         if "attention" in self._objects and self._sum is not None:
@@ -387,10 +357,7 @@ def write_layer(
 def _gradients(trace: Trace, plan: Plan, sink: Sink, mask: NDArray[np.bool_] | None, progress: Progress) -> None:
     """Layer-wise gradient maps of the masked part of the next sample, at every kept step, by one backward pass each."""
     assert mask is not None
-    grid = trace.model.latent_grid(trace.requests[0])
-    inside = torch.from_numpy(resized(mask, grid) >= 0.5)
-    if not inside.any():
-        raise OptionError("the mask is smaller than one cell of the latent; paint a larger part")
+    inside = torch.from_numpy(on_latent(mask, trace.model, trace.requests[0]))
     earlier: dict[str, NDArray[Any]] = {}
     names = [layer.name for layer in plan.layers]
     for place, step in enumerate(plan.kept):

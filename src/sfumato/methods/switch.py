@@ -18,7 +18,7 @@ from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import ModelError, OptionError
 from sfumato.metrics.structure import ssim
 from sfumato.models.model import Model
-from sfumato.models.schedulers import timesteps
+from sfumato.models.schedulers import schedule_of
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -99,7 +99,7 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     )  # (image, run, y, x, channel)
     first = np.array([[ssim(_planes(one), _planes(runs[0])) for one in runs[2:]] for runs in pictures])
     second = np.array([[ssim(_planes(one), _planes(runs[1])) for one in runs[2:]] for runs in pictures])
-    schedule = timesteps(model.pipeline, str(request.scheduler), int(request.steps or 1))[-model.steps(request) :]
+    schedule = schedule_of(model, request)
     settled = [_settled(row, places, model.steps(request), options.alike) for row in first]
     node = xr.Dataset(
         {

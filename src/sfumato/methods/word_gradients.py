@@ -205,18 +205,14 @@ def _sample(trace: Trace, step: int) -> torch.Tensor:
 
 def _image(trace: Trace, first: int, condition: torch.Tensor, sample: torch.Tensor, progress: Progress) -> torch.Tensor:
     """The image (1, channel, y, x) from -1 to 1 as a function of condition and noisy latent at the step ``first``."""
-    model, request = trace.model, trace.requests[0]
+    model = trace.model
     steps = sorted({call.step for call in trace.calls})
     steps = steps[steps.index(first) :]
     for number, step in enumerate(steps):
         progress("steps with gradients", number, len(steps))
 
         def guided(x: torch.Tensor, e: torch.Tensor, step: int = step) -> torch.Tensor:
-            prompted = trace.replay(step, sample=x, condition=e, gradients=True)
-            if "unconditional" not in trace.branches.names:
-                return prompted
-            plain = trace.replay(step, branch="unconditional", sample=x, gradients=True)
-            return plain + float(request.guidance or 1) * (prompted - plain)
+            return trace.replay_guided(step, sample=x, condition=e, gradients=True)
 
         output = checkpoint(guided, sample, condition, use_reentrant=False)
         timestep = trace.call(step).timestep

@@ -44,6 +44,11 @@ def clean(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: 
     return rules[kind]()
 
 
+def guided(conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float | None) -> torch.Tensor:
+    """The output that classifier-free guidance makes of both branches."""
+    return unconditional + float(guidance or 1.0) * (conditional - unconditional)
+
+
 def predicted_noise(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
     """The noise that a prediction implies; arguments as for ``clean``."""
     if scheduler.config.prediction_type == "epsilon":
@@ -69,9 +74,7 @@ def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timeste
     """
     alone = copy.deepcopy(scheduler)
     alone.set_timesteps(scheduler.num_inference_steps, device=sample.device)  # forgets the outputs of earlier steps
-    places = [place for place, known in enumerate(alone.timesteps.tolist()) if float(known) == timestep]
-    if hasattr(alone, "_step_index") and places:
-        alone._step_index = places[0]
+    places = _stood_at(alone, timestep)
     noise = {} if not _takes(alone.step, "generator") else {"generator": torch.Generator().manual_seed(0)}
     try:
         found: torch.Tensor = alone.step(output, alone.timesteps[places[0]], sample, return_dict=False, **noise)[0]
@@ -84,11 +87,17 @@ def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timeste
 def input_scale(scheduler: Any, timestep: float) -> float:
     """By what the scheduler multiplies a sample before the denoiser sees it."""
     alone = copy.deepcopy(scheduler)
-    places = [place for place, known in enumerate(alone.timesteps.tolist()) if float(known) == timestep]
-    if hasattr(alone, "_step_index") and places:
-        alone._step_index = places[0]
+    places = _stood_at(alone, timestep)
     one: torch.Tensor = alone.scale_model_input(torch.ones(1), alone.timesteps[places[0] if places else 0])
     return float(one)
+
+
+def _stood_at(scheduler: Any, timestep: float) -> list[int]:
+    """The places of a timestep in the schedule, at the first of which the scheduler now stands."""
+    places = [place for place, known in enumerate(scheduler.timesteps.tolist()) if float(known) == timestep]
+    if hasattr(scheduler, "_step_index") and places:
+        scheduler._step_index = places[0]
+    return places
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sfumato.errors import ModelError
+from sfumato.errors import ModelError, OptionError
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.models.model import Model
 
 DEFAULT_STEPS = 50
 
@@ -64,11 +68,27 @@ def check_steps(pipeline: Any, name: str, steps: int) -> None:
         )
 
 
-def timesteps(pipeline: Any, name: str, steps: int) -> list[float]:
-    """The distinct timesteps of a run of so many steps, in order, found on a copy of the scheduler."""
-    scheduler = _built(pipeline, name)
-    scheduler.set_timesteps(steps)
-    return list(dict.fromkeys(float(known) for known in scheduler.timesteps.tolist()))
+def schedule_of(model: Model, request: Request) -> list[float]:
+    """The distinct timesteps of a completed request's run, in order, found on a copy of the scheduler."""
+    scheduler = _built(model.pipeline, str(request.scheduler))
+    scheduler.set_timesteps(int(request.steps or 1))
+    known = list(dict.fromkeys(float(time) for time in scheduler.timesteps.tolist()))
+    return known[-model.steps(request) :]
+
+
+def nearest_steps(model: Model, request: Request, wanted: Sequence[int]) -> list[int]:
+    """The steps of a completed request's run that are nearest to some timesteps, in order.
+
+    Raises:
+        OptionError: The model has no such timestep.
+    """
+    trained = int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
+    if not all(isinstance(time, int | float) for time in wanted):
+        raise OptionError(f"timesteps is {wanted!r}; expected numbers such as (950, 700)")
+    if wrong := [time for time in wanted if not 0 <= time < trained]:
+        raise OptionError(f"timesteps has {wrong[0]}; this model has timesteps 0 to {trained - 1}")
+    schedule = schedule_of(model, request)
+    return sorted({min(range(len(schedule)), key=lambda step: abs(schedule[step] - time)) for time in wanted})
 
 
 def _built(pipeline: Any, name: str) -> Any:

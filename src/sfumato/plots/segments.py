@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import SfumatoError
+from sfumato.plots.figures import finished
 from sfumato.plots.lettering import families, lettered
 from sfumato.plots.overlays import colours, display_size
 from sfumato.results.explanation import Explanation
@@ -32,7 +33,6 @@ def segment_sheet(explanation: Explanation) -> Image.Image:
     Raises:
         SfumatoError: There are no segments in it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if "segments" not in explanation.tree.children:
@@ -79,9 +79,7 @@ def segment_sheet(explanation: Explanation) -> Image.Image:
     for number, line in enumerate(lines):
         write(left - _NAME + 10, _HEAD + len(players) * cell + 26 + 18 * number, line, 7.5, _QUIET)
     figure.figimage(np.asarray(sheet), zorder=-1)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return finished(figure)
 
 
 def outlined(explanation: Explanation) -> Image.Image:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sfumato.plots.figures import finished
 from sfumato.plots.lettering import families, lettered
 from sfumato.plots.overlays import overlay
 from sfumato.results.explanation import Explanation
@@ -36,7 +37,6 @@ def word_sheet(
     Returns:
         An RGB picture. Words that the model did not see are shown as the dimmed image, marked "not seen".
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     one = explanation.select(image)
@@ -65,9 +65,7 @@ def word_sheet(
         write(x, y + high + 22, name, 11, _INK)
         write(x, y + high + 42, detail, 8, _QUIET)
     figure.figimage(np.asarray(sheet), zorder=-1)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return finished(figure)
 
 
 def _maps_by_index(one: Explanation) -> dict[int, Any]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sfumato.errors import CannotWatch
@@ -50,6 +51,12 @@ class Activations:
             self._take(name, run.clock.step, tensor_of(output))
         else:
             self._take(name, run.clock.step, features[run.branches.rows("conditional", run.items)].detach())
+
+
+def attention_sum(maps: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The share of one layer in the attention map A_t: its channels summed, upsampled bilinearly; (item, y, x)."""
+    summed = maps.float().sum(1, keepdim=True)
+    return F.interpolate(summed, size=grid, mode="bilinear", align_corners=False)[:, 0]
 
 
 def tensor_of(output: Any) -> Any:

@@ -35,10 +35,15 @@ class Samples:
             return
         self._seen = run.clock.step
         given = noisy_input(args, kwargs)[run.branches.rows("conditional", run.items)]
-        config: Any = module.config
-        channels = int(getattr(config, "out_channels", None) or config.in_channels)
+        channels = latent_channels(module)
         scale = noise.input_scale(run.model.pipeline.scheduler, run.clock.timestep)
         self._take(run.clock.step, given[:, :channels].detach() / scale)
+
+
+def latent_channels(denoiser: nn.Module) -> int:
+    """How many channels a latent has: what an inpainting denoiser takes beside it does not count."""
+    config: Any = denoiser.config
+    return int(getattr(config, "out_channels", None) or config.in_channels)
 
 
 def noisy_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
