@@ -23,7 +23,7 @@ LONGEST_FILE = 450
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
 HEAVY = {"torch", "diffusers", "transformers", "matplotlib"}
 
-FOUNDATION = {"errors", "progress", "pictures", "request"}
+FOUNDATION = {"errors", "progress", "pictures", "timesteps", "request"}
 READERS = ("results", "metrics", "plots", "report")
 MAKERS = FOUNDATION | {
     "cache",
@@ -39,6 +39,7 @@ MAKERS = FOUNDATION | {
     "masks",
     "layers",
     "stepping",
+    "saliency",
     "results",
     "metrics",
     "segments",
@@ -50,7 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "pictures": {"errors"},
-    "request": {"errors", "pictures"},
+    "timesteps": {"errors"},
+    "request": {"errors", "pictures", "timesteps"},
     # what reads explanations: no model is needed, so no torch
     "results": FOUNDATION,
     "metrics": FOUNDATION | {"results"},
@@ -74,13 +76,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "similarity": FOUNDATION | {"models", "generations", "cache"},
     "games": FOUNDATION | {"models", "generations", "similarity"},
     "segments": FOUNDATION | {"models", "trace", "results", "similarity", "generations"},
+    "saliency": FOUNDATION | {"games", "layers", "models", "trace", "watching"},
+    "judging": FOUNDATION | {"metrics", "models", "results", "saliency", "similarity", "trace"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     "experiments": MAKERS | {"methods", "explain", "plots"},
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
-    "studio": MAKERS | {"methods", "explain", "plots", "pipelines"},
-    "cli": MAKERS | {"methods", "explain", "plots", "report", "studio", "protocols", "experiments"},
+    "studio": MAKERS | {"methods", "explain", "judging", "experiments", "plots", "pipelines"},
+    "cli": MAKERS | {"methods", "explain", "judging", "plots", "report", "studio", "protocols", "experiments"},
     "__main__": {"cli"},
 }
 

@@ -123,6 +123,7 @@ def test_every_field_changes_the_key() -> None:
         "image": np.zeros((8, 8, 3), np.uint8),
         "strength": 0.5,
         "label": "01",
+        "schedule": "early",
     }
     assert set(others) == set(plain.to_dict())
     assert len({plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}) == len(others) + 1

@@ -29,6 +29,10 @@ BUILT_IN = (
     "sfumato.methods.gradient_volume",
     "sfumato.methods.ablation",
     "sfumato.methods.switch",
+    "sfumato.methods.df_rise",
+    "sfumato.methods.df_cam",
+    "sfumato.methods.step_baselines",
+    "sfumato.methods.relevance",
 )
 
 

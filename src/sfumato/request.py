@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import RequestError
+from sfumato.timesteps import parse_schedule
 
 if TYPE_CHECKING:
     from sfumato.pictures import Picture
@@ -18,7 +19,7 @@ MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
-LATER = frozenset({"image", "strength", "label"})
+LATER = frozenset({"image", "strength", "label", "schedule"})
 """Fields that the key leaves out where nothing is given, so that older keys stay as they were."""
 
 
@@ -45,6 +46,8 @@ class Request:
             (y, x, 3) of uint8. It is kept as a ``Picture``.
         strength: How much of that image is made anew, above 0 to 1: the share of the steps that are run.
         label: What a label-conditional model is told, such as "0011"; the model says how labels look.
+        schedule: Which timesteps the steps visit: "early" or "late" (dense there; "early:30" more so than the usual
+            60), "window:600-400" (dense inside), or the timesteps themselves, falling; the scheduler's own by default.
 
     Raises:
         RequestError: A field is out of range; the message says which and what is allowed.
@@ -66,6 +69,7 @@ class Request:
     image: Picture | None = None
     strength: float | None = None
     label: str | None = None
+    schedule: str | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check every field, so that an existing request is a possible one."""
@@ -92,6 +96,13 @@ class Request:
             raise RequestError(f"label is {self.label!r}; give it as text, such as '0011', or leave it out")
         if self.strength is not None:
             object.__setattr__(self, "strength", _checked_strength(self.strength))
+        object.__setattr__(self, "schedule", schedule := parse_schedule(self.schedule))
+        if isinstance(schedule, tuple):
+            if self.steps not in (None, len(schedule)):
+                raise RequestError(
+                    f"schedule lists {len(schedule)} timesteps, but steps is {self.steps}; leave out the steps"
+                )
+            object.__setattr__(self, "steps", len(schedule))
 
     @property
     def seeds(self) -> tuple[int, ...]:

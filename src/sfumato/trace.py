@@ -197,7 +197,7 @@ def generate(
     calls: list[Call] = []
     attached: list[Attachment] = [latents, *_recorder(record, calls), *attachments]
     start = time.perf_counter()
-    with schedulers.using(model.pipeline, asked[0].scheduler or ""), _quiet(model.pipeline):
+    with schedulers.using(model.pipeline, asked[0]), _quiet(model.pipeline):
         clock = Clock(model.pipeline.scheduler, progress)
         with _running(model, asked, items, model.branches(asked[0]), clock, [clock, *attached]):
             made = model.call(asked, latents.on_step)

@@ -78,7 +78,7 @@ def test_parity_with_the_reference_code(request: pytest.FixtureRequest, sharpnes
     setting = Setting("a red circle and a blue zebra", seed=3, steps=4)
     explanation = sfumato.explain(sfumato.wrap(pipeline), asked(setting, scheduler=scheduler), parity="daam-0.2")
     own = pipeline.scheduler
-    with using(pipeline, scheduler):
+    with using(pipeline, sfumato.wrap(pipeline).complete(asked(setting, scheduler=scheduler))):
         expected = reference_maps(pipeline, setting)
     assert pipeline.scheduler is own
     scale = float(expected.max())

@@ -242,7 +242,7 @@ def test_a_scheduler_that_scales_its_input(tiny_pipeline: StableDiffusionPipelin
 
     found = sfumato.explain(model, request, "profile", objects=("samples", "clean"))
     trace = generate(model, request, record=True)
-    with schedulers.using(tiny_pipeline, "euler"):
+    with schedulers.using(tiny_pipeline, model.complete(request)):
         model.call([model.complete(request)], keep)
     samples = node(found, "samples")["latent"].values
     np.testing.assert_allclose(samples[1:], torch.stack(latents).numpy(), rtol=1e-4, atol=1e-5)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli import bench, comparing, experimenting, explain, listing, opening, studio, training
+from sfumato.cli import bench, comparing, experimenting, explain, judging, listing, opening, studio, studying, training
 from sfumato.cli.parameters import Debug, add, examples, help_when_alone
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ add(
     'sfumato explain "a red cat" --model owner/name --size 512x768 --images 4',
     'sfumato explain "two stars" --option keep=step,layer,head --out out/stars',
     'sfumato explain "a red circle" --json > summary.json',
+    'sfumato explain "a red circle" --method df_rise --method df_cam --at 5,10,15 --out out/steps',
     "sfumato explain --model studio/faces --label 0011 --method profile --mask eyes --out out/face",
 )
 add(
@@ -83,6 +84,13 @@ add(
     "sfumato experiment emergence --seeds 30",
     'sfumato experiment switch --model studio/scenes --prompt "a red circle" --other "a blue square"',
 )
+add(
+    app,
+    "judge",
+    judging.judge,
+    "sfumato judge out/steps --game deletion --game insertion",
+    "sfumato judge out/one out/two --measure clip --points 32 --out out/verdict",
+)
 add(app, "methods", listing.methods, "sfumato methods", "sfumato methods daam", "sfumato methods --json")
 add(app, "models", listing.models, "sfumato models", "sfumato models --json")
 add(
@@ -94,4 +102,5 @@ add(
     "sfumato train --list",
 )
 app.add_typer(studio.group, name="studio", epilog=examples("sfumato studio score scenes"))
+app.add_typer(studying.group, name="study", epilog=examples("sfumato study steps"))
 app.add_typer(bench.group, name="bench", epilog=examples("sfumato bench words"))

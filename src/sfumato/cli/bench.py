@@ -119,6 +119,30 @@ def segments(
     _shown(context, result, out, as_json)
 
 
+def steps(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 30,
+    masks: Annotated[int, typer.Option(help="Masks of DF-RISE, and coalitions of LIME.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare saliencies of steps by the deletion and insertion games, next to the controls random and centre.
+
+    What was computed for a prompt is kept, so a run that was stopped goes on where it was.
+    """
+    from sfumato.cli.loading import load_model
+    from sfumato.studio.benches.steps import bench_steps
+
+    with progress_shown(news=True) as progress:
+        loaded = load_model(model, device, progress)
+        result = bench_steps(loaded, prompts, seed=seed, masks=masks, progress=progress)
+    _shown(context, result, out, as_json)
+
+
 def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool, *more: str) -> None:
     """Print a result as a table or as JSON, and write it where that is asked for."""
     from sfumato.cli.files import write_json
@@ -165,4 +189,11 @@ add(
     segments,
     "sfumato bench segments",
     "sfumato bench segments --prompts 20 --out segments.json",
+)
+add(
+    group,
+    "steps",
+    steps,
+    "sfumato bench steps",
+    "sfumato bench steps --prompts 5 --masks 100 --out steps.json",
 )

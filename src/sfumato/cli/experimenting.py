@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -61,12 +58,9 @@ def experiment(
         request = usual_request(loaded).with_(**chosen)
         prepared = setting(loaded, seeds, first=seed, request=request, other=other, mask=mask, progress=progress)
         found = run(prepared)
-        found.figure.save(folder / "figure.png")
-        (folder / "table.csv").write_text(_table(found.rows), encoding="utf-8")
-        said = {part: getattr(found, part) for part in ("name", "source", "holds", "sentence", "about", "rows")}
-        (folder / "finding.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        found.write(folder)
     if as_json:
-        print_json(said | {"folder": target})
+        print_json(json.loads(found.to_json()) | {"folder": target})
         return
     say_rows(f"{name} on {loaded.source.name}, {seeds} seeds", [dict(row) for row in found.rows])
     say()
@@ -74,12 +68,3 @@ def experiment(
     say(f"here: {found.sentence}")
     say(f"it {'holds' if found.holds else 'does not hold'} on this model")
     say(f"results in {target}: figure.png, table.csv, finding.json")
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()

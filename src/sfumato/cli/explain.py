@@ -63,6 +63,14 @@ def explain(
             rich_help_panel=IMAGE,
         ),
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Which timesteps the steps visit: early, late (dense there), window:600-400, or a falling list.",
+            show_default="the scheduler's own",
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
     images: Annotated[
         int, typer.Option(help="How many images; number i has the seed --seed + i.", rich_help_panel=IMAGE)
     ] = 1,
@@ -117,6 +125,24 @@ def explain(
             rich_help_panel=METHOD,
         ),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS",
+            help="The steps that the methods look at, such as 5,10,15.",
+            show_default="the method's own",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Stop sampling once the error is this share of a map's range, such as 0.05.",
+            show_default=False,
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(help="Folder of the results.", show_default="out/PROMPT-SEED", rich_help_panel=RESULT),
@@ -152,6 +178,7 @@ def explain(
         image=image,  # type: ignore[arg-type]  # a path becomes a picture
         strength=strength,
         label=label,
+        schedule=schedule,
     )
     if strength is not None and image is None:
         raise RequestError("--strength was given without --image; it says how much of that image is made anew")
@@ -167,7 +194,8 @@ def explain(
     from sfumato.results.joining import join
 
     chosen = [find(name) for name in dict.fromkeys(method or (["profile"] if prompt is None else ["daam"]))]
-    shared = [f"{name}={value}" for name, value in (("mask", mask), ("budget", budget)) if value is not None]
+    given_to_all = {"mask": mask, "budget": budget, "at": at, "until": until}
+    shared = [f"{name}={value}" for name, value in given_to_all.items() if value is not None]
     options = parse_each(chosen, [*(option or ()), *shared])
     for one, given in zip(chosen, options, strict=True):
         if "stream" in option_types(one):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Finding, Setting, about
 from sfumato.explain import explain
 from sfumato.layers import chosen, layers_of
@@ -22,17 +23,22 @@ LAST = (
 
 SOURCE = (
     "Ablating the strongest channel of a block's last layer changes the image more than that of an attention layer, "
-    "and in "
-    "the contracting path and at high resolution more than elsewhere (SSIM 0.122 for downs.0.3)."
+    "and in the contracting path and at high resolution more than elsewhere (SSIM 0.122 for downs.0.3)."
 )
 
 
 def run(given: Setting) -> Finding:
-    """Sweep over the last layers of all blocks and over the attention layers."""
+    """Sweep over the last layers of all blocks and over the attention layers.
+
+    Raises:
+        OptionError: The model lacks one of these.
+    """
     known = layers_of(given.model, given.requests[0])
     names = {layer.name for layer in known}
     patterns = LAST[0] if "downs.0.3" in names else LAST[1]
     attention = [site.name for site in given.model.sites() if site.kind == "self"]
+    if not attention:
+        raise OptionError(f"{given.model.source.name} has no self-attention layers to compare with; take another model")
     outputs = [layer.name for layer in chosen(patterns, known)]
     swept = [*outputs, *attention]
 
@@ -53,8 +59,7 @@ def run(given: Setting) -> Finding:
     holds = gap.low > 0 and contracting.low > 0
     sentence = (
         f"SSIM after ablation in the last layers is lower than in the attention layers by {gap}, and in the "
-        f"contracting path "
-        f"lower than in the expanding path by {contracting}; the largest change is that of {weakest} "
+        f"contracting path lower than in the expanding path by {contracting}; the largest change is that of {weakest} "
         f"({bootstrap(values[:, swept.index(weakest)])})."
     )
     table = [

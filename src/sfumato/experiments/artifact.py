@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.changing.channels import AblateChannels
+from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Finding, Setting, about
-from sfumato.layers import layers_of
+from sfumato.layers import chosen, layers_of
 from sfumato.masks import on_latent
 from sfumato.metrics import bootstrap
 from sfumato.metrics.structure import maximum_channel, resized
@@ -26,15 +27,21 @@ SIDE = 8
 
 SOURCE = (
     "Ablating the channel with the strongest gradient inside the area of an artifact removes the artifact, but also "
-    "details "
-    "elsewhere: channels reach many parts of the image."
+    "details elsewhere: channels reach many parts of the image."
 )
 
 
 def run(given: Setting) -> Finding:
-    """For every seed: find the most unusual block, its gradient channel, and ablate that one and a random one."""
-    known = [layer.name for layer in layers_of(given.model, given.requests[0])]
-    layer = "downs.1.3" if "downs.1.3" in known else "down_blocks.1"
+    """For every seed: find the most unusual block, its gradient channel, and ablate that one and a random one.
+
+    Raises:
+        OptionError: There is one seed only, or the model lacks the layer.
+    """
+    if len(given.requests) < 2:
+        raise OptionError("seeds is 1; an artifact is what differs from the other images: take 2 or more")
+    known = layers_of(given.model, given.requests[0])
+    own = any(layer.name == "downs.1.3" for layer in known)
+    layer = chosen(["downs.1.3" if own else "down_blocks.1"], known)[0].name
     step = nearest_steps(given.model, given.requests[0], [AT])[0]
     images = [
         entry["image"]
@@ -65,16 +72,16 @@ def run(given: Setting) -> Finding:
             "channel": np.array(strongest),
         }
 
-    entries = given.each("artifact", work, layer=layer, seeds=len(given.requests))
+    entries = given.each("artifact", work, layer=layer, seeds=[one.seed for one in given.requests])
     inside = np.stack([entry["inside"] for entry in entries])  # (seed, which)
     outside = np.stack([entry["outside"] for entry in entries])
     found = bootstrap(inside[:, 0] - inside[:, 1])
     aside = bootstrap(outside[:, 0])
     holds = found.low > 0 and aside.low > 0.01
     sentence = (
-        f"The gradient's channel of {layer} changes the artifact by {bootstrap(inside[:, 0])} of the range, a "
-        f"random channel by "
-        f"{bootstrap(inside[:, 1])} (difference {found}); outside the artifact the gradient's channel changes {aside}."
+        f"The gradient's channel of {layer} changes the artifact by {bootstrap(inside[:, 0])} of the range, a random "
+        f"channel by {bootstrap(inside[:, 1])} (difference {found}); outside the artifact the gradient's channel "
+        f"changes {aside}."
     )
     table = [
         {

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.changing.conditions import SwitchCondition
+from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Finding, Setting, about, over_time
 from sfumato.metrics import bootstrap
 from sfumato.metrics.divergence import APART
@@ -27,9 +28,16 @@ SOURCE = (
 
 
 def run(given: Setting) -> Finding:
-    """Generate both conditions of every seed as one batch of two."""
+    """Generate both conditions of every seed as one batch of two.
+
+    Raises:
+        OptionError: Both conditions are the same.
+    """
+    first = given.requests[0]
+    if given.other == (first.label or first.prompt):
+        raise OptionError(f"other is {given.other!r}, as in the request; give another")
     names = [site.name for site in given.model.sites() if site.kind == "self"]
-    grid = given.model.latent_grid(given.requests[0])
+    grid = given.model.latent_grid(first)
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
         alike: list[float] = []
@@ -51,7 +59,6 @@ def run(given: Setting) -> Finding:
         return {"ssim": np.array(alike), "attention": np.array(apart)}
 
     entries = given.each("divergence", work, other=given.other)
-    first = given.requests[0]
     times = schedule_of(given.model, first)
     later = np.array([*times, 0.0])
     alike = np.stack([entry["ssim"] for entry in entries])  # (seed, step)
@@ -62,9 +69,9 @@ def run(given: Setting) -> Finding:
     final = bootstrap(alike[:, -1])
     holds = 650 <= when.mean <= 950 and drop.low > 0
     sentence = (
-        f"Samples fall below an SSIM of {APART} at t = {when.mean:.0f} [{when.low:.0f}, {when.high:.0f}]; from t = "
-        f"100 to the "
-        f"end SSIM falls by {drop}, to {final}."
+        f"Samples of {len(parted) - parted.count(0.0)} of {len(parted)} seeds fall below an SSIM of {APART} before the "
+        f"end, on average at t = {when.mean:.0f} [{when.low:.0f}, {when.high:.0f}] (0 where they do not); from t = 100 "
+        f"to the end SSIM falls by {drop}, to {final}."
     )
     panels: dict[str, Any] = {"SSIM of the samples of both conditions": (later, {"": alike})}
     if names:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Finding, Setting, about, over_time
 from sfumato.metrics import bootstrap
 from sfumato.metrics.structure import ssim
@@ -18,14 +19,27 @@ from sfumato.trace import generate
 from sfumato.watching.samples import Samples
 
 SOURCE = (
-    "SSIM of consecutive samples rises for about 750 of 1,000 steps, has a plateau near t = 250, then a dip and a "
-    "rise in "
-    "the last 100 steps, alike for all seeds."
+    "SSIM of consecutive samples rises for about 750 of 1,000 steps, has a plateau near t = 250, then a dip and a rise "
+    "in the last 100 steps, alike for all seeds."
 )
 
 
 def run(given: Setting) -> Finding:
-    """Follow the trajectories of all seeds."""
+    """Follow the trajectories of all seeds.
+
+    Raises:
+        OptionError: The run has too few steps to be judged.
+    """
+    first = given.requests[0]
+    times = schedule_of(given.model, first)
+    later = np.array([*times[1:], 0.0])
+    start, plateau = later >= 900, (later <= 350) & (later >= 150)
+    early, last = later > 250, later <= 100
+    if not (start.any() and plateau.any()):
+        raise OptionError(
+            f"this run has {len(times)} steps, none of which ends in the first 100 timesteps or near t = 250; take 20 "
+            "steps or more"
+        )
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
         found: list[float] = []
@@ -41,22 +55,16 @@ def run(given: Setting) -> Finding:
         take(-1, trace.latents[:1])
         return {"ssim": np.array(found)}
 
-    first = given.requests[0]
     rows = np.stack([entry["ssim"] for entry in given.each("emergence", work)])  # (seed, step)
-    times = schedule_of(given.model, first)
-    later = np.array([*times[1:], 0.0])
     mean = rows.mean(0)
-    early, plateau = later > 250, (later <= 350) & (later >= 150)
-    last = later <= 100
-    rise = bootstrap(rows[:, plateau].mean(1) - rows[:, later >= 900].mean(1))
+    rise = bootstrap(rows[:, plateau].mean(1) - rows[:, start].mean(1))
     dip = bootstrap(rows[:, plateau].mean(1) - rows[:, last].min(1))
     back = bootstrap(rows[:, -1] - rows[:, last].min(1))
     holds = rise.low > 0 and dip.low > 0 and back.low > 0
     rising = float((np.diff(mean[early]) > 0).mean()) if early.sum() > 1 else float("nan")
     sentence = (
-        f"From the first 100 timesteps to the plateau around t = 250 SSIM changes by {rise}; in the last 100 it "
-        f"falls by "
-        f"{dip} below the plateau and comes back by {back}. Before the plateau {rising:.0%} of the steps rise."
+        f"From the first 100 timesteps to the plateau around t = 250 SSIM changes by {rise}; in the last 100 it falls "
+        f"by {dip} below the plateau and comes back by {back}. Before the plateau {rising:.0%} of the steps rise."
     )
     marks = [0, *(int(np.abs(later - t).argmin()) for t in (750, 500, 250, 100, 50)), len(later) - 1]
     table = over_time(later, rows, marks)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +16,13 @@ from PIL import Image
 
 from sfumato.cache import Cache, default_folder, digest
 from sfumato.errors import OptionError
+from sfumato.generations import identity
 from sfumato.masks import mask_of
-from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.progress import Progress
 from sfumato.request import Request
+from sfumato.results.rows import as_csv
 
 NAMES = ("emergence", "localisation", "ablation", "artifact", "divergence", "switch")
 KIND = "experiments"
@@ -48,17 +52,7 @@ class Setting:
         self, name: str, work: Callable[[Request], Mapping[str, NDArray[Any]]], **about: Any
     ) -> list[dict[str, NDArray[Any]]]:
         """What ``work`` gives for every request, taken from the cache where it was computed before."""
-        found: list[dict[str, NDArray[Any]]] = []
-        weights = weight_hash(self.model.pipeline)
-        for number, request in enumerate(self.requests):
-            key = digest({"experiment": name, "weights": weights, "request": request.key} | about)
-            entry = self.cache.get(KIND, key)
-            if entry is None:
-                entry = {part: np.asarray(value) for part, value in work(request).items()}
-                self.cache.put(KIND, key, entry)
-            found.append(entry)
-            self.progress("seeds", number + 1, len(self.requests))
-        return found
+        return remembered(self.model, name, self.requests, work, self.cache, partial(self.progress, "seeds"), **about)
 
 
 @dataclass(frozen=True)
@@ -83,6 +77,51 @@ class Finding:
     figure: Image.Image
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_json(self) -> str:
+        """All but the figure as JSON text."""
+        parts = ("name", "source", "holds", "sentence", "about", "rows")
+        return json.dumps({part: getattr(self, part) for part in parts}, indent=2)
+
+    def write(self, folder: Path) -> None:
+        """Write figure.png, table.csv and finding.json into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.figure.save(folder / "figure.png")
+        (folder / "table.csv").write_text(as_csv(self.rows), encoding="utf-8")
+        (folder / "finding.json").write_text(self.to_json() + "\n", encoding="utf-8")
+
+
+def remembered(
+    model: Model,
+    name: str,
+    requests: Sequence[Request],
+    work: Callable[[Request], Mapping[str, NDArray[Any]]],
+    cache: Cache,
+    told: Callable[[int, int], None],
+    **about: Any,
+) -> list[dict[str, NDArray[Any]]]:
+    """What ``work`` gives for every request, taken from the cache where it was computed before.
+
+    Args:
+        model: What the result depends on, beside the request.
+        name: Of the work.
+        requests: Completed.
+        work: From a request to named arrays.
+        cache: Keeps them.
+        told: Told how many requests are done, of how many.
+        about: What else the result depends on.
+    """
+    found: list[dict[str, NDArray[Any]]] = []
+    known = identity(model)
+    for number, request in enumerate(requests):
+        key = digest({"experiment": name, "model": known, "request": request.key} | about)
+        entry = cache.get(KIND, key)
+        if entry is None:
+            entry = {part: np.asarray(value) for part, value in work(request).items()}
+            cache.put(KIND, key, entry)
+        found.append(entry)
+        told(number + 1, len(requests))
+    return found
+
 
 def setting(
     model: Model, seeds: int, *, first: int = 0, request: Request | None = None, other: str | None = None,
@@ -103,8 +142,8 @@ def setting(
     Raises:
         OptionError: The number of seeds or the mask cannot be used.
     """
-    if isinstance(seeds, bool) or seeds < 1:
-        raise OptionError(f"seeds is {seeds}; expected 1 or more")
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise OptionError(f"seeds is {seeds!r}; expected a whole number, 1 or more")
     done = model.complete((request or usual_request(model)).with_(seed=first, images=1))
     if mask is None:
         size = (int(done.height or 0), int(done.width or 0))
@@ -112,7 +151,7 @@ def setting(
     return Setting(
         model,
         tuple(done.with_(seed=first + number) for number in range(seeds)),
-        other or ("0111" if "label" in model.features else "a green circle left of a blue square"),
+        other or _another(model, done),
         mask_of(model, done, mask),
         progress,
         cache or Cache(default_folder()),
@@ -124,6 +163,13 @@ def usual_request(model: Model) -> Request:
     if "label" in model.features:
         return Request(label="0110")
     return Request("a red circle left of a blue square" if "words" in model.features else "")
+
+
+def _another(model: Model, request: Request) -> str:
+    """A label or prompt beside that of a request."""
+    labels, prompts = ("0111", "0110"), ("a green circle left of a blue square", "a red circle left of a blue square")
+    known = labels if "label" in model.features else prompts
+    return known[1] if (request.label or request.prompt) == known[0] else known[0]
 
 
 def over_time(times: NDArray[np.float64], values: NDArray[np.float64], places: Iterable[int]) -> list[dict[str, float]]:

@@ -15,9 +15,8 @@ from sfumato.request import Request
 
 TIMES = (950, 700, 600, 100)
 SOURCE = (
-    "The gradient volume of a part of the image is local at t = 950, wider at 700, takes the shape of the face at "
-    "600 and "
-    "covers nearly everything at 100."
+    "The gradient volume of a part of the image is local at t = 950, wider at 700, takes the shape of the face at 600 "
+    "and covers nearly everything at 100."
 )
 
 
@@ -50,8 +49,7 @@ def run(given: Setting) -> Finding:
     holds = grows.low > 0 and moves.low > 0
     sentence = (
         f"From t = {times[0]:.0f} to {times[-1]:.0f} the reach grows by {grows} of the image, and the share of the "
-        f"gradient from "
-        f"outside the mask by {moves}; the growth is {'steady' if steady else 'not steady'}."
+        f"gradient from outside the mask by {moves}; the growth is {'steady' if steady else 'not steady'}."
     )
     table = [
         {

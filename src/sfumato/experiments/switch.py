@@ -14,9 +14,8 @@ from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
 
 SOURCE = (
-    "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 "
-    "steps SSIM "
-    "to the original is at least 0.9, and a switch in the last 100 hardly matters."
+    "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 steps "
+    "SSIM to the original is at least 0.9, and a switch in the last 100 hardly matters."
 )
 
 
@@ -40,10 +39,8 @@ def run(given: Setting) -> Finding:
     holds = nearer.low > 0 and end.low > 0.9
     sentence = (
         f"After {settled.mean:.0%} [{settled.low:.0%}, {settled.high:.0%}] of the run a switch leaves SSIM to the "
-        f"first condition at "
-        f"0.9 or more. Switched at t = {times[early]:.0f}, the outcome is nearer to the new condition by {nearer}; "
-        f"switched at "
-        f"t = {times[late]:.0f}, SSIM to the old one is {end}."
+        f"first condition at 0.9 or more. Switched at t = {times[early]:.0f}, the outcome is nearer to the new "
+        f"condition by {nearer}; switched at t = {times[late]:.0f}, SSIM to the old one is {end}."
     )
     table = [
         {

@@ -141,7 +141,7 @@ class Model(Protocol):
         """Height and width of the latent of a completed request."""
         ...
 
-    def encode(self, conditions: Sequence[str]) -> torch.Tensor:
+    def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """The denoiser's condition for prompts, (prompt, token, channel), or for labels, (label,); "" is none."""
         ...
 

@@ -15,8 +15,14 @@ def levels(scheduler: Any, timestep: float) -> tuple[torch.Tensor, torch.Tensor]
     """By what the clean latent and the noise are multiplied at a timestep.
 
     Square roots of the cumulative product of the alphas, and of what is missing to 1 (variance-preserving form).
+
+    Raises:
+        ModelError: The scheduler knows no such product.
     """
-    alpha_bar = scheduler.alphas_cumprod[round(timestep)].cpu().double()
+    known = getattr(scheduler, "alphas_cumprod", None)
+    if known is None:
+        raise ModelError(f"{type(scheduler).__name__} has no clean estimate; take the scheduler ddim, ddpm or euler")
+    alpha_bar = known[round(timestep)].cpu().double()
     return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
 

@@ -68,7 +68,7 @@ class PixelModel:
             width=sides[1],
             scheduler=known_scheduler(self.pipeline, request.scheduler),
         )
-        check_steps(self.pipeline, str(done.scheduler), int(done.steps or 0))
+        check_steps(self.pipeline, done)
         self._check_scheduler(str(done.scheduler))
         return done
 
@@ -119,7 +119,7 @@ class PixelModel:
         size = self.pipeline.unet.config.sample_size
         return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
-    def encode(self, conditions: Sequence[str]) -> torch.Tensor:
+    def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """There is no condition.
 
         Raises:
@@ -200,7 +200,7 @@ class LabelModel(PixelModel):
         order = {"down": 0, "mid": 1, "up": 2}
         return tuple(sorted((Site(n, "self", _place(n), n) for n in names), key=lambda site: order[site.place]))
 
-    def encode(self, conditions: Sequence[str]) -> torch.Tensor:
+    def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """The numbers of labels, (label,); "" is no label.
 
         Raises:

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.models.listed import following
 from sfumato.request import Request
+from sfumato.timesteps import listed
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -48,13 +50,15 @@ def known_scheduler(pipeline: Any, wanted: str | None) -> str:
     return short
 
 
-def check_steps(pipeline: Any, name: str, steps: int) -> None:
-    """Try the schedule on a copy of the scheduler.
+def check_steps(pipeline: Any, request: Request) -> None:
+    """Try the schedule of a completed request on a copy of the scheduler.
 
     Raises:
-        ModelError: The scheduler cannot make so many, or so few, steps.
+        ModelError: The scheduler cannot make so many, or so few, steps, or cannot follow a schedule.
+        RequestError: The schedule is not possible with so many steps on this model.
     """
-    scheduler = _built(pipeline, name)
+    name, steps = str(request.scheduler), int(request.steps or 0)
+    scheduler = _built(pipeline, request)
     trained = int(scheduler.config.get("num_train_timesteps", 0))
     try:
         scheduler.set_timesteps(steps)
@@ -70,7 +74,7 @@ def check_steps(pipeline: Any, name: str, steps: int) -> None:
 
 def schedule_of(model: Model, request: Request) -> list[float]:
     """The distinct timesteps of a completed request's run, in order, found on a copy of the scheduler."""
-    scheduler = _built(model.pipeline, str(request.scheduler))
+    scheduler = _built(model.pipeline, request)
     scheduler.set_timesteps(int(request.steps or 1))
     known = list(dict.fromkeys(float(time) for time in scheduler.timesteps.tolist()))
     return known[-model.steps(request) :]
@@ -91,21 +95,25 @@ def nearest_steps(model: Model, request: Request, wanted: Sequence[int]) -> list
     return sorted({min(range(len(schedule)), key=lambda step: abs(schedule[step] - time)) for time in wanted})
 
 
-def _built(pipeline: Any, name: str) -> Any:
-    own = pipeline.scheduler.config
+def _built(pipeline: Any, request: Request) -> Any:
+    own, name = pipeline.scheduler.config, str(request.scheduler)
     # the PNDM of Stable Diffusion begins without Runge-Kutta steps, which the configuration of others does not say
     more = {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in own else {}
-    return choices(pipeline)[name].from_config(own, **more)  # type: ignore[attr-defined]
+    kind = choices(pipeline)[name]
+    if request.schedule is not None:
+        trained = int(own.get("num_train_timesteps", 1000))
+        kind = following(kind, tuple(listed(request.schedule, int(request.steps or 0), trained)))
+    return kind.from_config(own, **more)  # type: ignore[attr-defined]
 
 
 @contextmanager
-def using(pipeline: Any, name: str) -> Iterator[None]:
-    """Run with the named scheduler, built from the configuration of the pipeline's own, then put that one back."""
+def using(pipeline: Any, request: Request) -> Iterator[None]:
+    """Run with the scheduler and schedule of a completed request, then put the pipeline's own scheduler back."""
     own = pipeline.scheduler
-    if name == scheduler_name(own):
+    if request.scheduler == scheduler_name(own) and request.schedule is None:
         yield
         return
-    pipeline.scheduler = _built(pipeline, name)
+    pipeline.scheduler = _built(pipeline, request)
     try:
         yield
     finally:

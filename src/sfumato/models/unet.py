@@ -76,7 +76,7 @@ class UNetModel:
             width=request.width or side,
             scheduler=known_scheduler(self.pipeline, request.scheduler),
         )
-        check_steps(self.pipeline, str(done.scheduler), int(done.steps or 0))
+        check_steps(self.pipeline, done)
         scale = math.lcm(PIPELINE_MULTIPLE, self.pipeline.vae_scale_factor)
         for name in ("height", "width"):
             value = getattr(done, name)
@@ -144,12 +144,12 @@ class UNetModel:
         scale = self.pipeline.vae_scale_factor
         return (request.height or self._side) // scale, (request.width or self._side) // scale
 
-    @torch.no_grad()
-    def encode(self, conditions: Sequence[str]) -> torch.Tensor:
+    def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """Hidden states of the text encoder for prompts: (prompt, token, channel)."""
-        embedded: torch.Tensor = self.pipeline.encode_prompt(
-            list(conditions), self.pipeline._execution_device, 1, do_classifier_free_guidance=False
-        )[0]
+        with torch.set_grad_enabled(gradients):
+            embedded: torch.Tensor = self.pipeline.encode_prompt(
+                list(conditions), self.pipeline._execution_device, 1, do_classifier_free_guidance=False
+            )[0]
         return embedded
 
     def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Which sheets an explanation of the process has, by the name that their files get."""
+"""Which sheets an explanation of the process and its steps has, by the name that their files get."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from PIL import Image
 
 from sfumato.plots.interventions import ablation_sheet, sweep_sheet, switch_sheet
 from sfumato.plots.process import layers_sheet, process_sheet
+from sfumato.plots.saliency import relevance_sheet, saliency_sheet
 from sfumato.plots.volumes import volume_sheet
 from sfumato.results.explanation import Explanation
 
@@ -23,6 +24,8 @@ SHEETS: dict[str, tuple[str, Draw]] = {
     "ablation": ("ablation", ablation_sheet),
     "sweep": ("sweep", sweep_sheet),
     "switch": ("switch", switch_sheet),
+    "saliency": ("saliency", saliency_sheet),
+    "relevance": ("relevance", relevance_sheet),
 }
 """By file name: the node that must be there, and what draws it."""
 

@@ -20,10 +20,13 @@ _TEXTS = {
     "ablation": ("Ablation", "The image as it was, with the ablation, and where they differ."),
     "sweep": ("One channel at a time", "The image with one channel of each layer ablated."),
     "switch": ("Switching the condition", "The outcome when the other condition takes over at a step."),
+    "saliency": ("Saliency of steps", "What each step recovers, and which places of its latent matter for that."),
+    "relevance": ("Which words led at each step", "Relevance through all attention layers, and where it lies."),
 }
 
 
-def _sheet(explanation: Explanation, name: str, more: str = "") -> Section:
+def sheet(explanation: Explanation, name: str, more: str = "") -> Section:
+    """A section with one of the sheets of `sfumato.plots.sheets`, and HTML below it."""
     title, note = _TEXTS[name]
     picture = SHEETS[name][1](explanation)
     image = f'<img class="sheet" alt="{escaped(title)}" src="{picture_uri(picture)}">'
@@ -33,11 +36,11 @@ def _sheet(explanation: Explanation, name: str, more: str = "") -> Section:
 @section("samples")
 def samples(explanation: Explanation, path: str) -> Section:
     """The whole process on one sheet."""
-    return _sheet(explanation, "profile")
+    return sheet(explanation, "profile")
 
 
 @section("clean", "trajectory", "attention_map", "mask")
-def on_the_sheet(explanation: Explanation, path: str) -> Section | None:
+def on_thesheet(explanation: Explanation, path: str) -> Section | None:
     """Shown on the sheet of the process, where there is one."""
     return None
 
@@ -48,19 +51,19 @@ def layers(explanation: Explanation, path: str) -> Section | None:
     kind = path.partition("/")[0]
     first = next(iter(explanation.tree[kind].children))
     name = {"activations": "layers"}.get(kind, kind)
-    return _sheet(explanation, name) if path == f"{kind}/{first}" else None
+    return sheet(explanation, name) if path == f"{kind}/{first}" else None
 
 
 @section("gradient_volume")
 def gradient_volume(explanation: Explanation, path: str) -> Section:
     """Volumes as points."""
-    return _sheet(explanation, "gradient_volume")
+    return sheet(explanation, "gradient_volume")
 
 
 @section("ablation")
 def ablation(explanation: Explanation, path: str) -> Section:
     """Before and after."""
-    return _sheet(explanation, "ablation")
+    return sheet(explanation, "ablation")
 
 
 @section("ablated_layers/*")
@@ -79,10 +82,10 @@ def sweep(explanation: Explanation, path: str) -> Section:
         f'<td class="n">{number(value, 3)}</td></tr>'
         for layer, channel, value in rows
     ]
-    return _sheet(explanation, "sweep", table(("layer", "channel", "SSIM"), lines))
+    return sheet(explanation, "sweep", table(("layer", "channel", "SSIM"), lines))
 
 
 @section("switch")
 def switch(explanation: Explanation, path: str) -> Section:
     """Pictures and curves."""
-    return _sheet(explanation, "switch")
+    return sheet(explanation, "switch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -53,6 +54,15 @@ class Clip:
 
         They are prepared as ``pixels`` prepares pictures, on the CLIP's device and in float32.
         """
+        return F.normalize(_features(self.model.get_image_features(pixel_values=self._ready(pixels))), dim=-1)
+
+    def patches(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features of patches (image, y, x, channel) of images as ``directions`` takes them."""
+        found: torch.Tensor = self.model.vision_model(pixel_values=self._ready(pixels)).last_hidden_state[:, 1:]
+        side = math.isqrt(found.shape[1])
+        return found.reshape(len(found), side, side, -1)
+
+    def _ready(self, pixels: torch.Tensor) -> torch.Tensor:
         side = self._side
         pixels = pixels.to(self.model.device, torch.float32)
         if pixels.shape[-2:] != (side, side):
@@ -61,8 +71,7 @@ class Clip:
             torch.tensor(values).view(1, 3, 1, 1).to(pixels)
             for values in (self._processor.image_mean, self._processor.image_std)
         )
-        ready = ((pixels.clamp(-1, 1) + 1) / 2 - mean) / spread
-        return F.normalize(_features(self.model.get_image_features(pixel_values=ready)), dim=-1)
+        return ((pixels.clamp(-1, 1) + 1) / 2 - mean) / spread
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> torch.Tensor:

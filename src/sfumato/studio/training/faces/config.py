@@ -61,6 +61,9 @@ class DenoiserConfig:
         cooldown: Last share of `steps` in which the learning rate falls linearly to 2% of `lr`.
         clip_norm: Limit of the norm of the gradient.
         ema: Decay of the averaged weights, reached by (1 + step) / (10 + step).
+        loss: "l1", the source's, or "l2". What l1 learns is the median: a small part whose place is uncertain, such as
+            an eye in much noise, is more likely absent at every pixel, and is never drawn.
+        emphasis: By how much more the places count that the label explains best (see `data.label_effect`).
         unlabelled: Share of faces whose label is withheld, for guidance.
         compile: Compile the network (some minutes at the start, faster steps).
         samples_every: Steps between looks: a grid of samples and measurements; also after the last step; 0 for none.
@@ -80,6 +83,8 @@ class DenoiserConfig:
     cooldown: float = 0.5
     clip_norm: float = 1.0
     ema: float = 0.999
+    loss: Literal["l1", "l2"] = "l2"
+    emphasis: float = 9.0
     unlabelled: float = 0.1
     compile: bool = False
     samples_every: int = 500

@@ -28,6 +28,7 @@ CELEBA = {"bangs": "Bangs", "male": "Male", "smile": "Smiling", "lipstick": "Wea
 """Our attributes by CelebA's names, in the order of the label's bits."""
 
 _CHUNK = 500
+_REGRESSED = 4000
 _FIRST_SEED = 1_000_000
 """Seeds below belong to tests, pictures and scores."""
 
@@ -79,6 +80,22 @@ def load_data(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8
 def split(count: int) -> int:
     """How many of the faces are trained on; the others are held back."""
     return max(1, count - min(HELD_BACK, count // 4))
+
+
+def label_effect(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Where the label shows: (y, x) from 0 to 1, the largest effect of a bit relative to that bit's strongest place.
+
+    Effects are the slopes of a linear regression of every colour at every place on the four bits, over some faces, so
+    that attributes which go together do not lend each other their places.
+    """
+    some = min(len(images), _REGRESSED)
+    bits = (labels[:some, None] >> np.arange(len(CELEBA))[::-1]) & 1
+    known = np.column_stack((np.ones(some), bits))
+    colours = np.asarray(images[:some], np.float32).reshape(some, -1)
+    slopes = np.linalg.lstsq(known.T @ known, known.T @ colours, rcond=None)[0][1:]
+    effects = np.abs(slopes).reshape(len(CELEBA), SIZE, SIZE, 3).mean(-1)
+    strongest = effects.max((1, 2), keepdims=True)
+    return np.asarray((effects / np.where(strongest > 0, strongest, 1)).max(0), np.float32)
 
 
 def _about(folder: Path) -> dict[str, Any] | None:

@@ -104,9 +104,10 @@ blocks and linear attention at {len(denoiser.dim_mults)} resolutions, the label 
 ## Training
 
 `sfumato train faces` with `studio/configs/faces.toml`, on {machine}.{took}
-{steps:,} steps of {denoiser.batch} faces (each mirrored half of the time), L1 loss on the velocity, averaged weights;
-the label of {denoiser.unlabelled:.0%} of the faces was withheld, for guidance. 1,000 noise
-steps, betas rising linearly from 0.0001 to 0.02.
+{steps:,} steps of {denoiser.batch} faces (each mirrored half of the time), {denoiser.loss.upper()} loss on the
+velocity, averaged weights; errors weigh up to {1 + denoiser.emphasis:g} times where the label shows; the label of
+{denoiser.unlabelled:.0%} of the faces was withheld, for guidance. 1,000 noise steps, betas rising linearly from 0.0001
+to 0.02.
 
 ![Loss, SSIM, PSNR and bits right during training]({CURVES_PICTURE})
 

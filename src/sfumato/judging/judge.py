@@ -1,0 +1,198 @@
+"""Play the games on every map of explanations, with controls beside them, and sum up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.errors import OptionError, SfumatoError
+from sfumato.judging.games import GAMES, POINTS, Curve, Game, judge_of, play
+from sfumato.judging.maps import Saliency, saliencies
+from sfumato.metrics import Interval, bootstrap
+from sfumato.metrics.controls import CONTROLS as KNOWN_CONTROLS
+from sfumato.metrics.controls import control_map
+from sfumato.models.fingerprint import weight_hash
+from sfumato.models.model import Model
+from sfumato.progress import Progress, silent
+from sfumato.results.explanation import Explanation
+from sfumato.saliency.recovering import Recovery, rows_within, steps_at
+from sfumato.similarity.clip import EMBEDDED, Clip
+from sfumato.trace import generate
+
+CONTROLS = ("random", "centre")
+
+
+@dataclass(frozen=True)
+class Played:
+    """One curve and what it belongs to: the image (by number), the step, the map."""
+
+    image: int
+    step: int
+    map: str
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All curves of a judgement.
+
+    Attributes:
+        played: Every curve.
+        skipped: Maps that a step lacks or that have no order there, each with the reason.
+    """
+
+    played: tuple[Played, ...]
+    skipped: tuple[str, ...] = ()
+
+    def chosen(self, game: str, measure: str) -> dict[str, list[Played]]:
+        """The curves of one game and measure, by map."""
+        found: dict[str, list[Played]] = {}
+        for one in self.played:
+            if one.curve.game == game and one.curve.measure == measure:
+                found.setdefault(one.map, []).append(one)
+        return found
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The games and measures that were played, in order."""
+        return list(dict.fromkeys((one.curve.game, one.curve.measure) for one in self.played))
+
+    def intervals(self, game: str, measure: str) -> dict[str, tuple[Interval, Interval]]:
+        """Area and initial slope of every map, means over images and steps, images drawn whole."""
+        return {
+            name: (
+                bootstrap([one.curve.auc for one in rows], groups=[one.image for one in rows]),
+                bootstrap([one.curve.slope for one in rows], groups=[one.image for one in rows]),
+            )
+            for name, rows in self.chosen(game, measure).items()
+        }
+
+    def mean_curves(self, game: str, measure: str) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Shares (point,) and curves (curve, point) of every map."""
+        return {
+            name: (rows[0].curve.shares, np.stack([one.curve.values for one in rows]))
+            for name, rows in self.chosen(game, measure).items()
+        }
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Every curve as plain numbers."""
+        return [
+            {
+                "image": one.image,
+                "step": one.step,
+                "map": one.map,
+                "game": one.curve.game,
+                "measure": one.curve.measure,
+                "shares": one.curve.shares.round(5).tolist(),
+                "values": one.curve.values.round(5).tolist(),
+            }
+            for one in self.played
+        ]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each game, measure and map, the best first."""
+        table = []
+        for game, measure in self.pairs():
+            found = self.intervals(game, measure)
+            better = self.chosen(game, measure)[next(iter(found))][0].curve.higher_is_better
+            order = sorted(found, key=lambda name: -found[name][0].mean if better else found[name][0].mean)
+            for name in order:
+                area, slope = found[name]
+                table.append(
+                    {
+                        "game": game,
+                        "measure": measure,
+                        "better": "higher" if better else "lower",
+                        "map": name,
+                        "area": str(area),
+                        "slope": str(slope),
+                    }
+                )
+        return table
+
+
+def judge(
+    model: Model,
+    explanations: Sequence[Explanation],
+    *,
+    games: Sequence[Game] = GAMES,
+    distances: Sequence[str] = ("ssim", "features"),
+    at: Sequence[int] = (),
+    points: int = POINTS,
+    controls: Sequence[str] = CONTROLS,
+    clip: str = EMBEDDED,
+    memory: float = 1000.0,
+    progress: Progress = silent,
+) -> Verdict:
+    """Generate the image of every explanation again and play the games on each of its maps.
+
+    Args:
+        model: The one that made them.
+        explanations: Of one image each.
+        games: Which.
+        distances: See `sfumato.judging.games.DISTANCES`.
+        at: Steps; without any, those that the explanation has maps of, or else a quarter, a half and three quarters.
+        points: In how many parts places are taken away.
+        controls: Maps that know nothing, played as well; names of `sfumato.metrics.controls.CONTROLS`.
+        clip: Which CLIP gives features and the score with the prompt.
+        memory: Most memory for the feature maps of a batch, in MB.
+        progress: Told about every game.
+
+    Raises:
+        OptionError: A game, distance, control, step or number of points is not possible.
+        SfumatoError: An explanation holds no map, or is of another model.
+    """
+    if wrong := [game for game in games if game not in GAMES]:
+        raise OptionError(f"there is no game {wrong[0]!r}; choose from: {', '.join(GAMES)}")
+    if not games:
+        raise OptionError(f"no game is chosen; choose from: {', '.join(GAMES)}")
+    if unknown := [name for name in controls if name not in KNOWN_CONTROLS]:
+        raise OptionError(f"there is no control {unknown[0]!r}; choose from: {', '.join(KNOWN_CONTROLS)}")
+    known = [saliencies(one) for one in explanations]
+    for one in explanations:
+        _refuse_another(model, one)
+    judged = Clip(clip)
+    played: list[Played] = []
+    skipped: list[str] = []
+    for number, (explanation, maps) in enumerate(zip(explanations, known, strict=True)):
+        request = model.complete(explanation.request)
+        steps = steps_at(model, request, at or _own_steps(maps))
+        trace = generate(model, request, record=set(steps))
+        rows = rows_within(model, request, memory)
+        for place, step in enumerate(steps):
+            recovery = Recovery(trace, step, rows=rows)
+            measures = judge_of(recovery, request.prompt, judged, distances)
+            wanted = {one.name: values for one in maps if (values := one.at(step, recovery.grid)) is not None}
+            skipped += [f"{one.name} has no map at step {step}" for one in maps if one.name not in wanted]
+            wanted |= {name: control_map(name, recovery.grid, request.seed, step) for name in controls}
+            for done, (name, values) in enumerate(wanted.items()):
+                progress(
+                    "games",
+                    (number * len(steps) + place) * len(wanted) + done,
+                    len(explanations) * len(steps) * len(wanted),
+                )
+                if not np.ptp(values):
+                    skipped.append(f"{name} is the same everywhere at step {step}")
+                    continue
+                for game in games:
+                    played += [
+                        Played(number, step, name, curve) for curve in play(recovery, values, game, measures, points)
+                    ]
+    progress("games", 1, 1)
+    return Verdict(tuple(played), tuple(skipped))
+
+
+def _own_steps(maps: Sequence[Saliency]) -> tuple[int, ...]:
+    return tuple(sorted({step for one in maps for step in one.steps or ()}))
+
+
+def _refuse_another(model: Model, explanation: Explanation) -> None:
+    told = explanation.provenance.get("weights_sha256")
+    if told is not None and told != weight_hash(model.pipeline):
+        raise SfumatoError(
+            f"the explanation was made by {explanation.provenance.get('model')} with other weights than those of "
+            f"{model.source.name}; give the model that made it with --model"
+        )

@@ -1,0 +1,77 @@
+"""Which maps of an explanation can be judged, whatever method made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.errors import SfumatoError
+from sfumato.metrics.structure import resized
+from sfumato.results.explanation import Explanation
+
+NAMES = ("map", "region", "sensitivity")
+"""What the variable is called that holds a node's map."""
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """The maps of one node.
+
+    Attributes:
+        name: Of the node, without the parent of all saliencies.
+        maps: (step, y, x), or (1, y, x) for a map of the whole run.
+        steps: Of each map; None for a map of the whole run.
+    """
+
+    name: str
+    maps: NDArray[np.float64]
+    steps: tuple[int, ...] | None
+
+    def at(self, step: int, grid: tuple[int, int]) -> NDArray[np.float64] | None:
+        """The map of a step on a grid; None where there is none."""
+        if self.steps is not None and step not in self.steps:
+            return None
+        found: NDArray[np.float64] = self.maps[0 if self.steps is None else self.steps.index(step)]
+        if found.shape == grid:
+            return found
+        low, spread = float(found.min()), float(np.ptp(found))
+        return np.asarray(low + spread * resized((found - low) / (spread or 1.0), grid))
+
+
+def saliencies(explanation: Explanation) -> list[Saliency]:
+    """Every node with one map for the image, or one for each step; words are summed.
+
+    Raises:
+        SfumatoError: There is none.
+    """
+    if explanation.request.images != 1:
+        raise SfumatoError(f"this explanation has {explanation.request.images} images; select one of them first")
+    found = []
+    for node in explanation.tree.subtree:
+        data = node.to_dataset(inherit=False)
+        name = next((name for name in NAMES if name in data), None)
+        if name is None or node.path.startswith("/negative"):
+            continue
+        maps = _reduced(data, data[name])
+        if maps is not None:
+            steps = tuple(data["step"].values.tolist()) if "step" in maps.dims else None
+            values: NDArray[Any] = maps.values
+            path = node.path.strip("/").removeprefix("saliency/")
+            found.append(Saliency(path, np.abs(values.astype(np.float64)).reshape(-1, *values.shape[-2:]), steps))
+    if not found:
+        nodes = ", ".join(explanation.tree.children)
+        raise SfumatoError(f"this explanation holds no map of the image; its nodes are: {nodes}")
+    return found
+
+
+def _reduced(data: xr.Dataset, maps: xr.DataArray) -> xr.DataArray | None:
+    """A map over (step, y, x) or (y, x); None where other axes are left."""
+    if "word" in maps.dims:
+        seen = maps.notnull().all([dim for dim in maps.dims if dim != "word"])
+        maps = maps.isel(word=seen.values).sum("word")
+    wanted = ("step", "y", "x") if "step" in maps.dims else ("y", "x")
+    return maps.transpose(*wanted) if set(maps.dims) == set(wanted) and maps.sizes["y"] > 1 else None

@@ -1,0 +1,128 @@
+"""Concept relevance per step: which words led what a step made, through all attention layers?
+
+Source: Park et al. 2024, "Explaining generative diffusion models via visual analysis": cross-attention mapping, and its
+"correlation quantification", which is not defined in what is published. Here it is the rank correlation, over words,
+between a step's relevance and what each word adds to the agreement of the final image with its prompt (CLIP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.errors import OptionError, RequestError
+from sfumato.models.model import Model
+from sfumato.models.words import Word
+from sfumato.progress import Progress
+from sfumato.registry import method
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.saliency.recovering import checked_at, steps_at
+from sfumato.saliency.relevance import relevance as of_step
+from sfumato.similarity.clip import EMBEDDED, Clip
+from sfumato.trace import Trace, generate
+
+
+@dataclass(frozen=True)
+class RelevanceOptions:
+    """Options of ``relevance``."""
+
+    at: tuple[int, ...] = field(default=(), metadata={"help": "steps (from 0); all"})
+    budget: float = field(
+        default=2000.0, metadata={"help": "most memory that the attention of one step may take, in MB"}
+    )
+    clip_model: str = field(default=EMBEDDED, metadata={"help": "folder or hub id of another CLIP"})
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        object.__setattr__(self, "at", checked_at(self.at))
+        if not self.budget > 0:
+            raise OptionError(f"budget is {self.budget}; expected a number of megabytes above 0")
+
+
+def _steps(model: Model, request: Request, options: RelevanceOptions) -> list[int]:
+    return steps_at(model, request, options.at or range(model.steps(request)))
+
+
+@method(
+    "relevance",
+    summary="Which words led at each step? Relevance through all attention layers",
+    options=RelevanceOptions,
+    needs=("words", "cross-attention", "replay"),
+    cost=lambda model, request, options: (
+        f"one generation ({request.steps} denoiser calls), then one call forwards and backwards at "
+        f"{len(_steps(model, request, options))} steps"
+    ),
+    paper="Park et al. 2024, Explaining generative diffusion models via visual analysis; rules: Chefer et al. 2021",
+)
+def relevance(
+    model: Model, requests: Sequence[Request], options: RelevanceOptions, progress: Progress
+) -> list[Explanation]:
+    """Follow the words of every request over its steps."""
+    return [_explained(model, model.complete(request), options, progress) for request in requests]
+
+
+def _explained(model: Model, request: Request, options: RelevanceOptions, progress: Progress) -> Explanation:
+    if request.images != 1:
+        raise OptionError("relevance follows one image; explain each seed by itself")
+    words = [word for word in model.tokens(request.prompt).words if word.seen]
+    if not words:
+        raise RequestError("the prompt has no words to follow; write what the image shows, such as 'a red circle'")
+    steps = _steps(model, request, options)
+    trace = generate(model, request, record=set(steps), progress=progress)
+    maps = []
+    for number, step in enumerate(steps):
+        tokens = of_step(trace, step, budget=options.budget * 1e6)
+        maps.append(np.stack([tokens[list(word.tokens)].sum(0).numpy() for word in words]))
+        progress("steps", number + 1, len(steps))
+    stacked = np.stack(maps)  # (step, word, y, x)
+    scores = stacked.sum((-2, -1)).astype(np.float64)
+    agreement = _agreement(trace, words, Clip(options.clip_model))
+    height, width = stacked.shape[-2:]
+    node = xr.Dataset(
+        {
+            "map": (("step", "word", "y", "x"), stacked.astype(np.float32)),
+            "score": (("step", "word"), scores),
+            "relative": (("step", "word"), _relative(scores)),
+            "image_score": ("word", agreement),
+            "correlation": ("step", [_ranks_agree(row, agreement) for row in scores]),
+        },
+        coords={
+            "step": ("step", steps),
+            "timestep": ("step", [trace.call(step).timestep for step in steps]),
+            "word": ("word", [word.text for word in words]),
+            "index": ("word", [word.index for word in words]),
+            "pos": ("word", [word.pos for word in words]),
+            "y": ("y", (np.arange(height) + 0.5) / height),
+            "x": ("x", (np.arange(width) + 0.5) / width),
+        },
+        attrs={"method": "relevance", "unit": "relevance, summed over places"},
+    )
+    return trace.explanation(0, {"relevance": node})
+
+
+def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores (step, word) brought to 0 to 1 at every step."""
+    low, spread = scores.min(1, keepdims=True), np.ptp(scores, axis=1, keepdims=True)
+    return np.asarray((scores - low) / np.where(spread > 0, spread, 1))
+
+
+def _agreement(trace: Trace, words: Sequence[Word], clip: Clip) -> NDArray[np.float64]:
+    """What every word adds to the cosine, in CLIP, of the final image with the prompt: (word,)."""
+    prompt = trace.requests[0].prompt
+    texts = [prompt, *(" ".join((prompt[: one.start] + prompt[one.end :]).split()) for one in words)]
+    cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0]
+    return np.asarray((cosines[0] - cosines[1:]).double().numpy())
+
+
+def _ranks_agree(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Spearman's rank correlation; NaN where there is none."""
+    from scipy.stats import spearmanr
+
+    if len(one) < 2 or not np.ptp(one) or not np.ptp(other):
+        return float("nan")
+    return float(spearmanr(one, other).statistic)

@@ -1,0 +1,1 @@
+"""Studies: questions of the sources, answered on many studio prompts by commands that anyone can run again."""

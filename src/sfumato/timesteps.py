@@ -1,0 +1,112 @@
+"""Which timesteps a run visits: even ones (the scheduler's own), dense early, dense late, dense in a window, or a list.
+
+Source: Park et al. 2024, "Explaining generative diffusion models via visual analysis", exponential sampling.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from sfumato.errors import RequestError
+
+GAMMA = 60.0
+COARSE = 6
+"""Steps outside a window."""
+EXPECTED = "expected early, late, early:GAMMA, late:GAMMA, window:HIGH-LOW, or timesteps such as 999,800,500,100"
+
+
+def parse_schedule(given: object) -> str | tuple[int, ...] | None:
+    """A schedule in the form that a request keeps: a name with its numbers, timesteps, or None for the scheduler's own.
+
+    Args:
+        given: As a user writes it; text may also list timesteps, with commas.
+
+    Raises:
+        RequestError: It is no schedule.
+    """
+    if given is None or given == "uniform":
+        return None
+    if isinstance(given, str):
+        text = given.strip().lower()
+        if re.fullmatch(r"\d{1,6}(\s*,\s*\d{1,6})*", text):
+            return _checked([int(number) for number in text.split(",")], given)
+        if re.fullmatch(r"(early|late)(:\d{1,6}(\.\d{1,6})?)?", text):
+            return text
+        window = re.fullmatch(r"window:(\d{1,6})-(\d{1,6})", text)
+        if window and int(window[1]) > int(window[2]):
+            return text
+    elif isinstance(given, Sequence) and all(type(number) is int for number in given):
+        return _checked(given, given)
+    raise RequestError(f"schedule is {given!r}; {EXPECTED}")
+
+
+def listed(schedule: str | tuple[int, ...], steps: int, trained: int) -> list[int]:
+    """The timesteps of a schedule, falling.
+
+    Args:
+        schedule: From ``parse_schedule``.
+        steps: How many.
+        trained: How many timesteps the model was trained on.
+
+    Raises:
+        RequestError: The schedule has no so many timesteps, or goes beyond those of the model.
+    """
+    if isinstance(schedule, tuple):
+        found = list(schedule)
+    elif schedule.startswith("window"):
+        high, _, low = schedule.removeprefix("window:").partition("-")
+        found = _window(int(high), int(low), steps, trained)
+    else:
+        kind, _, gamma = schedule.partition(":")
+        found = exponential(steps, trained, float(gamma or GAMMA), late=kind == "late")
+    if found[0] >= trained:
+        raise RequestError(f"schedule begins at timestep {found[0]}; this model has timesteps 0 to {trained - 1}")
+    if any(one <= other for one, other in pairwise(found)):
+        raise RequestError(f"schedule {schedule!r} has no {steps} different timesteps; take fewer steps or another one")
+    return found
+
+
+def exponential(steps: int, trained: int = 1000, gamma: float = GAMMA, *, late: bool) -> list[int]:
+    """Timesteps whose distances grow exponentially from the end of the run (late) or from its beginning (early).
+
+    With delta = trained^(1/(steps + gamma)) and a_i = int(delta^(i + 1 + gamma)), late is a_i falling, and early is the
+    first timestep followed by trained - a_i without the last.
+
+    Args:
+        steps: How many.
+        trained: How many timesteps the model was trained on.
+        gamma: Smaller ones concentrate more.
+        late: Dense at small timesteps, where details come; else at large ones.
+    """
+    delta = trained ** (1 / (steps + gamma))
+    found = [int(delta ** (i + 1 + gamma)) for i in range(steps)]
+    if late:
+        return [min(one, trained - 1) for one in reversed(found)]
+    return [trained - 1] + [trained - one for one in found[:-1]]
+
+
+def _window(high: int, low: int, steps: int, trained: int) -> list[int]:
+    """A few coarse steps before and after a window, all others inside it, evenly."""
+    if steps < COARSE + 2:
+        raise RequestError(f"a window needs {COARSE + 2} steps or more; steps is {steps}")
+    if high >= trained:
+        raise RequestError(f"the window begins at timestep {high}; this model has timesteps 0 to {trained - 1}")
+    outside = (trained - 1 - high) + low
+    before = round(COARSE * (trained - 1 - high) / outside) if outside else 0
+    after = COARSE - before
+    first = np.linspace(trained - 1, high, before, endpoint=False)
+    last = np.linspace(low, 0, after + 1, endpoint=False)[1:] if low else np.empty(0)
+    inside = np.linspace(high, low, steps - len(first) - len(last))
+    return [round(float(one)) for one in np.concatenate((first, inside, last))]
+
+
+def _checked(numbers: Sequence[int], given: object) -> tuple[int, ...]:
+    if not numbers:
+        raise RequestError(f"schedule is empty; {EXPECTED}")
+    if any(one <= other for one, other in pairwise(numbers)) or numbers[-1] < 0:
+        raise RequestError(f"schedule is {given!r}; its timesteps must fall, each once, down to 0 at the lowest")
+    return tuple(numbers)

@@ -1,0 +1,324 @@
+"""What an experiment makes of numbers: the source's finding holds where they show it for all seeds, and not else.
+
+The numbers are made up; every seed adds the same amount to all of them, which no difference may depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import sfumato
+from sfumato.cache import Cache
+from sfumato.experiments.artifact import _unusual
+from sfumato.experiments.experiment import Finding, Setting, experiment, setting
+from sfumato.models.model import Model
+from sfumato.models.schedulers import schedule_of
+from sfumato.progress import silent
+from sfumato.request import Request
+from tests.labels import SIDE, tiny_labels
+
+STEPS = 20
+MORE = (-0.02, 0.0, 0.02)
+"""Of each seed."""
+
+Entry = dict[str, NDArray[Any]]
+GREY = np.full((SIDE, SIDE, 3), 128, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return sfumato.wrap(tiny_labels())
+
+
+@pytest.fixture(scope="module")
+def times(model: Model) -> NDArray[np.float64]:
+    """949, 899 and so on to 0: the timesteps of the samples after each of 20 steps."""
+    schedule = schedule_of(model, model.complete(Request(label="0110", steps=STEPS)))
+    return np.array([*schedule[1:], 0.0])
+
+
+@pytest.fixture
+def judged(model: Model, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finding]:
+    """An experiment on entries that are made from a seed's amount and what an entry depends on."""
+
+    def judge(name: str, made: Callable[[float, Mapping[str, Any]], Entry]) -> Finding:
+        def each(self: Setting, kept: str, work: Any, **about: Any) -> list[Entry]:
+            return [{"image": GREY} if kept == "images" else made(more, about) for more in MORE]
+
+        monkeypatch.setattr(Setting, "each", each)
+        request = Request(label="0110", steps=STEPS)
+        return experiment(name)(setting(model, len(MORE), request=request, progress=silent, cache=Cache(None)))
+
+    return judge
+
+
+def sure(value: float) -> str:
+    """A mean that all seeds agree on, as a sentence has it."""
+    return f"{value:.3f} [{value:.3f}, {value:.3f}] (n=3)"
+
+
+def emerging(
+    times: NDArray[np.float64], *, start: float = 0.2, plateau: float = 0.8, dip: float = 0.5, end: float = 0.8
+) -> NDArray[np.float64]:
+    """A rise to a plateau from t = 350 on, a dip in the last 100 timesteps, and where it ends."""
+    row = np.interp(times, [350, 900], [plateau, start])
+    row[times <= 100] = dip
+    row[-1] = end
+    return row
+
+
+def test_emergence_is_a_rise_a_plateau_a_dip_and_a_rise(
+    judged: Callable[..., Finding], times: NDArray[np.float64]
+) -> None:
+    found = judged("emergence", lambda more, about: {"ssim": emerging(times) + more})
+    assert found.holds is True
+    assert f"around t = 250 SSIM changes by {sure(0.6)}" in found.sentence
+    assert f"falls by {sure(0.3)} below the plateau and comes back by {sure(0.3)}" in found.sentence
+    assert [row["timestep"] for row in found.rows] == [949, 749, 499, 249, 99, 49, 0]
+    np.testing.assert_allclose([row["ssim"] for row in found.rows][-4:], [0.8, 0.5, 0.5, 0.8])
+    np.testing.assert_allclose([row["sd over seeds"] for row in found.rows], np.std(MORE))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"start": 0.8}, {"start": 0.9}, {"dip": 0.8}, {"dip": 0.8, "end": 0.95}, {"end": 0.5}, {"dip": 0.4, "end": 0.3}],
+)
+def test_other_curves_are_no_emergence(
+    judged: Callable[..., Finding], times: NDArray[np.float64], wrong: dict[str, float]
+) -> None:
+    found = judged("emergence", lambda more, about: {"ssim": emerging(times, **wrong) + more})
+    assert found.holds is False
+
+
+@pytest.mark.parametrize("wrong", [{"start": 0.9}, {"dip": 0.9, "end": 0.95}, {"end": 0.4}])
+def test_a_curve_of_some_seeds_is_not_enough(
+    judged: Callable[..., Finding], times: NDArray[np.float64], wrong: dict[str, float]
+) -> None:
+    found = judged("emergence", lambda more, about: {"ssim": emerging(times, **(wrong if more > 0 else {}))})
+    assert found.holds is False
+
+
+def test_the_share_of_rising_steps_is_that_before_the_plateau(
+    judged: Callable[..., Finding], times: NDArray[np.float64]
+) -> None:
+    """Of 14 samples before t = 250 the last two have the same: 12 of 13 steps rise, and the later ones do not count."""
+    curve = np.interp(times, [300, 1000], [0.8, 0.1])
+    curve[times == 299] = curve[times == 349]
+    found = judged("emergence", lambda more, about: {"ssim": curve + more})
+    assert "Before the plateau 92% of the steps rise." in found.sentence
+
+
+def local(reach: list[float], outside: list[float]) -> Callable[[float, Mapping[str, Any]], Entry]:
+    def made(more: float, about: Mapping[str, Any]) -> Entry:
+        return {
+            "reach": np.array(reach) + more,
+            "outside": np.array(outside) + more,
+            "timestep": np.array([949.0, 699.0, 599.0, 99.0]),
+            "region": np.random.default_rng(0).random((4, SIDE, SIDE)),
+            "image": GREY,
+        }
+
+    return made
+
+
+RISING, LEVEL, FALLING = [0.1, 0.3, 0.5, 0.9], [0.4, 0.5, 0.6, 0.4], [0.9, 0.5, 0.3, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("reach", "outside", "holds"),
+    [
+        (RISING, RISING, True),
+        ([0.1, 0.6, 0.5, 0.9], RISING, True),
+        (LEVEL, RISING, False),
+        (RISING, LEVEL, False),
+        (FALLING, RISING, False),
+        (RISING, FALLING, False),
+    ],
+)
+def test_a_part_becomes_less_local_where_both_grow(
+    judged: Callable[..., Finding], reach: list[float], outside: list[float], holds: bool
+) -> None:
+    found = judged("localisation", local(reach, outside))
+    assert found.holds is holds
+    assert f"From t = 949 to 99 the reach grows by {sure(reach[-1] - reach[0])}" in found.sentence
+    assert f"outside the mask by {sure(outside[-1] - outside[0])}" in found.sentence
+    assert found.sentence.endswith("not steady.") is (reach != RISING)
+    assert [row["timestep"] for row in found.rows] == [949, 699, 599, 99]
+
+
+def test_a_reach_that_grows_for_some_seeds_is_not_enough(judged: Callable[..., Finding]) -> None:
+    found = judged("localisation", lambda more, about: local(FALLING if more > 0 else RISING, RISING)(0, about))
+    assert found.holds is False
+
+
+def ablated(downs: float, ups: float, attention: float) -> Callable[[float, Mapping[str, Any]], Entry]:
+    """The layers come in the order in which they are swept; the first of them is hit hardest."""
+
+    def made(more: float, about: Mapping[str, Any]) -> Entry:
+        parts = {"down": downs, "mid_": 0.5, "ups.": ups}
+        values = [attention if name.endswith(".fn") else parts[name[:4]] for name in about["layers"]]
+        values[about["layers"].index("downs.0.3")] -= 0.04
+        channels = [2 if more < 0 else 7] * len(values)
+        return {"ssim": np.array(values) + more, "channel": np.array(channels)}
+
+    return made
+
+
+def test_blocks_carry_the_image_more_than_attention(judged: Callable[..., Finding]) -> None:
+    found = judged("ablation", ablated(0.2, 0.6, 0.9))
+    assert found.holds is True
+    # the mean of 0.16, 0.2, 0.5 and 0.6 is 0.365
+    assert f"lower than in the attention layers by {sure(0.535)}" in found.sentence
+    assert f"lower than in the expanding path by {sure(0.42)}" in found.sentence
+    assert "the largest change is that of downs.0.3 (0.160 [" in found.sentence
+    rows = {row["layer"]: row for row in found.rows}
+    assert [rows[name]["ssim"][:5] for name in ("downs.0.3", "downs.1.3", "ups.0.3", "mid_attn.fn")] == [
+        "0.160",
+        "0.200",
+        "0.600",
+        "0.900",
+    ]
+    assert {row["most frequent channel"] for row in found.rows} == {7}
+
+
+@pytest.mark.parametrize(
+    ("downs", "ups", "attention"), [(0.2, 0.6, 0.365), (0.2, 0.6, 0.1), (0.6, 0.2, 0.9), (0.6, 0.58, 0.9)]
+)
+def test_other_layers_may_carry_the_image(
+    judged: Callable[..., Finding], downs: float, ups: float, attention: float
+) -> None:
+    assert judged("ablation", ablated(downs, ups, attention)).holds is False
+
+
+@pytest.mark.parametrize("other", [(0.2, 0.6, 0.1), (0.6, 0.2, 0.9)])
+def test_layers_that_carry_the_image_of_some_seeds_are_not_enough(
+    judged: Callable[..., Finding], other: tuple[float, float, float]
+) -> None:
+    found = judged("ablation", lambda more, about: ablated(*(other if more > 0 else (0.2, 0.6, 0.9)))(0, about))
+    assert found.holds is False
+
+
+def removed(found: float, chance: float, aside: float) -> Callable[[float, Mapping[str, Any]], Entry]:
+    def made(more: float, about: Mapping[str, Any]) -> Entry:
+        return {
+            "inside": np.array([found, chance]) + more,
+            "outside": np.array([aside, 0.3]) + more / 10,
+            "moved": np.random.default_rng(0).random((2, SIDE, SIDE)),
+            "image": GREY,
+            "channel": np.array(3),
+        }
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("inside", "chance", "outside", "holds"),
+    [(0.5, 0.1, 0.2, True), (0.3, 0.3, 0.2, False), (0.1, 0.5, 0.2, False), (0.5, 0.1, 0.005, False)],
+)
+def test_a_channel_makes_the_artifact_where_it_does_more_than_another_and_also_elsewhere(
+    judged: Callable[..., Finding], inside: float, chance: float, outside: float, holds: bool
+) -> None:
+    found = judged("artifact", removed(inside, chance, outside))
+    assert found.holds is holds
+    assert f"(difference {sure(inside - chance)})" in found.sentence
+    assert f"outside the artifact the gradient's channel changes {outside:.3f} [" in found.sentence
+    assert [row["change inside"][:5] for row in found.rows] == [f"{inside:.3f}", f"{chance:.3f}"]
+
+
+def test_an_artifact_of_some_seeds_is_not_enough(judged: Callable[..., Finding]) -> None:
+    found = judged("artifact", lambda more, about: removed(*((0.1, 0.5) if more > 0 else (0.5, 0.1)), 0.2)(0, about))
+    assert found.holds is False
+
+
+def test_the_unusual_block_is_the_one_that_differs_most() -> None:
+    mean = np.full((17, 33, 3), 100.0)  # blocks of 2 x 4 pixels; the last row and column belong to none
+    image = mean.copy()
+    image[6:8, 20:24] = 60
+    image[0, 0] = 255
+    image[16] = 255
+    expected = np.zeros((17, 33), bool)
+    expected[6:8, 20:24] = True
+    np.testing.assert_array_equal(_unusual(image.astype(np.uint8), mean), expected)
+
+
+def parting(times: NDArray[np.float64], *, at: float = 800, middle: float = 0.9, end: float = 0.5) -> Entry:
+    """Alike down to a timestep, then apart, and more so at the end."""
+    later = np.array([999.0, *times])
+    row = np.where(later > at, 0.99, middle)
+    row[-1] = end
+    return {"ssim": row, "attention": np.linspace(0, 1, len(times))}
+
+
+@pytest.mark.parametrize(
+    ("curve", "when", "drop", "holds"),
+    [
+        ({}, 799, 0.4, True),
+        ({"at": 700}, 699, 0.4, True),
+        ({"at": 999}, 999, 0.4, False),
+        ({"at": 500}, 499, 0.4, False),
+        ({"end": 0.9}, 799, 0.0, False),
+        ({"end": 0.93}, 799, -0.03, False),
+        ({"middle": 0.99, "end": 0.99}, 0, 0.0, False),
+    ],
+)
+def test_conditions_part_at_800_and_more_at_the_end(
+    judged: Callable[..., Finding],
+    times: NDArray[np.float64],
+    curve: dict[str, float],
+    when: int,
+    drop: float,
+    holds: bool,
+) -> None:
+    found = judged("divergence", lambda more, about: parting(times, **curve))
+    assert found.holds is holds
+    assert f"below an SSIM of 0.95 at t = {when} [{when}, {when}]" in found.sentence
+    assert f"to the end SSIM falls by {sure(drop)}, to {sure(curve.get('end', 0.5))}" in found.sentence
+    last = {"timestep": 0.0, "ssim": curve.get("end", 0.5), "sd over seeds": 0.0}
+    assert found.rows[-1] == pytest.approx(last)
+
+
+def test_a_drop_of_some_seeds_is_not_enough(judged: Callable[..., Finding], times: NDArray[np.float64]) -> None:
+    found = judged("divergence", lambda more, about: parting(times, end=0.93 if more > 0 else 0.5))
+    assert found.holds is False
+
+
+def switched(*, late: float = 0.97, early: float = 0.3) -> Callable[[float, Mapping[str, Any]], Entry]:
+    """SSIM to the first condition rises with the step of the switch, that to the second falls from 0.9."""
+    times = np.arange(899.0, 0, -100)
+
+    def made(more: float, about: Mapping[str, Any]) -> Entry:
+        return {
+            "timestep": times,
+            "ssim_to_first": np.interp(times, [99, 799], [late, early]) + more,
+            "ssim_to_second": np.interp(times, [99, 799], [0.2, 0.9]) + more,
+            "settled": np.array(0.4),
+        }
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("curve", "holds"),
+    [({}, True), ({"late": 0.9}, False), ({"late": 0.91}, False), ({"early": 0.95}, False), ({"early": 0.9}, False)],
+)
+def test_an_early_switch_counts_and_a_late_one_does_not(
+    judged: Callable[..., Finding], curve: dict[str, float], holds: bool
+) -> None:
+    """Of 0.91 the seeds' interval reaches below 0.9."""
+    found = judged("switch", switched(**curve))
+    assert found.holds is holds
+    assert "After 40% [40%, 40%] of the run a switch" in found.sentence
+    nearer = 0.9 - curve.get("early", 0.3)
+    assert f"Switched at t = 799, the outcome is nearer to the new condition by {sure(nearer)}" in found.sentence
+    assert f"switched at t = 99, SSIM to the old one is {curve.get('late', 0.97):.3f} [" in found.sentence
+    assert [row["timestep of the switch"] for row in found.rows] == list(range(899, 0, -100))
+
+
+def test_a_switch_that_counts_for_some_seeds_is_not_enough(judged: Callable[..., Finding]) -> None:
+    found = judged("switch", lambda more, about: switched(early=0.95 if more > 0 else 0.3)(0, about))
+    assert found.holds is False
