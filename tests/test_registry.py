@@ -21,12 +21,16 @@ Register = Callable[..., Any]
 BUILT_IN = [
     "ablation",
     "daam",
+    "df_cam",
+    "df_rise",
     "gradient_volume",
     "lime",
     "lime_image",
     "profile",
+    "relevance",
     "segments",
     "shapley",
+    "step_baselines",
     "switch",
     "word_gradients",
 ]

@@ -9,8 +9,6 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from sfumato.errors import RequestError
 
 GAMMA = 60.0
@@ -98,10 +96,11 @@ def _window(high: int, low: int, steps: int, trained: int) -> list[int]:
     outside = (trained - 1 - high) + low
     before = round(COARSE * (trained - 1 - high) / outside) if outside else 0
     after = COARSE - before
-    first = np.linspace(trained - 1, high, before, endpoint=False)
-    last = np.linspace(low, 0, after + 1, endpoint=False)[1:] if low else np.empty(0)
-    inside = np.linspace(high, low, steps - len(first) - len(last))
-    return [round(float(one)) for one in np.concatenate((first, inside, last))]
+    first = [trained - 1 + (high - trained + 1) * place / before for place in range(before)]
+    last = [low * (1 - place / (after + 1)) for place in range(1, after + 1)] if low else []
+    dense = steps - len(first) - len(last)
+    inside = [high + (low - high) * place / (dense - 1) for place in range(dense)]
+    return [round(one) for one in (*first, *inside, *last)]
 
 
 def _checked(numbers: Sequence[int], given: object) -> tuple[int, ...]:

@@ -23,7 +23,6 @@ from sfumato.saliency.recovering import Recovery
 from sfumato.trace import generate
 from tests.methods.steps import (
     GRIDS,
-    KINDS,
     REQUESTS,
     assert_steps,
     in_precision,
@@ -48,7 +47,7 @@ def explained(kind: str = "labels", **options: Any) -> dict[str, xr.Dataset]:
     return nodes(sfumato.explain(model_of(kind), REQUESTS[kind], "step_baselines", **given))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["text", "labels", "unconditional"])
 def test_every_kind_of_model_has_all_baselines_that_it_can_have(kind: str) -> None:
     found = nodes(watched(kind, "step_baselines", at=(2, 0), samples=12))
     assert tuple(found) == (BASELINES if kind == "text" else PIXEL)
@@ -56,7 +55,7 @@ def test_every_kind_of_model_has_all_baselines_that_it_can_have(kind: str) -> No
         assert_steps(data, kind, [0, 2])
         assert data.attrs["method"] == name
         assert (np.ptp(data["map"].values, axis=(1, 2)) > 0).all(), name
-    branches = 2 if kind in ("labels", "velocity", "text") else 1
+    branches = 1 if kind == "unconditional" else 2
     calls = {name: data.attrs["denoiser_calls"] for name, data in found.items()}
     assert (calls["gradient"], calls["integrated_gradients"]) == (2, 2 * baselines.INTEGRATED)
     assert calls["lime"] >= 2 * 12 * branches
@@ -180,17 +179,26 @@ def test_half_precision_works(dtype: torch.dtype) -> None:
             assert np.corrcoef(*both)[0, 1] > 0.9, name
 
 
-@pytest.mark.parametrize("kind", ["text", "labels"])
-@pytest.mark.parametrize("baseline", ["lime", "gradient", "integrated_gradients", "random"])
+@pytest.mark.parametrize(
+    ("kind", "baseline"),
+    [
+        ("text", "lime"),
+        ("labels", "lime"),
+        ("text", "gradient"),
+        ("labels", "gradient"),
+        ("labels", "integrated_gradients"),
+        ("labels", "random"),
+    ],
+)
 def test_outputs_that_are_not_finite_are_an_error(kind: str, baseline: str) -> None:
     model, steps = model_of(kind), REQUESTS[kind].steps or 0
     before = fingerprint(model.pipeline)
     with not_a_number(model, 1 + steps), pytest.raises(NonFinite, match="is NaN or infinite at step 1; try float32"):
-        explained(kind, kinds=baseline)
+        explained.__wrapped__(kind, kinds=baseline)  # never what is remembered
     assert fingerprint(model.pipeline) == before
 
 
-@pytest.mark.parametrize("baseline", ["lime", "gradient", "centre"])
+@pytest.mark.parametrize("baseline", ["lime", "centre"])
 def test_a_scheduler_without_a_clean_estimate_is_refused(baseline: str) -> None:
     with pytest.raises(ModelError, match="EDMEulerScheduler has no clean estimate; take the scheduler ddim, ddpm or"):
         sfumato.explain(without_clean_estimate(), REQUESTS["text"], "step_baselines", kinds=baseline, at=(1,))

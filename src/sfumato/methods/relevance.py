@@ -95,6 +95,7 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
             "step": ("step", steps),
             "timestep": ("step", [trace.call(step).timestep for step in steps]),
             "word": ("word", [word.text for word in words]),
+            "occurrence": ("word", [word.occurrence for word in words]),
             "index": ("word", [word.index for word in words]),
             "pos": ("word", [word.pos for word in words]),
             "y": ("y", (np.arange(height) + 0.5) / height),

@@ -51,7 +51,10 @@ def relevance_sheet(explanation: Explanation) -> Image.Image:
     if "relevance" not in explanation.tree.children:
         raise SfumatoError("this explanation holds no relevance; make it with method='relevance'")
     data = explanation.tree["relevance"].to_dataset()
-    words = data["word"].values.tolist()
+    words = [
+        word if occurrence == 1 else f"{word}#{occurrence}"
+        for word, occurrence in zip(data["word"].values.tolist(), data["occurrence"].values.tolist(), strict=True)
+    ]
     shown = sorted({0, data.sizes["step"] // 2, data.sizes["step"] - 1})
     figure = figure_of(max(7.0, 1.05 * len(words) + 0.6), 2.9 + 1.1 * len(shown))
     curves, maps = figure.subfigures(2, 1, height_ratios=[2.9, 1.1 * len(shown)])
@@ -64,7 +67,7 @@ def relevance_sheet(explanation: Explanation) -> Image.Image:
             style,
             marker="." if data.sizes["step"] < 12 else None,
             color=LINES[number % len(LINES)],
-            label=f"{word} {number + 1}" if words.count(word) > 1 else word,
+            label=word,
         )
     axis.set_title("relevance of each word", fontsize=8, color=INK)
     axis.set_xlabel("timestep", fontsize=7)

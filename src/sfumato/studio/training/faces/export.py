@@ -22,7 +22,7 @@ from sfumato.studio.training.faces.stages import RECIPE
 from sfumato.studio.training.publishing import WEIGHTS, millions, replace_model, table
 
 DEFAULT_STEPS = 50
-DEFAULT_GUIDANCE = 2.0
+DEFAULT_GUIDANCE = 3.0
 """What the model is run with unless a request says otherwise."""
 
 
@@ -33,6 +33,7 @@ def export(
     quality: Mapping[str, Any] | None = None,
     hours: float | None = None,
     machine: str = "2 CPU cores",
+    remarks: str = "",
 ) -> Path:
     """Write the newest checkpoint in half precision as `weights`/faces, the reader beside it.
 
@@ -42,6 +43,7 @@ def export(
         quality: Measured numbers for the model card, by name; shares from 0 to 1.
         hours: How long the training took, for the model card.
         machine: What it ran on, for the model card.
+        remarks: What else a reader of the card should know of the training, such as settings changed on the way.
 
     Returns:
         The folder of the pipeline.
@@ -53,7 +55,7 @@ def export(
     config: Config = RECIPE.of(out)
     pipeline, steps = trained_pipeline(config, out)
     reader = trained_reader(config, out)
-    card = _card(config, steps, millions(pipeline.unet), quality or {}, hours, machine)
+    card = _card(config, steps, millions(pipeline.unet), quality or {}, hours, machine, remarks)
 
     def write(folder: Path) -> None:
         pipeline.unet.to(torch.float16)
@@ -77,10 +79,11 @@ def export(
 
 
 def _card(
-    config: Config, steps: int, size: float, quality: Mapping[str, Any], hours: float | None, machine: str
+    config: Config, steps: int, size: float, quality: Mapping[str, Any], hours: float | None, machine: str, remarks: str
 ) -> str:
     data, denoiser = config.data, config.denoiser
     took = "" if hours is None else f" It took {hours:.1f} hours in all."
+    more = f" {remarks}" if remarks else ""
     drawn = f"drawn by `sfumato.studio.faces`, label imbalance {data.imbalance}. No photographs, no data from people"
     what = "photographs in CelebA's layout" if data.folder else drawn
     return f"""---
@@ -107,7 +110,7 @@ blocks and linear attention at {len(denoiser.dim_mults)} resolutions, the label 
 {steps:,} steps of {denoiser.batch} faces (each mirrored half of the time), {denoiser.loss.upper()} loss on the
 velocity, averaged weights; errors weigh up to {1 + denoiser.emphasis:g} times where the label shows; the label of
 {denoiser.unlabelled:.0%} of the faces was withheld, for guidance. 1,000 noise steps, betas rising linearly from 0.0001
-to 0.02.
+to 0.02.{more}
 
 ![Loss, SSIM, PSNR and bits right during training]({CURVES_PICTURE})
 
