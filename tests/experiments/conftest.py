@@ -16,4 +16,4 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         module = importlib.import_module(f"sfumato.experiments.{name}")
         for sheet in {"bars_sheet", "curves_sheet", "maps_sheet"} & vars(module).keys():
-            monkeypatch.setattr(module, sheet, lambda *shown: Image.new("RGB", (8, 8)))
+            monkeypatch.setattr(module, sheet, lambda *shown, **how: Image.new("RGB", (8, 8)))

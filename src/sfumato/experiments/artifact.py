@@ -92,7 +92,7 @@ def run(given: Setting) -> Finding:
         for n, name in enumerate(("strongest gradient", "random"))
     ]
     shown = [(entry["image"], list(entry["moved"])) for entry in entries[:4]]
-    figure = maps_sheet(shown, ["moved by the gradient's channel", "moved by a random channel"], None)
+    figure = maps_sheet(shown, ["moved by the gradient's channel", "moved by a random channel"], None, one_scale=True)
     return Finding("artifact", SOURCE, holds, sentence, table, figure, about(given) | {"layer": layer})
 
 

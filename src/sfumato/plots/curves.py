@@ -32,6 +32,7 @@ def curves_sheet(panels: Mapping[str, Panel]) -> Image.Image:
             axis.fill_between(times, low, high, color=colour, alpha=0.15, linewidth=0)
         axis.set_title(title, fontsize=9, color=INK)
         axis.set_xlabel("timestep", fontsize=8)
+        axis.tick_params(labelsize=8)
         axis.invert_xaxis()
         axis.grid(alpha=0.25)
         axis.legend(fontsize=8, frameon=False)
@@ -42,6 +43,8 @@ def maps_sheet(
     rows: Sequence[tuple[NDArray[np.uint8], Sequence[NDArray[np.float64]]]],
     titles: Sequence[str],
     mask: NDArray[np.bool_] | None,
+    *,
+    one_scale: bool = False,
 ) -> Image.Image:
     """One row for each seed: its image, then maps of it.
 
@@ -49,6 +52,7 @@ def maps_sheet(
         rows: The image (y, x, channel) and the maps (y, x) of each seed.
         titles: Of the maps.
         mask: Drawn as an outline on the image.
+        one_scale: All maps of a row have one scale; by default each has its own.
     """
     figure = figure_of(1.9 * (len(titles) + 1), 1.95 * len(rows) + 0.2)
     for line, (axes, (image, maps)) in enumerate(
@@ -58,7 +62,8 @@ def maps_sheet(
         if mask is not None:
             axes[0].contour(mask, levels=[0.5], colors="white", linewidths=0.8)
         for axis, values, title in zip(axes[1:], maps, titles, strict=True):
-            picture_axis(axis).imshow(np.sqrt(values), cmap="magma")
+            scale = {"vmin": 0.0, "vmax": max(float(one.max()) for one in maps) ** 0.5} if one_scale else {}
+            picture_axis(axis).imshow(np.sqrt(values), cmap="magma", **scale)
             if not line:
                 axis.set_title(title, fontsize=8, color=INK)
     return finished(figure)
