@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "similarity": FOUNDATION | {"models", "generations", "cache"},
     "games": FOUNDATION | {"models", "generations", "similarity"},
     "segments": FOUNDATION | {"models", "trace", "results", "similarity", "generations"},
-    "saliency": FOUNDATION | {"games", "layers", "models", "trace", "watching"},
+    "saliency": FOUNDATION | {"games", "layers", "models", "results", "trace", "watching"},
     "judging": FOUNDATION | {"metrics", "models", "results", "saliency", "similarity", "trace"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},

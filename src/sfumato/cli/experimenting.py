@@ -43,7 +43,7 @@ def experiment(
     """
     from sfumato.cli.loading import load_model
     from sfumato.cli.slugs import slug
-    from sfumato.cli.tables import say_rows
+    from sfumato.cli.tables import say_finding
     from sfumato.experiments.experiment import experiment as find
     from sfumato.experiments.experiment import setting, usual_request
     from sfumato.results.folders import write_folder
@@ -62,9 +62,5 @@ def experiment(
     if as_json:
         print_json(json.loads(found.to_json()) | {"folder": target})
         return
-    say_rows(f"{name} on {loaded.source.name}, {seeds} seeds", [dict(row) for row in found.rows])
-    say()
-    say(f"found before: {found.source}")
-    say(f"here: {found.sentence}")
-    say(f"it {'holds' if found.holds else 'does not hold'} on this model")
+    say_finding(found, f"{name} on {loaded.source.name}, {seeds} seeds")
     say(f"results in {target}: figure.png, table.csv, finding.json")

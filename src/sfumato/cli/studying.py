@@ -83,17 +83,14 @@ def parts(
 
 def _shown(found: Sequence[Finding], folder: str, as_json: bool) -> None:
     """Print findings as tables with their sentences, or as JSON."""
-    from sfumato.cli.tables import say_rows
+    from sfumato.cli.tables import say_finding
 
     if as_json:
         print_json({"findings": [json.loads(one.to_json()) for one in found], "folder": folder})
         return
     for one in found:
         say()
-        say_rows(f"{one.name} on {one.about['model']}", [dict(row) for row in one.rows])
-        say(f"found before: {one.source}")
-        say(f"here: {one.sentence}")
-        say(f"it {'holds' if one.holds else 'does not hold'} on this model")
+        say_finding(one, f"{one.name} on {one.about['model']}")
     say()
     say(f"results in {folder}: a figure, a table and a finding for each question")
 

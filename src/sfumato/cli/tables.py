@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.console import print_table, say, shown
+
+if TYPE_CHECKING:
+    from sfumato.experiments.experiment import Finding
 
 MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
 IMPORTANCE = ("word", "worth", "95% interval", "share")
@@ -55,6 +58,15 @@ def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     numbers = [c for c in columns if all(isinstance(row.get(c), int | float | None) for row in rows)]
     print_table(columns, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
+
+
+def say_finding(finding: Finding, title: str) -> None:
+    """Print the table of a finding, what was found before, and whether it holds."""
+    say_rows(title, [dict(row) for row in finding.rows])
+    say()
+    say(f"found before: {finding.source}")
+    say(f"here: {finding.sentence}")
+    say(f"it {'holds' if finding.holds else 'does not hold'} on this model")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

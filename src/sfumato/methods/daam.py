@@ -23,7 +23,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.results.images import single
+from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
 from sfumato.trace import Trace, generate
 from sfumato.watching.attention import refuse_compiled
@@ -272,8 +272,8 @@ def _words(tokens: Tokens, maps: Floats, unit: str, threshold: float | None) -> 
         "index": ("word", [w.index for w in tokens.words]),
         "pos": ("word", [w.pos for w in tokens.words]),
         "seen": ("word", [w.seen for w in tokens.words]),
-        "y": ("y", _centres(values.shape[-2])),
-        "x": ("x", _centres(values.shape[-1])),
+        "y": ("y", centres(values.shape[-2])),
+        "x": ("x", centres(values.shape[-1])),
     }
     attrs = {"method": "daam", "unit": unit} | ({} if threshold is None else {"threshold": threshold})
     return single(xr.Dataset(data, coords=coords, attrs=attrs))
@@ -284,8 +284,8 @@ def _tokens(tokens: Tokens, maps: Floats, unit: str, normalised: bool) -> xr.Dat
         "token": ("token", [t.text for t in tokens.context]),
         "index": ("token", [t.index for t in tokens.context]),
         "word_index": ("token", [t.word for t in tokens.context]),
-        "y": ("y", _centres(maps.shape[-2])),
-        "x": ("x", _centres(maps.shape[-1])),
+        "y": ("y", centres(maps.shape[-2])),
+        "x": ("x", centres(maps.shape[-1])),
     }
     data = {"map": (("image", "token", "y", "x"), maps.astype(np.float32))}
     attrs = {"method": "daam", "unit": unit, "normalised": normalised}
@@ -303,8 +303,8 @@ def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
     coords = {
         **{axis: (axis, names[axis]) for axis in AXES},
         "token": ("token", [t.text for t in tokens.context]),
-        "y": ("y", _centres(found.maps.shape[-2])),
-        "x": ("x", _centres(found.maps.shape[-1])),
+        "y": ("y", centres(found.maps.shape[-2])),
+        "x": ("x", centres(found.maps.shape[-1])),
     }
     data = {
         "map": (("image", *AXES, "token", "y", "x"), found.maps[..., :count, :, :]),
@@ -329,10 +329,6 @@ def _normalised(maps: Floats) -> Floats:
 def _hard(maps: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
     """Where a map reaches a share of its maximum; nowhere for a word that was not seen."""
     return np.asarray(maps >= threshold * maps.max((-1, -2), keepdims=True))
-
-
-def _centres(count: int) -> Floats:
-    return (np.arange(count) + 0.5) / count
 
 
 def _chosen(known: Sequence[Any], wanted: Any) -> list[Any]:

@@ -27,6 +27,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.images import centres
 from sfumato.segments import regions
 from sfumato.segments.matching import NEUTRAL
 from sfumato.similarity import Clip
@@ -129,8 +130,8 @@ def _explained(
         },
         coords={
             "superpixel": ("superpixel", list(range(count))),
-            "y": ("y", (np.arange(labels.shape[0]) + 0.5) / labels.shape[0]),
-            "x": ("x", (np.arange(labels.shape[1]) + 0.5) / labels.shape[1]),
+            "y": ("y", centres(labels.shape[0])),
+            "x": ("x", centres(labels.shape[1])),
         },
         attrs={
             "method": "lime_image",

@@ -21,6 +21,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.images import centres
 from sfumato.saliency.recovering import checked_at, steps_at
 from sfumato.saliency.relevance import relevance as of_step
 from sfumato.similarity.clip import EMBEDDED, Clip
@@ -98,8 +99,8 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
             "occurrence": ("word", [word.occurrence for word in words]),
             "index": ("word", [word.index for word in words]),
             "pos": ("word", [word.pos for word in words]),
-            "y": ("y", (np.arange(height) + 0.5) / height),
-            "x": ("x", (np.arange(width) + 0.5) / width),
+            "y": ("y", centres(height)),
+            "x": ("x", centres(width)),
         },
         attrs={"method": "relevance", "unit": "relevance, summed over places"},
     )

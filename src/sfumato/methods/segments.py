@@ -20,6 +20,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.images import centres
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
 from sfumato.segments.matching import MARGIN
 from sfumato.segments.saliency import KINDS, Kind, boosted, clusters, saliency
@@ -142,8 +143,8 @@ def _explained(model: Model, request: Request, options: SegmentsOptions, clip: C
             },
             coords={
                 "step": ("step", list(maps)),
-                "y": ("y", (np.arange(grid[0]) + 0.5) / grid[0]),
-                "x": ("x", (np.arange(grid[1]) + 0.5) / grid[1]),
+                "y": ("y", centres(grid[0])),
+                "x": ("x", centres(grid[1])),
                 "channel": ("channel", ["R", "G", "B"]),
             },
             attrs={"method": "segments", "kind": options.saliency},

@@ -26,6 +26,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.images import centres
 from sfumato.similarity import Clip
 from sfumato.similarity.clip import EMBEDDED
 from sfumato.trace import Trace, generate
@@ -184,8 +185,8 @@ def _pixels_explained(
             "given": (("y", "x", "channel"), request.image.array),
         },
         coords={
-            "y": ("y", (np.arange(height) + 0.5) / height),
-            "x": ("x", (np.arange(width) + 0.5) / width),
+            "y": ("y", centres(height)),
+            "x": ("x", centres(width)),
             "channel": ("channel", ["R", "G", "B"]),
         },
         attrs={"method": "word_gradients", "value": _in_words(request, options), "estimator": "gradient times pixel"},

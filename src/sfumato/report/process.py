@@ -40,7 +40,7 @@ def samples(explanation: Explanation, path: str) -> Section:
 
 
 @section("clean", "trajectory", "attention_map", "mask")
-def on_thesheet(explanation: Explanation, path: str) -> Section | None:
+def on_the_sheet(explanation: Explanation, path: str) -> Section | None:
     """Shown on the sheet of the process, where there is one."""
     return None
 

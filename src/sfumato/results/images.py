@@ -27,6 +27,11 @@ def image_node(pictures: Sequence[NDArray[Any]], seeds: Sequence[int]) -> xr.Dat
     )
 
 
+def centres(count: int) -> NDArray[np.float64]:
+    """The middles of so many cells of an axis, as shares of its length."""
+    return (np.arange(count) + 0.5) / count
+
+
 def single(node: xr.Dataset) -> xr.Dataset:
     """A node without its axis ``image`` where there is one image."""
     return node.isel(image=0) if node.sizes.get("image") == 1 else node

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sfumato.results.images import centres
 from sfumato.saliency.recovering import Recovery
 
 NODES = "saliency"
@@ -43,8 +44,8 @@ def saliency_node(
         coords={
             "step": ("step", [one.step for one in recoveries]),
             "timestep": ("step", [one.timestep for one in recoveries]),
-            "y": ("y", (np.arange(height) + 0.5) / height),
-            "x": ("x", (np.arange(width) + 0.5) / width),
+            "y": ("y", centres(height)),
+            "x": ("x", centres(width)),
         },
         attrs=attrs,
     )

@@ -19,12 +19,11 @@ from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
-from sfumato.saliency.relevance import relevance
-from sfumato.studio.studies.prompts import parts_of, relation_captions
+from sfumato.studio.studies.prompts import Part, by_part, relation_captions, word_scores
 from sfumato.trace import generate
 
 SCHEDULES = ("uniform", "late", "early")
-THREE = ("subject", "relation", "object")
+THREE: tuple[Part, ...] = ("subject", "relation", "object")
 PRINTED = {"uniform": (2117, 423, 1800), "late": (2021, 424, 1754), "early": (1777, 474, 1890)}
 """Sums in the source."""
 
@@ -89,12 +88,10 @@ def study_parts(
 
 def _summed(model: Model, request: Request) -> dict[str, NDArray[Any]]:
     trace = generate(model, request, record=True)
-    words, parts = model.tokens(request.prompt).words, parts_of(request.prompt)
     total = np.zeros(len(THREE))
     for step in sorted({call.step for call in trace.calls}):
-        tokens = relevance(trace, step).sum((-2, -1)).numpy()
-        scores = np.array([tokens[list(word.tokens)].sum() for word in words])
+        scores = word_scores(trace, step)
         spread = np.ptp(scores)
         scores = (scores - scores.min()) / (spread if spread > 0 else 1)
-        total += [sum(score for score, part in zip(scores, parts, strict=True) if part == one) for one in THREE]
+        total += by_part(scores, request.prompt, THREE)
     return {"sums": total}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sfumato.errors import OptionError
+from sfumato.saliency.relevance import relevance
 from sfumato.studio.grammar import parsed, say
 from sfumato.studio.scenes import held_out_captions
+from sfumato.trace import Trace
 
 Part = Literal["subject", "relation", "object", "background"]
 PARTS: tuple[Part, ...] = ("subject", "relation", "object", "background")
@@ -31,3 +37,16 @@ def parts_of(caption: str) -> tuple[Part | None, ...]:
         "background" if said.role == "background" else table.get(said.groups) if said.role == "things" else None
         for said in say(parsed(caption))
     )
+
+
+def word_scores(trace: Trace, step: int) -> NDArray[np.float64]:
+    """The relevance of every word of a trace's prompt at one step, summed over places: (word,)."""
+    tokens = relevance(trace, step).sum((-2, -1)).numpy()
+    words = trace.model.tokens(trace.requests[0].prompt).words
+    return np.array([float(tokens[list(word.tokens)].sum()) for word in words])
+
+
+def by_part(scores: NDArray[np.float64], caption: str, parts: Sequence[Part]) -> list[float]:
+    """The sum of the words' scores for each of some parts of a relation caption."""
+    owners = parts_of(caption)
+    return [float(sum(score for score, owner in zip(scores, owners, strict=True) if owner == one)) for one in parts]

@@ -20,10 +20,9 @@ from sfumato.plots.curves import bars_sheet, curves_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.saliency.recovering import Recovery
-from sfumato.saliency.relevance import relevance
 from sfumato.studio.grammar import expected
 from sfumato.studio.reader import Reading, assign, read
-from sfumato.studio.studies.prompts import PARTS, parts_of, relation_captions
+from sfumato.studio.studies.prompts import PARTS, by_part, relation_captions, word_scores
 from sfumato.trace import generate
 
 LOW = 4.0
@@ -76,13 +75,7 @@ def _followed(model: Model, request: Request) -> dict[str, NDArray[Any]]:
         np.any([thing.mask for thing in reading.things], axis=0) if reading.things else np.zeros(last.shape[:2], bool)
     )
     energies = [_energy(one, other, inside) for one, other in zip(pictures, [*pictures[1:], last], strict=True)]
-    words = model.tokens(request.prompt).words
-    parts = parts_of(request.prompt)
-    led = []
-    for step in steps:
-        tokens = relevance(trace, step).sum((-2, -1)).numpy()
-        scores = [float(tokens[list(word.tokens)].sum()) for word in words]
-        led.append([sum(score for score, part in zip(scores, parts, strict=True) if part == one) for one in PARTS])
+    led = [by_part(word_scores(trace, step), request.prompt, PARTS) for step in steps]
     return {
         "energy": np.array(energies),
         "relevance": np.array(led),
