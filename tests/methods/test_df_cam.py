@@ -18,7 +18,7 @@ from sfumato.errors import ModelError, NonFinite, OptionError, SfumatoError, Unk
 from sfumato.masks import on_latent
 from sfumato.registry import find
 from sfumato.results.explanation import Explanation
-from sfumato.saliency.cam import cam, combined
+from sfumato.saliency.cam import cam, on_grid
 from sfumato.saliency.recovering import Recovery
 from sfumato.trace import generate
 from tests.labels import square
@@ -55,7 +55,7 @@ def by_hand(kind: str, weights: torch.Tensor | None = None, mix: float | None = 
     """Stretched maps (layer, y, x) of step 1."""
     recovery = Recovery(generate(model_of(kind), REQUESTS[kind], record=True), 1)
     maps = cam(recovery, LAYERS[kind], weights, mix=mix)
-    return torch.stack([combined([one], recovery.grid) for one in maps.values()])
+    return torch.stack([on_grid(one, recovery.grid) for one in maps.values()])
 
 
 @pytest.mark.parametrize("kind", KINDS)

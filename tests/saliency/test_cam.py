@@ -17,7 +17,7 @@ from sfumato.layers import chosen, layers_of
 from sfumato.methods.df_cam import _usual
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.saliency.cam import LAYERS, cam, combined
+from sfumato.saliency.cam import LAYERS, cam, on_grid
 from sfumato.saliency.recovering import Recovery
 from sfumato.trace import generate
 from tests.labels import REQUEST, tiny_labels
@@ -140,18 +140,17 @@ def test_without_guidance_there_is_nothing_to_mix() -> None:
     assert recovery.calls == 1 + len(LABEL_LAYERS)
 
 
-def test_maps_are_brought_to_one_range_and_summed() -> None:
+def test_maps_are_resampled_and_brought_to_one_range() -> None:
     small = torch.tensor([[0.0, 2.0], [4.0, 8.0]])
     whole = torch.arange(6.0).reshape(2, 3)
-    np.testing.assert_allclose(combined([whole], (2, 3)), whole / 5)
-    np.testing.assert_allclose(combined([whole + 3, 7 * whole], (2, 3)), 2 * whole / 5, atol=1e-6)
-    np.testing.assert_array_equal(combined([torch.full((2, 2), 3.0)], (2, 3)), 0)
-    large = combined([small], (4, 8))
+    np.testing.assert_allclose(on_grid(whole, (2, 3)), whole / 5)
+    np.testing.assert_allclose(on_grid(7 * whole + 3, (2, 3)), whole / 5, atol=1e-6)
+    np.testing.assert_array_equal(on_grid(torch.full((2, 2), 3.0), (2, 3)), 0)
+    large = on_grid(small, (4, 8))
     assert large.shape == (4, 8)
     assert (float(large.min()), float(large.max())) == (0, 1)
     # (1, 2) lies a quarter of a cell below, and an eighth right of, the middle of the first cell
     assert float(large[1, 2]) == pytest.approx((0.75 * (7 * 0 + 1 * 2) / 8 + 0.25 * (7 * 4 + 1 * 8) / 8) / 8)
-    np.testing.assert_allclose(combined([small, whole], (4, 8)), large + combined([whole], (4, 8)), atol=1e-6)
 
 
 def test_the_usual_layers_of_stable_diffusion_are_those_of_the_source() -> None:

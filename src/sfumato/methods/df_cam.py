@@ -18,12 +18,12 @@ from sfumato.errors import ModelError, OptionError
 from sfumato.layers import chosen, layers_of
 from sfumato.masks import mask_of, on_latent
 from sfumato.models.model import Model
-from sfumato.models.words import find
+from sfumato.models.words import find, without
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.saliency.cam import LAYERS, cam, combined
+from sfumato.saliency.cam import LAYERS, cam, on_grid
 from sfumato.saliency.nodes import NODES, saliency_node
 from sfumato.saliency.recovering import Recovery, checked_at, steps_at
 from sfumato.trace import generate
@@ -81,7 +81,7 @@ def _explained(model: Model, request: Request, options: DfCamOptions, progress: 
         raise OptionError("df_cam looks at one image; explain each seed by itself")
     steps = steps_at(model, request, options.at)
     inside = None if options.mask is None else on_latent(mask_of(model, request, options.mask), model, request)
-    without = None if options.word is None else _without(model, request, options.word)
+    lacking = None if options.word is None else _lacking(model, request, options.word)
     known = layers_of(model, request)
     names = [layer.name for layer in chosen(options.layers or _usual(known), known)]
     trace = generate(model, request, record=set(steps), progress=progress)
@@ -89,15 +89,15 @@ def _explained(model: Model, request: Request, options: DfCamOptions, progress: 
     maps, of_layers = [], []
     for number, recovery in enumerate(recoveries):
         weights = None
-        if without is not None:
+        if lacking is not None:
             with_word = trace.replay(recovery.step)
-            weights = with_word - trace.replay(recovery.step, condition=without.to(with_word))
+            weights = with_word - trace.replay(recovery.step, condition=lacking.to(with_word))
             recovery.calls += 2
         if inside is not None:
             mask = torch.from_numpy(inside).to(recovery.sample)
             weights = mask if weights is None else weights * mask
         mix = float(request.guidance or 1.0) if options.branch == "mix" else None
-        found = [combined([one], recovery.grid) for one in cam(recovery, names, weights, mix=mix).values()]
+        found = [on_grid(one, recovery.grid) for one in cam(recovery, names, weights, mix=mix).values()]
         of_layers.append(torch.stack(found).numpy())
         maps.append(of_layers[-1].sum(0))
         progress("steps", number + 1, len(steps))
@@ -123,11 +123,8 @@ def _usual(known: Sequence[Any]) -> list[str]:
     return found or ["**"]
 
 
-def _without(model: Model, request: Request, word: str) -> torch.Tensor:
+def _lacking(model: Model, request: Request, word: str) -> torch.Tensor:
     """The condition of the prompt without a word."""
     if "words" not in model.features:
         raise ModelError(f"{model.source.name} reads no words; leave out word={word}")
-    text = request.prompt
-    for one in reversed(find(model.tokens(text).words, word)):
-        text = text[: one.start] + text[one.end :]
-    return model.encode([" ".join(text.split())])
+    return model.encode([without(request.prompt, find(model.tokens(request.prompt).words, word))])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError, RequestError
 from sfumato.models.model import Model
-from sfumato.models.words import Word
+from sfumato.models.words import Word, without
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -116,7 +116,7 @@ def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def _agreement(trace: Trace, words: Sequence[Word], clip: Clip) -> NDArray[np.float64]:
     """What every word adds to the cosine, in CLIP, of the final image with the prompt: (word,)."""
     prompt = trace.requests[0].prompt
-    texts = [prompt, *(" ".join((prompt[: one.start] + prompt[one.end :]).split()) for one in words)]
+    texts = [prompt, *(without(prompt, [one]) for one in words)]
     cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0]
     return np.asarray((cosines[0] - cosines[1:]).double().numpy())
 

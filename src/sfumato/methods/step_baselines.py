@@ -91,8 +91,9 @@ def _explained(model: Model, request: Request, options: StepBaselinesOptions, pr
     watch = [_attention_of(model, request, steps)] if "attention" in kinds else []
     trace = generate(model, request, record=set(steps), attachments=watch, progress=progress)
     nodes: dict[str, xr.Dataset] = {}
+    recoveries = [Recovery(trace, step, rows=rows) for step in steps]
     for number, kind in enumerate(kinds):
-        recoveries = [Recovery(trace, step, rows=rows) for step in steps]
+        before = sum(one.calls for one in recoveries)
         if kind == "attention":
             maps = _attention_maps(watch[0].grids(), trace, len(steps))
         else:
@@ -100,7 +101,7 @@ def _explained(model: Model, request: Request, options: StepBaselinesOptions, pr
             for place, recovery in enumerate(recoveries):
                 maps.append(_map(kind, recovery, options, request.seed))
                 progress("baselines", number * len(steps) + place + 1, len(kinds) * len(steps))
-        calls = sum(one.calls for one in recoveries)
+        calls = sum(one.calls for one in recoveries) - before
         nodes[f"{NODES}/{kind}"] = saliency_node(recoveries, maps, method=kind, denoiser_calls=calls)
     return trace.explanation(0, nodes)
 

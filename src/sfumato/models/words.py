@@ -68,6 +68,18 @@ class Tokens:
         return tuple(word.text for word in self.words if not word.seen)
 
 
+def without(prompt: str, words: Iterable[Word]) -> str:
+    """What is left of a prompt when some of its words are taken out, with single spaces between the others.
+
+    Example:
+        >>> without("a red circle", [Word("red", 1, 1, 2, 5, "adj")])
+        'a circle'
+    """
+    for word in sorted(words, key=lambda one: -one.start):
+        prompt = prompt[: word.start] + prompt[word.end :]
+    return " ".join(prompt.split())
+
+
 def split(prompt: str, pos: Callable[[str], str]) -> tuple[Word, ...]:
     """Split a prompt into words; every punctuation mark is a word of its own.
 

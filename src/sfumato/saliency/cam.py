@@ -66,14 +66,11 @@ def cam(
     return found
 
 
-def combined(maps: Sequence[torch.Tensor], grid: tuple[int, int]) -> torch.Tensor:
-    """Maps (y, x) of several layers, each resampled to a grid and brought to 0 to 1, summed."""
-    total = torch.zeros(grid)
-    for one in maps:
-        large = F.interpolate(one[None, None].float().cpu(), grid, mode="bilinear", align_corners=False)[0, 0]
-        spread = large.max() - large.min()
-        total += (large - large.min()) / spread if spread > 0 else torch.zeros(grid)
-    return total
+def on_grid(layer: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """A layer's map (y, x), resampled to a grid and brought to 0 to 1; zero where it is the same everywhere."""
+    large = F.interpolate(layer[None, None].float().cpu(), grid, mode="bilinear", align_corners=False)[0, 0]
+    spread = large.max() - large.min()
+    return (large - large.min()) / spread if spread > 0 else torch.zeros(grid)
 
 
 def _passes(

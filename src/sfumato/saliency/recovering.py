@@ -77,11 +77,8 @@ class Recovery:
         return output
 
     def recovered(self, samples: torch.Tensor, target: Target = "x0") -> torch.Tensor:
-        """What the step recovers from latents (row, channel, y, x): the clean latent ("x0") or the noise ("eps")."""
-        return self.as_target(self.outputs(samples), samples, target)
-
-    def as_target(self, outputs: torch.Tensor, samples: torch.Tensor, target: Target) -> torch.Tensor:
-        """What outputs of the denoiser imply, in float32; as a function with derivatives."""
+        """What the step recovers from latents (row, channel, y, x), in float32: the clean latent or the noise."""
+        outputs = self.outputs(samples)
         samples = samples[:, : outputs.shape[1]]
         if target == "x0":
             return self.trace.model.clean(outputs, samples, self.timestep).float()
