@@ -148,7 +148,8 @@ def test_what_cannot_be_judged_is_an_error_and_leaves_nothing(
 def test_without_a_model_the_one_that_the_result_names_is_loaded(results: Path, tmp_path: Path) -> None:
     named = open_explanation(results / "one").provenance["model"]
     found = run("judge", str(results / "one"), "--out", str(tmp_path / "judged"))
-    assert f"there is no model '{named}'; give a folder" in found.error  # a folder is known by its last part only
+    # a folder is known by its last part only
+    assert f"made by '{named}', which cannot be loaded by that name; give its folder with --model" in found.error
 
 
 def test_another_model_is_an_error(one: tuple[str, ...], tmp_path: Path) -> None:

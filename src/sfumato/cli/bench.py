@@ -122,6 +122,9 @@ def segments(
 def steps(
     context: typer.Context,
     prompts: Annotated[int, typer.Option(help="How many prompts.")] = 30,
+    compare: Annotated[
+        str, typer.Option(help="methods, or similarities: DF-RISE with each of its similarities.")
+    ] = "methods",
     masks: Annotated[int, typer.Option(help="Masks of DF-RISE, and coalitions of LIME.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
@@ -139,7 +142,14 @@ def steps(
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
-        result = bench_steps(loaded, prompts, seed=seed, masks=masks, progress=progress)
+        result = bench_steps(
+            loaded,
+            prompts,
+            compare=compare,  # type: ignore[arg-type]  # refused if unknown
+            seed=seed,
+            masks=masks,
+            progress=progress,
+        )
     _shown(context, result, out, as_json)
 
 
@@ -196,4 +206,5 @@ add(
     steps,
     "sfumato bench steps",
     "sfumato bench steps --prompts 5 --masks 100 --out steps.json",
+    "sfumato bench steps --compare similarities --prompts 10",
 )

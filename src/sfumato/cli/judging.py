@@ -10,7 +10,7 @@ import typer
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import Debug, Device, Json
 from sfumato.cli.session import session_of
-from sfumato.errors import OptionError
+from sfumato.errors import ModelError, OptionError
 
 
 def judge(
@@ -61,7 +61,14 @@ def judge(
     name = model or str(opened[0].provenance.get("model"))
     session_of(context).stopped = "stopped; nothing was written"
     with progress_shown() as progress, write_folder(out) as folder:
-        loaded = load_model(name, device, progress)
+        try:
+            loaded = load_model(name, device, progress)
+        except ModelError as error:
+            if model is not None:
+                raise
+            raise ModelError(
+                f"{explanations[0]} was made by {name!r}, which cannot be loaded by that name; give its folder with --model"
+            ) from error
         verdict = run(
             loaded,
             opened,

@@ -1,11 +1,16 @@
-"""Which saliency of a step says most? Deletion and insertion games for every method and control, on studio prompts."""
+"""Which saliency of a step says most? Deletion and insertion games for every method and control, on studio prompts.
+
+With `compare` "similarities", all contenders are DF-RISE, each with another similarity: the ablation of Park et al.
+2024, figure 5.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,18 +22,48 @@ from sfumato.experiments.experiment import remembered
 from sfumato.explain import explain
 from sfumato.judging.games import Curve
 from sfumato.judging.judge import Played, Verdict, judge
+from sfumato.methods.df_rise import CHOICES
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
+from sfumato.saliency.nodes import NODES
 from sfumato.studio.scenes import held_out_captions
 
 POINTS = 16
 MASKS = 200
 SAMPLES = 200
 DISTANCES = ("ssim", "features")
-GRID = "saliency/df_rise (grid)"
+Compare = Literal["methods", "similarities"]
+COMPARED: tuple[Compare, ...] = ("methods", "similarities")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with its options; `note` tells its maps from those of others of the same method."""
+
+    method: str
+    options: Mapping[str, Any]
+    note: str = ""
+
+
+def contenders(compare: Compare, masks: int) -> tuple[Contender, ...]:
+    """What is compared.
+
+    Args:
+        compare: All methods, or DF-RISE with each of its similarities.
+        masks: Random masks of DF-RISE, and coalitions of LIME.
+    """
+    if compare == "similarities":
+        return tuple(Contender("df_rise", {"masks": masks, "similarity": name}, name) for name in CHOICES["similarity"])
+    kinds = ("lime", "gradient", "integrated_gradients", "attention")
+    return (
+        Contender("df_rise", {"masks": masks}),
+        Contender("df_rise", {"masks": masks, "masking": "grid", "grid": 5}, "grid"),
+        Contender("df_cam", {}),
+        Contender("step_baselines", {"samples": masks, "kinds": kinds}),
+    )
 
 
 @dataclass(frozen=True)
@@ -59,35 +94,46 @@ class StepsBench:
 
 
 def bench_steps(
-    model: Model, prompts: int = 30, *, seed: int = 0, masks: int = MASKS, progress: Progress = silent
+    model: Model,
+    prompts: int = 30,
+    *,
+    compare: Compare = "methods",
+    seed: int = 0,
+    masks: int = MASKS,
+    progress: Progress = silent,
 ) -> StepsBench:
-    """Explain three steps of every prompt by every method, and play both games on every map.
+    """Explain three steps of every prompt by every contender, and play both games on every map.
 
     Results of a prompt are kept in the cache, so a run that was stopped goes on.
 
     Args:
         model: One that draws studio scenes.
         prompts: How many held-out prompts.
+        compare: See `contenders`.
         seed: Of the first image; image i has ``seed + i``.
         masks: Random masks of DF-RISE, and coalitions of LIME.
         progress: Told about every prompt.
 
     Raises:
-        OptionError: No prompt, or too few masks, are asked for.
+        OptionError: No prompt, or too few masks, are asked for, or there is no such comparison.
     """
     if isinstance(prompts, bool) or prompts < 1:
         raise OptionError(f"prompts is {prompts}; expected a whole number, 1 or more")
+    if compare not in COMPARED:
+        raise OptionError(f"compare is {compare!r}; choose from: {', '.join(COMPARED)}")
     captions = held_out_captions(prompts)
     requests = [model.complete(Request(one, seed=seed + number)) for number, one in enumerate(captions)]
     count = model.steps(requests[0])
     steps = (count // 4, count // 2, 3 * count // 4)
+    known = contenders(compare, masks)
 
     def work(request: Request) -> dict[str, NDArray[np.uint8]]:
-        found = _played(model, request, steps, masks)
+        found = _played(model, request, steps, known)
         return {"json": np.frombuffer(json.dumps(found).encode(), np.uint8)}
 
     cache, told = Cache(default_folder()), partial(progress, "prompts")
-    entries = remembered(model, "bench steps", requests, work, cache, told, masks=masks, points=POINTS)
+    name = "bench steps" if compare == "methods" else f"bench steps, {compare}"
+    entries = remembered(model, name, requests, work, cache, told, masks=masks, points=POINTS)
     played: list[Played] = []
     calls: dict[str, list[float]] = {}
     for number, entry in enumerate(entries):
@@ -95,31 +141,26 @@ def bench_steps(
         for one in found["curves"]:
             curve = Curve(one["game"], one["measure"], np.array(one["shares"]), np.array(one["values"]))
             played.append(Played(number, one["step"], one["map"], curve))
-        for name, each in found["calls"].items():
-            calls.setdefault(name, []).append(each)
-    means = {name: float(np.mean(values)) for name, values in calls.items()}
+        for label, each in found["calls"].items():
+            calls.setdefault(label, []).append(each)
+    means = {label: float(np.mean(values)) for label, values in calls.items()}
     return StepsBench(model.source.name, prompts, steps, Verdict(tuple(played)), means)
 
 
-def _played(model: Model, request: Request, steps: tuple[int, ...], masks: int) -> dict[str, Any]:
+def _played(model: Model, request: Request, steps: tuple[int, ...], known: tuple[Contender, ...]) -> dict[str, Any]:
     """The curves of one prompt as plain numbers, and the calls that each map of a step took."""
-    iid = explain(model, request, "df_rise", at=steps, masks=masks)
-    grid = explain(model, request, "df_rise", at=steps, masks=masks, masking="grid", grid=5)
-    renamed = {"/image": grid.tree["image"].to_dataset(), GRID: grid.tree["saliency/df_rise"].to_dataset()}
-    rest = [
-        explain(model, request, "df_cam", at=steps),
-        explain(
-            model,
-            request,
-            "step_baselines",
-            at=steps,
-            samples=masks,
-            kinds=("lime", "gradient", "integrated_gradients", "attention"),
-        ),
-    ]
-    both = [iid, Explanation(xr.DataTree.from_dict(renamed), grid.request, grid.provenance)]
-    explained = join([*both, *rest])
+    explained = join([_noted(explain(model, request, one.method, at=steps, **one.options), one.note) for one in known])
     verdict = judge(model, [explained], at=steps, distances=DISTANCES, points=POINTS)
     nodes = explained.tree["saliency"].children
     calls = {name: node.attrs["denoiser_calls"] / len(steps) for name, node in nodes.items()}
     return {"curves": verdict.curves(), "calls": calls}
+
+
+def _noted(explanation: Explanation, note: str) -> Explanation:
+    """An explanation whose maps carry a note in their names."""
+    if not note:
+        return explanation
+    maps = explanation.tree[NODES].children
+    nodes = {f"/{NODES}/{name} ({note})": node.to_dataset() for name, node in maps.items()}
+    nodes["/image"] = explanation.tree["image"].to_dataset()
+    return Explanation(xr.DataTree.from_dict(nodes), explanation.request, explanation.provenance)
