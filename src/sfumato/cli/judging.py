@@ -67,7 +67,8 @@ def judge(
             if model is not None:
                 raise
             raise ModelError(
-                f"{explanations[0]} was made by {name!r}, which cannot be loaded by that name; give its folder with --model"
+                f"{explanations[0]} was made by {name!r}, which cannot be loaded by that name; "
+                "give its folder with --model"
             ) from error
         verdict = run(
             loaded,

@@ -1,0 +1,117 @@
+"""The studies of steps and of parts: their sums on made-up numbers, then two prompts from beginning to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sfumato
+from sfumato.errors import OptionError
+from sfumato.studio.grammar import parsed
+from sfumato.studio.scenes import held_out_captions
+from sfumato.studio.studies import parts, steps
+from sfumato.studio.studies.parts import study_parts
+from sfumato.studio.studies.prompts import PARTS, by_part, parts_of, relation_captions
+from sfumato.studio.studies.steps import ATTRIBUTES, study_steps
+
+ABOUT = {"model": "made up"}
+TIMES = np.array([900.0, 600.0, 300.0, 0.0])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
+
+
+def test_prompts_of_a_study_are_held_out_and_say_a_relation() -> None:
+    found = relation_captions(5)
+    assert len(found) == 5
+    assert set(found) <= set(held_out_captions(40))
+    assert all(parsed(one).kind == "relation" for one in found)
+    with pytest.raises(OptionError, match="prompts is 0"):
+        relation_captions(0)
+
+
+def test_words_belong_to_subject_relation_object_or_background() -> None:
+    caption = "a red circle left of a blue square, gray background"
+    assert parts_of(caption) == (
+        "subject", "subject", "subject", "relation", "relation", "object", "object", "object", None, "background",
+        "background",
+    )  # fmt: skip
+    scores = np.arange(11.0)
+    assert by_part(scores, caption, PARTS) == [0 + 1 + 2, 3 + 4, 5 + 6 + 7, 9 + 10]
+
+
+def test_a_flat_change_is_low_and_a_checkerboard_is_high() -> None:
+    grey = np.full((64, 64, 3), 100, np.uint8)
+    inside = np.zeros((64, 64), bool)
+    inside[16:48, 16:48] = True
+    low_in, low_out, high_in, high_out = steps._energy(grey, grey + 50, inside)
+    assert low_in == pytest.approx((50 / 255) ** 2)
+    assert low_out == pytest.approx((50 / 255) ** 2)
+    assert max(high_in, high_out) < 1e-9
+    board = np.where((np.indices((64, 64)).sum(0) % 2)[..., None], 150, 50).astype(np.uint8)
+    board = np.where(inside[..., None], board, grey)
+    low_in, low_out, high_in, high_out = steps._energy(grey, np.broadcast_to(board, grey.shape).copy(), inside)
+    assert high_in > 0.8 * (50 / 255) ** 2 > 100 * low_in
+    assert high_in > 100 * high_out
+    assert np.isnan(steps._energy(grey, grey, np.zeros((64, 64), bool))[0])
+
+
+def test_an_attribute_is_settled_after_the_last_step_that_differs() -> None:
+    alike = np.ones((4, len(ATTRIBUTES)))
+    alike[0, 0] = 0  # position: only the first step differs
+    alike[:2, 1] = 0  # colour: the first two
+    alike[[0, 2], 2] = 0  # shape: right in between, but not yet to stay
+    alike[3, 3] = 0  # texture: the last estimate still differs
+    unread = np.full_like(alike, np.nan)
+    found = steps._settled([{"alike": alike}, {"alike": alike}, {"alike": unread}], TIMES, ABOUT)
+    shares = [float(str(row["settled after, as a share of the run"]).split()[0]) for row in found.rows]
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert found.holds
+    assert "position after 25% of the run, colour after 50%" in found.sentence
+
+
+def test_the_leader_and_the_smallest_part_are_found() -> None:
+    led = np.tile([3.0, 1.0, 6.0, 0.0], (4, 1))
+    led[:2, 0] = 5.0
+    found = steps._words([{"relevance": led}] * 2, TIMES, ABOUT)
+    assert found.holds
+    assert "the object leads" in found.sentence
+    assert [row["part"] for row in found.rows] == ["subject", "relation", "object"]
+    swapped = led[:, [1, 0, 2, 3]]
+    assert not steps._words([{"relevance": swapped}] * 2, TIMES, ABOUT).holds
+
+
+def test_low_frequencies_that_change_earlier_make_the_finding_hold() -> None:
+    early, late = np.array([4.0, 1.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0, 4.0])
+    energy = np.stack([early, early, late, late], axis=1)
+    found = steps._levels([{"energy": energy}] * 2, TIMES, ABOUT)
+    assert found.holds
+    assert not steps._levels([{"energy": energy[:, ::-1]}] * 2, TIMES, ABOUT).holds
+
+
+def test_two_prompts_answer_all_three_questions_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sfumato.load("studio/scenes")
+    found = study_steps(model, 2, steps=4)
+    assert [one.name for one in found] == ["levels", "words", "settled"]
+    assert all(one.about["prompts"] == 2 and one.about["steps"] == 4 and one.figure.width > 100 for one in found)
+
+    def fail(*given: Any, **more: Any) -> Any:
+        raise AssertionError("generated again")
+
+    monkeypatch.setattr(steps, "generate", fail)
+    again = study_steps(model, 2, steps=4)
+    assert [one.sentence for one in again] == [one.sentence for one in found]
+
+
+def test_shares_of_parts_sum_to_one_under_every_schedule() -> None:
+    found = study_parts(sfumato.load("studio/scenes"), 1, steps=4)
+    assert [row["schedule"] for row in found.rows] == [name for name in parts.SCHEDULES for _ in parts.THREE]
+    shares = [float(str(row["share"]).split()[0]) for row in found.rows]
+    np.testing.assert_allclose(np.reshape(shares, (3, 3)).sum(1), 1, atol=0.002)
+    printed = [float(row["share in the source"]) for row in found.rows]
+    np.testing.assert_allclose(np.reshape(printed, (3, 3)).sum(1), 1, atol=0.002)
