@@ -98,7 +98,7 @@ def test_the_image_processor_scales_pixels_as_in_training(exported: Path) -> Non
     from transformers import CLIPImageProcessorPil
 
     from sfumato.studio.scenes import scene
-    from sfumato.studio.training.scenes.data import as_tensor
+    from sfumato.studio.training.images import as_tensor
 
     processor = CLIPImageProcessorPil.from_pretrained(str(exported / "clip"), local_files_only=True)
     image = scene(0).image

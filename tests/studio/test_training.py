@@ -11,13 +11,16 @@ import torch
 
 from sfumato.errors import TrainingError
 from sfumato.studio.scenes import held_out, held_out_captions, scene_of, training_scene
+from sfumato.studio.shapes import SIZE
 from sfumato.studio.training import checkpoints
+from sfumato.studio.training.autoencoder import load_vae, psnr
 from sfumato.studio.training.checkpoints import load_latest, step_generator
+from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Log
 from sfumato.studio.training.recipes import train
 from sfumato.studio.training.scenes.clip import build_clip, load_clip, retrieval
 from sfumato.studio.training.scenes.config import Config, UnetConfig
-from sfumato.studio.training.scenes.data import as_tensor, left_out, load_captions, load_images, token_numbers, varied
+from sfumato.studio.training.scenes.data import left_out, load_captions, load_images, token_numbers, varied
 from sfumato.studio.training.scenes.sampling import score, trained_pipeline
 from sfumato.studio.training.scenes.stages import RECIPE
 from sfumato.studio.training.scenes.unet import (
@@ -25,7 +28,6 @@ from sfumato.studio.training.scenes.unet import (
     build_text_encoder,
     timestep_density,
 )
-from sfumato.studio.training.scenes.vae import load_vae, psnr
 from sfumato.studio.training.schedule import falling_rate, stratified
 from sfumato.studio.training.settings import build
 from tests.studio.conftest import Silent
@@ -115,7 +117,9 @@ def test_latents_are_scaled_to_unit_variance(trained: tuple[Path, Silent], tiny:
     out, _ = trained
     pipeline, _ = trained_pipeline(tiny, out)
     with torch.no_grad():
-        latents = load_vae(tiny, out).encode(as_tensor(load_images(out / "data"))).latent_dist.mean
+        latents = (
+            load_vae(tiny.vae, SIZE, out, tiny.device).encode(as_tensor(load_images(out / "data"))).latent_dist.mean
+        )
     assert float(latents.std()) * pipeline.vae.config.scaling_factor == pytest.approx(1.0, rel=0.02)
 
 

@@ -15,9 +15,10 @@ from sfumato.errors import TrainingError
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.tokenizer import END, MAX_LENGTH, START, load_tokenizer, write_tokenizer
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.config import ClipConfig, Config
-from sfumato.studio.training.scenes.data import as_tensor, load_captions, load_images, token_numbers, varied
+from sfumato.studio.training.scenes.data import load_captions, load_images, token_numbers, varied
 
 TOKENIZER = "tokenizer"
 """Folder of the tokenizer inside the work folder."""

@@ -80,11 +80,6 @@ def load_captions(folder: Path) -> list[str]:
     return (folder / CAPTIONS).read_text(encoding="utf-8").splitlines()
 
 
-def as_tensor(images: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """Turn images (image, y, x, channel) uint8 into floats (image, channel, y, x) from -1 to 1."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def left_out(caption: str, chance: float, generator: torch.Generator) -> str:
     """Leave each word of a caption out with the given chance, so that every subset of a caption becomes familiar."""
     words = split_words(caption)

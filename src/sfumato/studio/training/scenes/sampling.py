@@ -18,12 +18,12 @@ from sfumato.studio.reader import matches, read
 from sfumato.studio.scenes import held_out_captions
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import load_tokenizer
+from sfumato.studio.training.autoencoder import load_vae
 from sfumato.studio.training.checkpoints import Training, load_latest
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.clip import TOKENIZER, build_clip
 from sfumato.studio.training.scenes.config import Config
 from sfumato.studio.training.scenes.unet import build_scheduler, build_text_encoder, build_unet
-from sfumato.studio.training.scenes.vae import load_vae
 
 PROMPTS = (
     "a red circle",
@@ -84,7 +84,7 @@ def trained_pipeline(config: Config, out: Path) -> tuple[Any, int]:
         The StableDiffusionPipeline and the number of steps its U-Net was trained.
     """
     found = load_latest(out / "unet")
-    vae = load_vae(config, out)
+    vae = load_vae(config.vae, SIZE, out, config.device)
     tokenizer = load_tokenizer(out / TOKENIZER)
     if found is None:
         raise TrainingError(f"{out} holds no trained U-Net; run the stage 'unet' first")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from sfumato.studio.training.autoencoder import train_vae
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.recipes import Recipe
 from sfumato.studio.training.scenes.config import STAGES, Config
@@ -16,9 +19,18 @@ def run(stage: str, config: Config, out: Path, progress: Progress, resume: bool)
 
         make_data(config.data, out / "data", progress)
     elif stage == "vae":
-        from sfumato.studio.training.scenes.vae import train_vae
+        from sfumato.studio.training.scenes.data import load_images
 
-        train_vae(config, out, progress, resume=resume)
+        train_vae(
+            config.vae,
+            load_images(out / "data"),
+            out,
+            progress,
+            seed=config.seed,
+            device=torch.device(config.device),
+            checkpoint_every=config.checkpoint_every,
+            resume=resume,
+        )
     elif stage == "clip":
         from sfumato.studio.training.scenes.clip import train_clip
 

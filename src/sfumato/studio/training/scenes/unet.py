@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import TrainingError
+from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import MAX_LENGTH
+from sfumato.studio.training.autoencoder import load_vae
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.clip import load_clip
 from sfumato.studio.training.scenes.config import Config, UnetConfig
-from sfumato.studio.training.scenes.data import as_tensor, load_captions, load_images, token_numbers, varied
-from sfumato.studio.training.scenes.vae import load_vae
+from sfumato.studio.training.scenes.data import load_captions, load_images, token_numbers, varied
 from sfumato.studio.training.schedule import falling_rate, stratified
+from sfumato.studio.training.unets import compiled, explicit_attention, start_as_identity
 
 LATENTS = "latents.npy"
 
@@ -49,46 +52,6 @@ def build_unet(config: UnetConfig, context: int, latent_size: int = 16) -> Any:
         attention_head_dim=config.heads,
         norm_num_groups=config.norm_groups,
     )
-
-
-def start_as_identity(unet: Any) -> Any:
-    """Let every residual branch of an untrained U-Net, and its output, start at zero.
-
-    So each branch grows only as far as it helps. With the usual random start the coarse levels, whose gradients are
-    small, can stay noise that the fine levels learn to ignore.
-    """
-    from diffusers.models.resnet import ResnetBlock2D
-    from diffusers.models.transformers.transformer_2d import Transformer2DModel
-
-    ends = [module.conv2 for module in unet.modules() if isinstance(module, ResnetBlock2D)]
-    ends += [module.proj_out for module in unet.modules() if isinstance(module, Transformer2DModel)]
-    for module in (*ends, unet.conv_out):
-        torch.nn.init.zeros_(module.weight)
-        torch.nn.init.zeros_(module.bias)
-    return unet
-
-
-def _upsampled(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-    """Double height and width by copying every pixel, before a convolution."""
-    pixels = inputs[0]
-    count, channels, height, width = pixels.shape
-    copied = pixels[:, :, :, None, :, None].expand(count, channels, height, 2, width, 2)
-    return (copied.reshape(count, channels, 2 * height, 2 * width),)
-
-
-def compiled(unet: Any) -> Any:
-    """Compile a U-Net for training.
-
-    Compiled for a CPU in bf16, the gradient of nearest-neighbour interpolation is zero (torch 2.13), and so are all
-    gradients before it. The same upsampling is therefore done by copying, whose compiled gradient is right.
-    """
-    from diffusers.models.upsampling import Upsample2D
-
-    for module in unet.modules():
-        if isinstance(module, Upsample2D):
-            module.interpolate = False
-            module.conv.register_forward_pre_hook(_upsampled)
-    return torch.compile(unet, dynamic=False)
 
 
 def build_text_encoder(clip: Any, layers: int) -> Any:
@@ -177,7 +140,7 @@ def train_unet(
     """
     settings = config.unet
     device = torch.device(config.device)
-    vae = load_vae(config, out)
+    vae = load_vae(config.vae, SIZE, out, config.device)
     clip, tokenizer = load_clip(config, out)
     captions = load_captions(out / "data")
     latents, scaling = make_latents(config, out, vae, progress)
@@ -193,10 +156,7 @@ def train_unet(
     unet = unet.to(device, memory_format=torch.channels_last)
     text_encoder = build_text_encoder(clip, settings.text_layers).to(device).requires_grad_(True)
     if device.type == "cpu":
-        from diffusers.models.attention_processor import AttnProcessor
-
-        # Explicit attention: the backward pass of the fused one takes 40% of a whole step on a CPU.
-        unet.set_attn_processor(AttnProcessor())
+        explicit_attention(unet)
     training = Training(
         {"unet": unet, "text_encoder": text_encoder},
         rates={"text_encoder": settings.text_lr},

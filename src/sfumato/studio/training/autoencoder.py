@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,45 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import TrainingError
+from sfumato.models.loading import studio_models
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
-from sfumato.studio.training.scenes.config import Config, VaeConfig
-from sfumato.studio.training.scenes.data import as_tensor, load_images
 
+STAGE = "vae"
 HELD_BACK = 200
 """The last images are never trained on: they measure the autoencoder."""
 
 
-def build_vae(config: VaeConfig, image_size: int = 128) -> Any:
+@dataclass(frozen=True)
+class VaeConfig:
+    """The autoencoder.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch: Crops per step.
+        crop: Height and width of a crop in pixels.
+        channels: Channels of each level; n levels shrink the image by 2 ** (n - 1).
+        lr: Peak learning rate, which falls linearly to 2% of it.
+        l1: Weight of the absolute error beside the squared one.
+        kl: Weight of the KL term, per element of the latent.
+        compile: Compile the model (some minutes at the start, faster steps).
+        start: An embedded model, or a folder in diffusers layout, whose autoencoder of the same channels is trained on;
+            by default it starts from nothing.
+    """
+
+    steps: int = 900
+    batch: int = 32
+    crop: int = 64
+    channels: tuple[int, ...] = (24, 48, 64, 64)
+    lr: float = 1.2e-3
+    l1: float = 0.2
+    kl: float = 1e-6
+    compile: bool = False
+    start: str = ""
+
+
+def build_vae(config: VaeConfig, image_size: int) -> Any:
     """Build an untrained diffusers AutoencoderKL with 4 latent channels."""
     from diffusers import AutoencoderKL
 
@@ -58,23 +88,36 @@ def _crops(images: npt.NDArray[np.uint8], config: VaeConfig, generator: torch.Ge
     return as_tensor(np.stack(cut))
 
 
-def train_vae(config: Config, out: Path, progress: Progress, *, resume: bool = True) -> None:
+def train_vae(
+    settings: VaeConfig,
+    images: npt.NDArray[np.uint8],
+    out: Path,
+    progress: Progress,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint_every: int,
+    resume: bool = True,
+) -> None:
     """Train the autoencoder into `out`/vae.
 
     Args:
-        config: The whole config.
-        out: The work folder; the stage "data" has run in it.
+        settings: Of the stage.
+        images: (image, y, x, channel); the last ones measure the autoencoder.
+        out: The work folder.
         progress: Told every step.
+        seed: Everything random follows from it and the step.
+        device: Where to train.
+        checkpoint_every: Steps between checkpoints.
         resume: Go on from the last checkpoint, if there is one.
     """
-    settings = config.vae
-    images = load_images(out / "data")
     held, images = images[-HELD_BACK:], images[: max(1, len(images) - HELD_BACK)]
-    device = torch.device(config.device)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(seed)
     vae = build_vae(settings, images.shape[1]).to(device, memory_format=torch.channels_last)
+    if settings.start:
+        vae.load_state_dict(_weights(settings.start))
     training = Training({"vae": vae}, ema=0.998)
-    found = load_latest(out / "vae") if resume else None
+    found = load_latest(out / STAGE) if resume else None
     if found is not None:
         training.restore(found[0], found[1]["step"])
 
@@ -90,7 +133,7 @@ def train_vae(config: Config, out: Path, progress: Progress, *, resume: bool = T
     side = settings.crop // 2 ** (len(settings.channels) - 1)
     while training.step < settings.steps:
         started = time.monotonic()
-        generator = step_generator(config.seed, "vae", training.step)
+        generator = step_generator(seed, STAGE, training.step)
         pixels = _crops(images, settings, generator).to(device, memory_format=torch.channels_last)
         noise = torch.randn(settings.batch, 4, side, side, generator=generator).to(device)
         squared, absolute, divergence = forward(pixels, noise)
@@ -99,32 +142,51 @@ def train_vae(config: Config, out: Path, progress: Progress, *, resume: bool = T
         lr = settings.lr * rise * max(0.02, 1 - training.step / settings.steps)
         training.update(loss, lr, 1.0)
         progress.step(
-            "vae",
+            STAGE,
             training.step,
             settings.steps,
             {"loss": loss.item(), "mse": squared.item(), "seconds": time.monotonic() - started},
         )
-        if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
-            save(out / "vae", training.step, training.tensors(), {})
-    vae = load_vae(config, out)
+        if training.step % checkpoint_every == 0 or training.step == settings.steps:
+            save(out / STAGE, training.step, training.tensors(), {})
+    vae = load_vae(settings, images.shape[1], out, device)
     decibel = psnr(vae, held)
-    progress.event("vae", training.step, {"psnr": decibel})
+    progress.event(STAGE, training.step, {"psnr": decibel})
 
 
-def load_vae(config: Config, out: Path) -> Any:
+def _weights(model: str) -> dict[str, torch.Tensor]:
+    """The weights of the autoencoder of a pipeline on disk.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    from diffusers import AutoencoderKL
+
+    folder = studio_models().get(model, Path(model))
+    try:
+        vae = AutoencoderKL.from_pretrained(
+            str(folder), subfolder="vae", use_safetensors=True, torch_dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"the autoencoder of {model} cannot be loaded: {error}") from error
+    weights: dict[str, torch.Tensor] = vae.state_dict()
+    return weights
+
+
+def load_vae(settings: VaeConfig, image_size: int, out: Path, device: torch.device | str) -> Any:
     """Load the trained autoencoder with its averaged weights, in evaluation mode.
 
     Raises:
         TrainingError: The stage "vae" has not run.
     """
-    found = load_latest(out / "vae")
+    found = load_latest(out / STAGE)
     if found is None:
         raise TrainingError(f"{out} holds no trained autoencoder; run the stage 'vae' first")
-    vae = build_vae(config.vae)
+    vae = build_vae(settings, image_size)
     vae.load_state_dict(
         {name.removeprefix("ema.vae."): value for name, value in found[0].items() if name.startswith("ema.vae.")}
     )
-    return vae.to(config.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def psnr(vae: Any, images: npt.NDArray[np.uint8]) -> float:

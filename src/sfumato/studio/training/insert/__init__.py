@@ -1,0 +1,1 @@
+"""The training of studio/insert: pairs, the autoencoder, the denoiser with its encoder of references."""
