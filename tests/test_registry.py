@@ -24,6 +24,7 @@ BUILT_IN = [
     "df_cam",
     "df_rise",
     "gradient_volume",
+    "i2am",
     "lime",
     "lime_image",
     "profile",

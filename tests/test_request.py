@@ -123,6 +123,8 @@ def test_every_field_changes_the_key() -> None:
         "image": np.zeros((8, 8, 3), np.uint8),
         "strength": 0.5,
         "label": "01",
+        "mask": np.eye(8, dtype=bool),
+        "reference": np.ones((8, 8, 3), np.uint8),
         "schedule": "early",
     }
     assert set(others) == set(plain.to_dict())

@@ -23,6 +23,8 @@ from sfumato.errors import RequestError
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 4096 * 4096
 SMALLEST_SIDE = 8
+MOST_GREY = 0.1
+"""The largest share of a mask that may be neither black nor white: edges are, when a mask was scaled."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,12 @@ class Picture:
         """As a PIL image."""
         return Image.fromarray(self.array)
 
-    def resized(self, height: int, width: int) -> Picture:
-        """At another size."""
+    def resized(self, height: int, width: int, *, smooth: bool = True) -> Picture:
+        """At another size; a mask not `smooth`, so that it stays black and white."""
         if (height, width) == (self.height, self.width):
             return self
-        return Picture._of_image(self.image.resize((width, height), Image.Resampling.LANCZOS), "image")
+        how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+        return Picture._of_image(self.image.resize((width, height), how), "image")
 
     def to_dict(self) -> dict[str, Any]:
         """Sizes, digest and the pixels as a PNG in base64, ready for JSON."""
@@ -133,6 +136,33 @@ class Picture:
             image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
         plain = image.convert("RGB")
         return cls(plain.height, plain.width, plain.tobytes())
+
+
+def stencil(given: Any) -> Picture:
+    """Read a mask: a picture that is white inside and black outside, nothing between but at edges.
+
+    Args:
+        given: As for ``Picture.of``, or an array (y, x) of booleans.
+
+    Raises:
+        RequestError: It is no picture, has colour, transparency or large grey parts, or marks nothing or everything.
+    """
+    if isinstance(given, np.ndarray) and given.dtype == np.bool_ and given.ndim == 2:
+        given = Image.fromarray(given)
+    if isinstance(given, Image.Image) and given.has_transparency_data:
+        raise RequestError("the mask has transparency; give a black and white picture, white inside")
+    values = Picture.of(given).array
+    if (values != values[..., :1]).any():
+        raise RequestError("the mask is in colour; give a black and white picture, white inside")
+    grey = float(((values[..., 0] > 64) & (values[..., 0] < 192)).mean())
+    if grey > MOST_GREY:
+        raise RequestError(f"{grey:.0%} of the mask is grey; give a black and white picture, white inside")
+    inside = values[..., 0] > 127
+    if not inside.any():
+        raise RequestError("the mask marks no pixel; paint the part that you mean in white")
+    if inside.all():
+        raise RequestError("the mask marks every pixel; paint what is to stay in black")
+    return Picture.of(np.repeat(np.where(inside, np.uint8(255), np.uint8(0))[..., None], 3, axis=-1))
 
 
 def _check_size(width: int, height: int, what: str) -> None:

@@ -33,6 +33,7 @@ BUILT_IN = (
     "sfumato.methods.df_cam",
     "sfumato.methods.step_baselines",
     "sfumato.methods.relevance",
+    "sfumato.methods.i2am",
 )
 
 

@@ -19,7 +19,8 @@ MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
-LATER = frozenset({"image", "strength", "label", "schedule"})
+LATER = frozenset({"image", "strength", "label", "schedule", "mask", "reference"})
+PICTURES = ("image", "mask", "reference")
 """Fields that the key leaves out where nothing is given, so that older keys stay as they were."""
 
 
@@ -46,6 +47,9 @@ class Request:
             (y, x, 3) of uint8. It is kept as a ``Picture``.
         strength: How much of that image is made anew, above 0 to 1: the share of the steps that are run.
         label: What a label-conditional model is told, such as "0011"; the model says how labels look.
+        mask: Where an inpainting pipeline paints: a black and white picture of the image's size, white inside, given
+            like `image`, or an array (y, x) of booleans.
+        reference: What is painted is read from this picture, by models that take one; given like `image`.
         schedule: Which timesteps the steps visit: "early" or "late" (dense there; "early:30" more so than the usual
             60), "window:600-400" (dense inside), or the timesteps themselves, falling; the scheduler's own by default.
 
@@ -69,6 +73,8 @@ class Request:
     image: Picture | None = None
     strength: float | None = None
     label: str | None = None
+    mask: Picture | None = None
+    reference: Picture | None = None
     schedule: str | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -88,10 +94,8 @@ class Request:
             raise RequestError(
                 f"scheduler is {self.scheduler!r}; give a scheduler's name, such as 'ddim', or leave it out"
             )
-        if self.image is not None:
-            from sfumato.pictures import Picture  # few requests have one, and reading images takes a while to import
-
-            object.__setattr__(self, "image", Picture.of(self.image))
+        if any(getattr(self, name) is not None for name in PICTURES):
+            self._read_pictures()
         if self.label is not None and not (isinstance(self.label, str) and self.label.strip()):
             raise RequestError(f"label is {self.label!r}; give it as text, such as '0011', or leave it out")
         if self.strength is not None:
@@ -113,13 +117,30 @@ class Request:
     def key(self) -> str:
         """SHA-256 of the canonical form: equal requests have equal keys in every process and version of Python."""
         plain = {name: value for name, value in self._fields().items() if name not in LATER or value is not None}
-        if self.image is not None:
-            plain["image"] = self.image.sha256
+        for name in PICTURES:
+            if (picture := getattr(self, name)) is not None:
+                plain[name] = picture.sha256
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, ready for JSON; an image as ``Picture.to_dict`` gives it."""
-        return self._fields() | {"image": None if self.image is None else self.image.to_dict()}
+        pictures = {name: getattr(self, name) for name in PICTURES}
+        return self._fields() | {name: None if one is None else one.to_dict() for name, one in pictures.items()}
+
+    def _read_pictures(self) -> None:
+        # few requests have pictures, and what reads them takes a while to import
+        from sfumato.pictures import Picture, stencil
+
+        for name in PICTURES:
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, (stencil if name == "mask" else Picture.of)(given))
+        if self.mask is not None and self.image is not None:
+            sizes = [(one.height, one.width) for one in (self.mask, self.image)]
+            if sizes[0] != sizes[1]:
+                raise RequestError(
+                    f"the mask is {sizes[0][0]} x {sizes[0][1]} pixels (height x width), the image {sizes[1][0]} x "
+                    f"{sizes[1][1]}; give a mask of the image's size"
+                )
 
     def _fields(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -179,7 +179,7 @@ def generate(
 
     Args:
         model: The model.
-        requests: Requests that share all settings but prompt, negative prompt, seed and number of images.
+        requests: Requests that share all settings but text, label, pictures (of one size), seed and number of images.
         attachments: Watchers and changes.
         record: Keep the denoiser's calls for ``Trace.replay``: all of them, or those of some steps.
         progress: Told about every call of the denoiser.
@@ -336,7 +336,8 @@ def _refuse_blocked(flagged: Sequence[bool]) -> None:
 def _check_batch(requests: Sequence[Request]) -> None:
     if not requests:
         raise RequestError("there is no request; give at least one")
-    plain = [r.with_(prompt="", negative_prompt="", label=None, seed=0, images=1) for r in requests]
+    own = {"prompt": "", "negative_prompt": "", "label": None, "image": None, "mask": None, "reference": None}
+    plain = [r.with_(**own, seed=0, images=1) for r in requests]
     for number, settings in enumerate(plain):
         for name in (f.name for f in fields(Request)):
             value, first = getattr(settings, name), getattr(plain[0], name)

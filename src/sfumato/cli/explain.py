@@ -83,6 +83,15 @@ def explain(
             rich_help_panel=IMAGE,
         ),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Paint what this picture shows, with models that read a reference; --image and --mask say where.",
+            show_default=False,
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
     strength: Annotated[
         float | None,
         typer.Option(help="How much of --image is made anew, above 0 to 1.", show_default="0.8", rich_help_panel=IMAGE),
@@ -92,7 +101,7 @@ def explain(
         list[str] | None,
         typer.Option(
             help="Which method; may be repeated. See: sfumato methods.",
-            show_default="daam, or profile",
+            show_default="daam, profile or i2am",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -111,7 +120,7 @@ def explain(
         typer.Option(
             metavar="REGION|FILE",
             help="The part of the image that the methods follow: a region that the model names (such as eyes), or a "
-            "black and white PNG.",
+            "black and white PNG. With --reference: where the model paints.",
             show_default=False,
             rich_help_panel=METHOD,
         ),
@@ -128,8 +137,8 @@ def explain(
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="STEPS",
-            help="The steps that the methods look at, such as 5,10,15.",
+            metavar="STEPS|X,Y",
+            help="The steps that the methods look at, such as 5,10,15; for i2am, points x,y of the image.",
             show_default="the method's own",
             rich_help_panel=METHOD,
         ),
@@ -160,10 +169,10 @@ def explain(
         raise RequestError("--size was given together with --height or --width; give the size once")
     if size is not None:
         height, width = _parsed_size(size)
-    if prompt is None and label is None and method is None:
+    if prompt is None and label is None and reference is None and method is None:
         raise RequestError(
             "there is nothing to explain; give a prompt, such as: sfumato explain 'a red circle' (models without text "
-            "take a --label, a --method, or both)"
+            "take a --label, a --reference, a --method, or some of them)"
         )
     request = Request(
         prompt or "",
@@ -176,6 +185,7 @@ def explain(
         scheduler=scheduler,
         images=images,
         image=image,  # type: ignore[arg-type]  # a path becomes a picture
+        reference=reference,  # type: ignore[arg-type]
         strength=strength,
         label=label,
         schedule=schedule,
@@ -193,8 +203,12 @@ def explain(
     from sfumato.results.folders import write_folder
     from sfumato.results.joining import join
 
-    chosen = [find(name) for name in dict.fromkeys(method or (["profile"] if prompt is None else ["daam"]))]
-    given_to_all = {"mask": mask, "budget": budget, "at": at, "until": until}
+    usual = "i2am" if reference is not None else "profile" if prompt is None else "daam"
+    chosen = [find(name) for name in dict.fromkeys(method or [usual])]
+    painted = mask is not None and reference is not None  # the mask says where to paint, not what to follow
+    if painted:
+        request = request.with_(mask=mask)
+    given_to_all = {"mask": None if painted else mask, "budget": budget, "at": at, "until": until}
     shared = [f"{name}={value}" for name, value in given_to_all.items() if value is not None]
     options = parse_each(chosen, [*(option or ()), *shared])
     for one, given in zip(chosen, options, strict=True):

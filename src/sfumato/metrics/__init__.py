@@ -1,6 +1,7 @@
 """Scores that any method can be judged by, with controls and intervals beside them."""
 
 from sfumato.metrics.controls import CONTROLS
+from sfumato.metrics.imacs import imacs
 from sfumato.metrics.importance import ranks, ranks_aligned, rmse
 from sfumato.metrics.intervals import Interval, bootstrap
 from sfumato.metrics.localisation import average_precision, coverage, hard, iou, miou, pointing
@@ -14,6 +15,7 @@ __all__ = [
     "bootstrap",
     "coverage",
     "hard",
+    "imacs",
     "iou",
     "localisation_table",
     "miou",

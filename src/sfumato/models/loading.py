@@ -12,6 +12,7 @@ from sfumato.errors import ModelError
 from sfumato.models.image_to_image import ImageToImageModel
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.pixel import LabelModel, PixelModel
+from sfumato.models.reference import ReferenceModel
 from sfumato.models.unet import UNetModel
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
@@ -21,7 +22,10 @@ FAMILIES: dict[str, type[UNetModel | PixelModel]] = {
     "DDPMPipeline": PixelModel,
     "DDIMPipeline": PixelModel,
     "LabelPipeline": LabelModel,
+    "ReferenceInpaintPipeline": ReferenceModel,
 }
+OWN = ("LabelPipeline", "ReferenceInpaintPipeline")
+"""Those of `sfumato.pipelines`, which diffusers does not know."""
 Task = Literal["text-to-image", "image-to-image"]
 TASKS: tuple[Task, ...] = ("text-to-image", "image-to-image")
 
@@ -90,8 +94,8 @@ def _for(task: Task | None, pipeline: Any) -> Any:
     """The same networks in the pipeline of a task."""
     from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image
 
-    if task is None:
-        return pipeline
+    if task is None or type(pipeline).__name__ in OWN:
+        return pipeline  # a pipeline of ours has one task
     kinds = {"text-to-image": AutoPipelineForText2Image, "image-to-image": AutoPipelineForImage2Image}
     return kinds[task].from_pipe(pipeline)
 
@@ -189,9 +193,11 @@ def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
     from safetensors import SafetensorError
 
     from sfumato.pipelines.label_pipeline import LabelPipeline
+    from sfumato.pipelines.reference_pipeline import ReferenceInpaintPipeline
 
+    own = dict(zip(OWN, (LabelPipeline, ReferenceInpaintPipeline), strict=True))
+    kind = own.get(str(_class_of(place)), DiffusionPipeline)
     try:
-        kind = LabelPipeline if _class_of(place) == LabelPipeline.__name__ else DiffusionPipeline
         return kind.from_pretrained(place, dtype=dtype, use_safetensors=True, revision=revision)
     except SafetensorError as error:
         raise ModelError(f"a weight file of {place} is damaged or not safetensors ({error}); fetch it again") from error

@@ -35,6 +35,23 @@ class Site:
 
 
 @dataclass(frozen=True)
+class ReferenceTokens:
+    """How the denoiser reads a reference image: through some attention calls, as tokens.
+
+    Attributes:
+        sites: The attention modules that read it, in order of execution.
+        order: Which call of these modules: 0 for the first in a forward; image-prompt adapters come after the text.
+        grid: Rows and columns of the tokens; (1, n) where a token stands for no place of the reference.
+        patches: Whether every token is a patch of the reference, row by row.
+    """
+
+    sites: tuple[Site, ...]
+    order: int
+    grid: tuple[int, int]
+    patches: bool
+
+
+@dataclass(frozen=True)
 class Branches:
     """The layout of the denoiser's batch: one block of rows per guidance branch, each with all items in order."""
 
@@ -86,7 +103,8 @@ class Model(Protocol):
         pipeline: The pipeline itself.
         source: Where it came from.
         family: Name of the family.
-        features: What methods may rely on: "words", "label", "cross-attention", "replay", "image".
+        features: What methods may rely on: "words", "label", "cross-attention", "replay",
+            "image", "mask" (it paints into one), "reference".
         condition: The denoiser's argument that carries the prompt or the label; None where nothing does.
     """
 
@@ -135,6 +153,14 @@ class Model(Protocol):
 
     def sites(self) -> tuple[Site, ...]:
         """The attention modules of the denoiser in order of execution."""
+        ...
+
+    def reference_tokens(self) -> ReferenceTokens:
+        """How a reference image is read.
+
+        Raises:
+            ModelError: The model takes none.
+        """
         ...
 
     def latent_grid(self, request: Request) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from sfumato.errors import ModelError
 from sfumato.models import noise
-from sfumato.models.model import Branches, Made, OnStep, Site, Source
+from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, choices, known_scheduler
 from sfumato.models.words import Tokens
@@ -52,8 +52,9 @@ class PixelModel:
         for name in ("prompt", "negative_prompt"):
             if getattr(request, name):
                 raise ModelError(f"{self.source.name} takes no text; leave out the {name.replace('_', ' ')}")
-        if request.image is not None or request.strength is not None:
-            raise ModelError(f"{self.source.name} starts from noise and takes no image")
+        for name in ("image", "strength", "mask", "reference"):
+            if getattr(request, name) is not None:
+                raise ModelError(f"{self.source.name} starts from noise and takes no {name}")
         if request.label is not None and "label" not in self.features:
             raise ModelError(f"{self.source.name} has no labels; leave out the label")
         sides = self.latent_grid(request)
@@ -113,6 +114,14 @@ class PixelModel:
             if hasattr(module, "to_k") and (place := _place(name))
         ]
         return tuple(sorted(found, key=lambda site: order[site.place]))
+
+    def reference_tokens(self) -> ReferenceTokens:
+        """There is no reference.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(f"{self.source.name} takes no reference image")
 
     def latent_grid(self, request: Request) -> tuple[int, int]:
         """Height and width of the image."""

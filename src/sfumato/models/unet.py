@@ -13,7 +13,7 @@ from torch import nn
 from sfumato.errors import ModelError
 from sfumato.models import noise
 from sfumato.models.lexicon import pos
-from sfumato.models.model import Branches, Kind, Made, OnStep, Site, Source
+from sfumato.models.model import Branches, Kind, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
 from sfumato.models.words import Tokens, split, tokenise
@@ -65,6 +65,9 @@ class UNetModel:
                 f"{self.source.name} starts from noise and takes no image; load it with task='image-to-image', or wrap "
                 "a StableDiffusionImg2ImgPipeline"
             )
+        for name in ("mask", "reference"):
+            if getattr(request, name) is not None and name not in self.features:
+                raise ModelError(f"{self.source.name} takes no {name}; leave it out, or take a model that does")
         recommended = self._notes.get("defaults", {})
         side = self._side
         done = request.with_(
@@ -138,6 +141,14 @@ class UNetModel:
                 kind: Kind = "cross" if getattr(module, "is_cross_attention", name.endswith("attn2")) else "self"
                 found.append(Site(name, kind, places[top], frame))
         return tuple(sorted(found, key=lambda site: order[site.name.split(".")[0]]))
+
+    def reference_tokens(self) -> ReferenceTokens:
+        """There is none without an image-prompt adapter.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(f"{self.source.name} takes no reference image; load an image-prompt adapter, or studio/insert")
 
     def latent_grid(self, request: Request) -> tuple[int, int]:
         """Height and width of the latent."""

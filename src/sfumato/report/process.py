@@ -21,6 +21,17 @@ _TEXTS = {
     "sweep": ("One channel at a time", "The image with one channel of each layer ablated."),
     "switch": ("Switching the condition", "The outcome when the other condition takes over at a step."),
     "saliency": ("Saliency of steps", "What each step recovers, and which places of its latent matter for that."),
+    "i2am": (
+        "Reference and image",
+        "Forward maps lie on the image (where the reference acted), backward maps on the reference (what was looked "
+        "at): integrated, over groups of steps, by head and by layer. The frame is around what the forward map finds.",
+    ),
+    "i2am_points": ("Points and patches", "What a point of the image looked at, and which places looked at a patch."),
+    "causal": (
+        "Covering patches of the reference",
+        "Where the image changes when a patch is covered and it is made again from the same noise, beside the places "
+        "whose attention looked at the patch.",
+    ),
     "relevance": ("Which words led at each step", "Relevance through all attention layers, and where it lies."),
 }
 

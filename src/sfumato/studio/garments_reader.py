@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from sfumato.studio.garments import Pair, variants, worn_as
 
+THINGS = ("pattern", "base", "logo")
+
 
 def read(pair: Pair, image: npt.NDArray[np.uint8]) -> dict[str, str]:
     """The "pattern", "base" colour and "logo" of a garment in an image (y, x, channel).

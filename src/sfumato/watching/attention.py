@@ -62,6 +62,13 @@ class Attention:
         assert self._key is not None
         return self._key.shape[-2]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        known = self._ready if self._ready is not None else self._query
+        assert known is not None
+        return known.device
+
     def probabilities(self, rows: slice, heads: slice = slice(None), tokens: int | None = None) -> torch.Tensor:
         """Softmax over the keys: (row, head, query, key) in float32, for some rows and heads and the first keys."""
         if self._ready is not None:
@@ -72,11 +79,33 @@ class Attention:
         if self._log_sum is not None:
             scores = torch.matmul(query, self._key[rows, heads, :tokens].float().transpose(-1, -2))
             return (scores - self._log_sum[rows, heads].unsqueeze(-1)).exp()
+        return self._scores(rows, heads).softmax(-1)[..., :tokens]
+
+    def both_ways(self, rows: slice, heads: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        """Softmax over the keys, and softmax over the queries: each (row, head, query, key) in float32.
+
+        Raises:
+            CannotWatch: Only probabilities are known, from an explicit processor: what each query's scores were divided
+                by is gone, so queries cannot be compared.
+        """
+        if self._query is None or self._key is None:
+            raise CannotWatch(
+                f"attention at {self.site.name} is computed by an explicit softmax, which does not show its scores; "
+                "switch to PyTorch's own attention, for example pipeline.unet.set_attn_processor(AttnProcessor2_0())"
+            )
+        scores = self._scores(rows, heads)
+        return scores.softmax(-1), scores.softmax(-2)
+
+    def _scores(self, rows: slice, heads: slice) -> torch.Tensor:
+        """Products of queries and keys, scaled and masked: (row, head, query, key) in float32."""
+        assert self._query is not None
+        assert self._key is not None
+        query = self._query[rows, heads].float() * self._scale
         scores = torch.matmul(query, self._key[rows, heads].float().transpose(-1, -2))
-        if self._mask is not None:
-            mask = self._mask.expand(self.batch, self.heads, *self._mask.shape[-2:])[rows, heads]
-            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        return scores.softmax(-1)[..., :tokens]
+        if self._mask is None:
+            return scores
+        mask = self._mask.expand(self.batch, self.heads, *self._mask.shape[-2:])[rows, heads]
+        return scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
 
     def by_heads(self, rows: slice, tokens: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """The probabilities in groups of heads small enough that no more than about 8 MB exist at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -55,6 +56,15 @@ def replace_model(folder: Path, write: Callable[[Path], None]) -> Path:
         if old.exists() and not folder.exists():
             old.rename(folder)
     return folder
+
+
+def load_in_full(path: Path) -> None:
+    """Let transformers load weights stored in half precision as float32, as diffusers does, unless asked otherwise."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if "dtype" in part:
+            part["dtype"] = "float32"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def table(name: str, quality: Mapping[str, Any]) -> str:

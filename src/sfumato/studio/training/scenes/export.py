@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.studio.tokenizer import scene_words, write_tokenizer
-from sfumato.studio.training.publishing import WEIGHTS, millions, replace_model, table
+from sfumato.studio.training.publishing import WEIGHTS, load_in_full, millions, replace_model, table
 from sfumato.studio.training.scenes.config import Config
 from sfumato.studio.training.scenes.stages import RECIPE
 
@@ -60,7 +60,7 @@ def export(
             if isinstance(part, torch.nn.Module):
                 part.to(torch.float16)
         pipeline.save_pretrained(str(folder), safe_serialization=True)
-        _load_in_full(folder / "text_encoder" / "config.json")
+        load_in_full(folder / "text_encoder" / "config.json")
         shutil.rmtree(folder / "tokenizer")
         write_tokenizer(folder / "tokenizer")
         notes = {"defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE}, "words": sorted(scene_words())}
@@ -69,7 +69,7 @@ def export(
 
     def write_clip(folder: Path) -> None:
         clip.to(torch.float16).save_pretrained(str(folder))
-        _load_in_full(folder / "config.json")
+        load_in_full(folder / "config.json")
         write_tokenizer(folder)
         side = clip.config.vision_config.image_size
         settings = {
@@ -83,15 +83,6 @@ def export(
         (folder / "README.md").write_text(_clip_card(config, millions(clip), quality or {}), encoding="utf-8")
 
     return replace_model(weights / "scenes", write_pipeline), replace_model(weights / "clip", write_clip)
-
-
-def _load_in_full(path: Path) -> None:
-    """Let transformers load weights stored in half precision as float32, as diffusers does, unless asked otherwise."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
-        if "dtype" in part:
-            part["dtype"] = "float32"
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _card(

@@ -1,0 +1,305 @@
+"""I2AM: which parts of a reference image drove which parts of the generated one, in both directions.
+
+Source: Park and Jang 2024, "I2AM: Interpreting image-to-image latent diffusion models via attribution maps". Forward
+maps lie on the generated image, backward maps on the reference; `sfumato.watching.reference` says how they are summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.errors import ModelError, OptionError
+from sfumato.masks import read_mask
+from sfumato.metrics import imacs, iou
+from sfumato.metrics.localisation import hard
+from sfumato.models.model import Model, ReferenceTokens
+from sfumato.pictures import Picture
+from sfumato.progress import Progress
+from sfumato.registry import method
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.images import centres
+from sfumato.results.pairs import NODE as PAIRS
+from sfumato.results.pairs import looking_at, seen_from, seen_from_part
+from sfumato.results.upscale import bicubic
+from sfumato.saliency.reference_occlusion import occluded
+from sfumato.trace import Trace, generate
+from sfumato.watching.reference import PAIR_AXES, LayerMaps, PairAxis, ReferenceSums
+
+NODE, UNGUIDED = "i2am", "i2am_unguided"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class I2amOptions:
+    """Options of ``i2am``."""
+
+    at: tuple[int, ...] = field(
+        default=(), metadata={"help": "points x,y of the image (several: x1,y1,x2,y2): what did they look at?"}
+    )
+    patches: tuple[int, ...] = field(
+        default=(), metadata={"help": "points x,y of the reference: which places looked at their patches?"}
+    )
+    groups: int = field(default=5, metadata={"help": "in how many groups of steps the maps over time are"})
+    keep: tuple[PairAxis, ...] = field(
+        default=(), metadata={"help": "axes of the pairs of place and patch that are kept: group, head"}
+    )
+    unguided: bool = field(default=False, metadata={"help": "also explain the run with guidance switched off"})
+    causal: bool = field(
+        default=False, metadata={"help": "also occlude every patch of the reference and see what changes"}
+    )
+    occlude: Literal["mean", "grey"] = field(default="mean", metadata={"help": "what lies on an occluded patch"})
+    reference_mask: str | None = field(
+        default=None, metadata={"help": "where the object is on the reference (a black and white PNG), for IMACS"}
+    )
+    threshold: float = field(default=0.4, metadata={"help": "share of the maximum above which a place is found"})
+    budget: float = field(default=256.0, metadata={"help": "most memory for kept pairs of place and patch, in MB"})
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        for name in ("at", "patches"):
+            numbers: Any = getattr(self, name)
+            if len(numbers) % 2 or not all(isinstance(one, int) and not isinstance(one, bool) for one in numbers):
+                raise OptionError(f"{name} is {numbers!r}; expected points x,y in pixels, such as 40,64")
+        keep: Any = self.keep
+        object.__setattr__(self, "keep", (keep,) if isinstance(keep, str) else tuple(keep))
+        if wrong := [axis for axis in self.keep if axis not in PAIR_AXES]:
+            raise OptionError(f"keep has {wrong[0]!r}; choose from: {', '.join(PAIR_AXES)} (layers are always kept)")
+        if isinstance(self.groups, bool) or not isinstance(self.groups, int) or self.groups < 1:
+            raise OptionError(f"groups is {self.groups!r}; expected a whole number, 1 or more")
+        if self.occlude not in ("mean", "grey"):
+            raise OptionError(f"occlude is {self.occlude!r}; choose from: mean, grey")
+        if not 0 < self.threshold < 1:
+            raise OptionError(f"threshold is {self.threshold}; expected a share between 0 and 1, both excluded")
+        if not self.budget > 0:
+            raise OptionError(f"budget is {self.budget}; expected a number of megabytes above 0")
+
+
+def _cost(model: Model, request: Request, options: I2amOptions) -> str:
+    runs = 1 + options.unguided
+    also = ""
+    if options.causal:
+        height, width = model.reference_tokens().grid
+        also = f", then up to {height * width} more, one for each patch"
+    return f"{runs} generation{'s' if runs > 1 else ''} ({request.steps} denoiser calls each){also}"
+
+
+@method(
+    "i2am",
+    summary="Which parts of a reference image drove which parts of the generated one? Both ways",
+    options=I2amOptions,
+    needs=("reference", "cross-attention"),
+    cost=_cost,
+    paper="Park and Jang 2024, I2AM: interpreting image-to-image latent diffusion models via attribution maps",
+)
+def i2am(model: Model, requests: Sequence[Request], options: I2amOptions, progress: Progress) -> list[Explanation]:
+    """Map every request's reference onto its image and back."""
+    return [_explained(model, model.complete(request), options, progress) for request in requests]
+
+
+def _explained(model: Model, request: Request, options: I2amOptions, progress: Progress) -> Explanation:
+    if request.images != 1:
+        raise OptionError("i2am looks at one image; explain each seed by itself")
+    tokens = model.reference_tokens()
+    _refuse_what_cannot_be(model, request, tokens, options)
+    trace, nodes = _mapped(model, request, tokens, options, progress, NODE)
+    if options.unguided:
+        _, more = _mapped(model, request.with_(guidance=1.0), tokens, options, progress, UNGUIDED)
+        nodes |= {name: node for name, node in more.items() if name == UNGUIDED}
+    if options.causal:
+        changed = occluded(trace, tokens, options.occlude, progress)
+        nodes["causal"] = _causal(changed, nodes, tokens)
+    assert request.reference is not None
+    nodes["reference"] = xr.Dataset(
+        {"pixels": (("y", "x", "channel"), request.reference.array.copy())},
+        coords={"channel": ("channel", ["R", "G", "B"])},
+    )
+    return trace.explanation(0, nodes)
+
+
+def _refuse_what_cannot_be(model: Model, request: Request, tokens: ReferenceTokens, options: I2amOptions) -> None:
+    height, width = int(request.height or 0), int(request.width or 0)
+    assert request.reference is not None
+    for name, (rows, columns) in (
+        ("at", (height, width)),
+        ("patches", (request.reference.height, request.reference.width)),
+    ):
+        for x, y in _points(getattr(options, name)):
+            if not (0 <= x < columns and 0 <= y < rows):
+                raise OptionError(f"{name} has the point {x},{y}; x goes from 0 to {columns - 1}, y to {rows - 1}")
+    if request.mask is not None:
+        inside = request.mask.array[..., 0] > 127
+        for x, y in _points(options.at):
+            if not inside[y, x]:
+                raise OptionError(
+                    f"at has the point {x},{y}, which lies outside the mask: nothing was painted there; take a point "
+                    "inside"
+                )
+    if tokens.grid == (1, 1) and (options.at or options.patches or options.causal):
+        raise ModelError(
+            f"{model.source.name} reads the reference as one token: its attention is 1 everywhere and has no say in "
+            "the image, so there is nothing to look back at; leave out at, patches and causal, or take a model that "
+            "reads patches"
+        )
+    if options.patches and not tokens.patches:
+        raise ModelError(f"the tokens of {model.source.name} are no patches of the reference; leave out patches")
+    if options.causal and not tokens.patches:
+        raise ModelError(f"the tokens of {model.source.name} are no patches of the reference; leave out causal")
+
+
+def _mapped(
+    model: Model, request: Request, tokens: ReferenceTokens, options: I2amOptions, progress: Progress, name: str
+) -> tuple[Trace, dict[str, xr.Dataset]]:
+    """One generation and its maps: the node of this name, and the pairs."""
+    groups = min(options.groups, model.steps(request))
+    sums = ReferenceSums(tokens, "conditional", groups, options.keep, options.budget * 1e6)
+    trace = generate(model, request, attachments=[sums], progress=progress)
+    layers = sums.layers()
+    pairs = {f"{PAIRS}/{height}x{width}": node for (height, width), node in _pairs(layers, options.keep).items()}
+    return trace, {name: _maps(layers, request, model, tokens, options, list(pairs.values()))} | pairs
+
+
+def _pairs(layers: Sequence[LayerMaps], keep: Sequence[PairAxis]) -> dict[tuple[int, int], xr.Dataset]:
+    """Rows and columns of the layers of every grid, the axes that were not kept left out."""
+    grids: dict[tuple[int, int], list[LayerMaps]] = {}
+    for one in layers:
+        grids.setdefault((one.forward.shape[-2], one.forward.shape[-1]), []).append(one)
+    axes = ("layer", *PAIR_AXES, "y", "x", "token")
+    found = {}
+    for (height, width), own in grids.items():
+        arrays = {name: (axes, np.stack([getattr(one, name)[0] for one in own])) for name in ("rows", "columns")}
+        coords = {
+            "layer": ("layer", [one.layer for one in own]),
+            "y": ("y", centres(height)),
+            "x": ("x", centres(width)),
+        }
+        drop = {axis: 0 for axis in PAIR_AXES if axis not in keep}
+        found[height, width] = xr.Dataset(arrays, coords=coords).isel(drop, drop=True)
+    return found
+
+
+def _maps(
+    layers: Sequence[LayerMaps],
+    request: Request,
+    model: Model,
+    tokens: ReferenceTokens,
+    options: I2amOptions,
+    pairs: Sequence[xr.Dataset],
+) -> xr.Dataset:
+    latent, grid = model.latent_grid(request), tokens.grid
+    forward = np.stack([np.clip(bicubic(one.forward[0].astype(np.float64), latent), 0, None) for one in layers])
+    weights = layers[0].weights / layers[0].weights.sum()
+    heads = min(one.backward.shape[2] for one in layers)
+    onto = {"forward": ("y", "x"), "backward": ("ry", "rx")}
+    parts: dict[str, Floats] = {"forward": forward}  # (layer, group, head, y, x)
+    if grid != (1, 1):
+        backward = np.stack([one.backward[0, :, :heads].astype(np.float64) for one in layers])
+        parts["backward"] = backward.reshape(*backward.shape[:3], *grid)
+    data: dict[str, Any] = {}
+    for way, values in parts.items():
+        timeless = np.einsum("lghyx,g->lhyx", values, weights)
+        data[way] = (onto[way], timeless.mean((0, 1)))
+        data[f"{way}_time"] = (("group", *onto[way]), values.mean((0, 2)))
+        data[f"{way}_head"] = (("head", *onto[way]), timeless.mean(0))
+        data[f"{way}_layer"] = (("layer", *onto[way]), timeless.mean(1))
+    coords: dict[str, Any] = {
+        "layer": ("layer", [one.layer for one in layers]),
+        "y": ("y", centres(latent[0])),
+        "x": ("x", centres(latent[1])),
+        "ry": ("ry", centres(grid[0])),
+        "rx": ("rx", centres(grid[1])),
+    }
+    height, width = int(request.height or 0), int(request.width or 0)
+    if options.at:
+        points = _points(options.at)
+        rows = [seen_from(pairs, (y / height, x / width)).reshape(grid) for x, y in points]
+        data["specific"] = (("point", "ry", "rx"), np.stack(rows))
+        coords |= {"point_x": ("point", [x for x, _ in points]), "point_y": ("point", [y for _, y in points])}
+    if options.patches:
+        points = _points(options.patches)
+        columns = [looking_at(pairs, _token(request, grid, x, y), latent) for x, y in points]
+        data["reverse"] = (("patch", "y", "x"), np.stack(columns))
+        coords |= {"patch_x": ("patch", [x for x, _ in points]), "patch_y": ("patch", [y for _, y in points])}
+    attrs: dict[str, Any] = {
+        "method": "i2am",
+        "unit": "mean attention probability",
+        "causal": grid != (1, 1),
+        "patches": tokens.patches,
+        "guidance": request.guidance,
+    }
+    whole = bicubic(data["forward"][1], (height, width))
+    found = hard(whole, options.threshold)
+    attrs["box"] = _box(found)
+    if request.mask is not None:
+        inside = request.mask.array[..., 0] > 127
+        attrs["imacs_g"] = imacs(whole, inside)
+        attrs["iou"] = iou(whole, inside, options.threshold)
+        if grid != (1, 1):
+            data["specific_mask"] = (("ry", "rx"), seen_from_part(pairs, inside).reshape(grid))
+    if options.reference_mask is not None and "backward" in data:
+        assert request.reference is not None
+        size = (request.reference.height, request.reference.width)
+        attrs["imacs_r"] = imacs(data["backward"][1], _reference_mask(options.reference_mask, size))
+    arrays = {name: (dims, np.asarray(values, np.float32)) for name, (dims, values) in data.items()}
+    node = xr.Dataset(arrays, coords=coords, attrs=attrs)
+    return node.assign(found=(("image_y", "image_x"), found))
+
+
+def _causal(changed: Floats, nodes: dict[str, xr.Dataset], tokens: ReferenceTokens) -> xr.Dataset:
+    """Changes (token, y, x), NaN for patches without content, and how attention agrees with them."""
+    latent = (changed.shape[1], changed.shape[2])
+    pairs = [node for name, node in nodes.items() if name.startswith(PAIRS)]
+    agreement = np.full(len(changed), np.nan)
+    for token in np.flatnonzero(np.isfinite(changed).all((1, 2))):
+        agreement[token] = _ranks_agree(looking_at(pairs, int(token), latent), changed[token])
+    attrs = {
+        "method": "i2am",
+        "unit": "mean absolute change of the image, as a share of the range",
+        "agreement": float(np.nanmean(agreement)) if np.isfinite(agreement).any() else None,
+    }
+    data = {
+        "change": (("ry", "rx", "y", "x"), changed.reshape(*tokens.grid, *latent).astype(np.float32)),
+        "agreement": (("ry", "rx"), agreement.reshape(tokens.grid).astype(np.float32)),
+    }
+    return xr.Dataset(data, attrs=attrs)
+
+
+def _ranks_agree(one: Floats, other: Floats) -> float:
+    """Spearman's rank correlation of two maps; NaN where one is the same everywhere."""
+    from scipy.stats import spearmanr
+
+    if not np.ptp(one) or not np.ptp(other):
+        return float("nan")
+    return float(spearmanr(one.ravel(), other.ravel()).statistic)
+
+
+def _points(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _token(request: Request, grid: tuple[int, int], x: int, y: int) -> int:
+    assert request.reference is not None
+    row, column = y * grid[0] // request.reference.height, x * grid[1] // request.reference.width
+    return row * grid[1] + column
+
+
+def _box(found: NDArray[np.bool_]) -> list[int]:
+    """The smallest box around what was found: left, upper, right, lower in pixels, the latter two excluded."""
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    if not len(rows):
+        return []
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+def _reference_mask(given: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    try:
+        picture = Picture.of(given).resized(*size, smooth=False)
+    except Exception as error:
+        raise OptionError(f"reference_mask: {error}") from error
+    return read_mask(picture.array[..., 0], size)

@@ -1,0 +1,93 @@
+"""Inpainting by example: a U-Net that cross-attends to the patches of a reference image; there is no text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sfumato.errors import ModelError, RequestError
+from sfumato.models.model import ReferenceTokens
+from sfumato.models.unet import UNetModel
+from sfumato.models.words import Tokens
+from sfumato.request import Request
+
+
+class ReferenceModel(UNetModel):
+    """A ``ReferenceInpaintPipeline``."""
+
+    family = "reference"
+    features = frozenset({"reference", "image", "mask", "cross-attention", "replay"})
+
+    def complete(self, request: Request) -> Request:
+        """As for text to image; image, mask and reference are resized to what the model takes.
+
+        Raises:
+            RequestError: One of the three is missing.
+            ModelError: The request asks for something that such a model does not have.
+        """
+        for name in ("prompt", "negative_prompt", "strength"):
+            if getattr(request, name):
+                raise ModelError(f"{self.source.name} takes no {name.replace('_', ' ')}; leave it out")
+        if request.image is None or request.mask is None or request.reference is None:
+            missing = [name for name in ("reference", "image", "mask") if getattr(request, name) is None]
+            raise RequestError(
+                f"this model paints what a reference shows into a masked part of an image; {' and '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} missing: Request(reference='garment.png', image='scene.png', "
+                "mask='mask.png')"
+            )
+        done = super().complete(request)
+        size, side = (int(done.height or 0), int(done.width or 0)), self._reference_side
+        return done.with_(
+            image=request.image.resized(*size),
+            mask=request.mask.resized(*size, smooth=False),
+            reference=request.reference.resized(side, side),
+        )
+
+    def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """Arguments of ``ReferenceInpaintPipeline.__call__``."""
+        given = super().arguments(requests)
+        pictures: dict[str, list[Any]] = {"reference": [], "image": [], "mask_image": []}
+        for request in requests:
+            for name, found in pictures.items():
+                picture = getattr(request, name.removesuffix("_image"))
+                found += [picture.image] * len(request.seeds)
+        kept = ("generator", "num_inference_steps", "guidance_scale")
+        return {name: given[name] for name in kept} | pictures
+
+    def tokens(self, prompt: str) -> Tokens:
+        """There is no text.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(f"{self.source.name} takes no text, so it has no words")
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """None: there is no text."""
+        return ()
+
+    def reference_tokens(self) -> ReferenceTokens:
+        """All cross-attention reads the reference; every token is a patch."""
+        config = self.pipeline.image_encoder.config
+        patches = int(config.image_size) // int(config.patch_size)
+        sites = tuple(site for site in self.sites() if site.kind == "cross")
+        return ReferenceTokens(sites, 0, (patches, patches), True)
+
+    def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
+        """The denoiser's condition without a reference: zeros (row, patch, channel).
+
+        Raises:
+            ModelError: A condition is text, which the model does not read.
+        """
+        if any(conditions):
+            raise ModelError(f"{self.source.name} reads no text; its condition is the reference image")
+        height, width = self.reference_tokens().grid
+        channels = int(self.pipeline.unet.config.cross_attention_dim)
+        weight = next(self.denoiser.parameters())
+        return torch.zeros(len(conditions), height * width, channels, dtype=weight.dtype, device=weight.device)
+
+    @property
+    def _reference_side(self) -> int:
+        return int(self.pipeline.image_encoder.config.image_size)

@@ -1,0 +1,170 @@
+"""Reference and image side by side, with the maps between them: over time, by head, by layer, for points, patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.errors import SfumatoError
+from sfumato.plots.figures import INK, QUIET, figure_of, finished, picture_axis
+from sfumato.plots.overlays import overlay
+from sfumato.results.explanation import Explanation
+from sfumato.results.pairs import NODE, looking_at
+
+MARK = "#2f9bd6"
+MOST_LAYERS, MOST_PATCHES = 8, 4
+NON_CAUSAL = "one token: its attention has no say in the image (non-causal)"
+
+
+def reference_sheet(explanation: Explanation) -> Image.Image:
+    """The maps of both directions, integrated, over groups of steps, by head and by layer.
+
+    Raises:
+        SfumatoError: The explanation holds no maps of a reference.
+    """
+    data, image, reference = _parts(explanation)
+    both = "backward" in data
+    axes = [("time", "group", data.sizes["group"]), ("head", "head", data.sizes["head"])]
+    layers = _spread(data.sizes["layer"], MOST_LAYERS)
+    axes.append(("layer", "layer", len(layers)))
+    ways = ("forward", "backward") if both else ("forward",)
+    across = max(4, *(count for _, _, count in axes))
+    figure = figure_of(1.45 * across, 1.6 * (2 + len(ways) * len(axes)))
+    top, *rest = figure.subfigures(1 + len(axes), 1, height_ratios=[2, *[len(ways)] * len(axes)])
+    cells = top.subplots(1, 4)
+    for axis, picture, title in (
+        (cells[0], image, "generated"),
+        (cells[1], _over(image, data["forward"]), "where the reference acted"),
+        (cells[2], reference, "reference"),
+        (cells[3], _over(reference, data["backward"]) if both else reference, "what was looked at" if both else ""),
+    ):
+        picture_axis(axis).imshow(picture)
+        axis.set_title(title, fontsize=8, color=INK)
+    if data.attrs.get("box"):
+        _frame(cells[0], data.attrs["box"])
+    if not data.attrs.get("causal", True):
+        top.supxlabel(NON_CAUSAL, fontsize=7, color=QUIET)
+    for part, (name, axis_name, count) in zip(rest, axes, strict=True):
+        grid = part.subplots(len(ways), across, squeeze=False)
+        for row, way in enumerate(ways):
+            below = image if way == "forward" else reference
+            for column in range(across):
+                axis = grid[row][column]
+                if column >= count:
+                    axis.set_visible(False)
+                    continue
+                place = layers[column] if name == "layer" else column
+                picture_axis(axis).imshow(_over(below, data[f"{way}_{name}"].isel({axis_name: place})))
+                if not row:
+                    axis.set_title(_title(name, place, data), fontsize=6, color=QUIET)
+    return finished(figure)
+
+
+def points_sheet(explanation: Explanation) -> Image.Image:
+    """A row for each point of the image (what it looked at) and each patch of the reference (who looked at it).
+
+    Raises:
+        SfumatoError: The explanation was asked for neither.
+    """
+    data, image, reference = _parts(explanation)
+    rows: list[tuple[Any, Any, tuple[float, float], str]] = []
+    if "specific" in data:
+        rows += [
+            (image, _over(reference, one), (float(one["point_x"]), float(one["point_y"])), "this point looked at")
+            for one in (data["specific"].isel(point=place) for place in range(data.sizes["point"]))
+        ]
+    if "reverse" in data:
+        rows += [
+            (
+                reference,
+                _over(image, one),
+                (float(one["patch_x"]), float(one["patch_y"])),
+                "this patch was looked at by",
+            )
+            for one in (data["reverse"].isel(patch=place) for place in range(data.sizes["patch"]))
+        ]
+    if "specific_mask" in data:
+        rows.append((image, _over(reference, data["specific_mask"]), (np.nan, np.nan), "the masked part looked at"))
+    if not rows:
+        raise SfumatoError("this explanation holds no points; make it with at=(x, y) or patches=(x, y)")
+    figure = figure_of(4.2, 2.2 * len(rows))
+    grid = figure.subplots(len(rows), 2, squeeze=False)
+    for (one, other), (picture, heat, (x, y), title) in zip(grid, rows, strict=True):
+        picture_axis(one).imshow(picture)
+        if np.isfinite(x):
+            one.plot(x, y, "+", color="white", markersize=13, markeredgewidth=4)
+            one.plot(x, y, "+", color=MARK, markersize=12, markeredgewidth=2)
+        one.set_title(title, fontsize=8, color=INK)
+        picture_axis(other).imshow(heat)
+    return finished(figure)
+
+
+def causal_sheet(explanation: Explanation) -> Image.Image:
+    """What covering a patch changes beside which places looked at it, for the patches that change most.
+
+    Raises:
+        SfumatoError: Nothing was covered.
+    """
+    if "causal" not in explanation.tree.children:
+        raise SfumatoError("this explanation holds no causal maps; make it with causal=true")
+    causal = explanation.tree["causal"].to_dataset()
+    _, image, reference = _parts(explanation)
+    change = causal["change"].values
+    total = np.nan_to_num(change.mean((2, 3)))
+    order = np.argsort(-total, axis=None)[:MOST_PATCHES]
+    pairs = [node.to_dataset() for node in explanation.tree[NODE].children.values()]
+    figure = figure_of(1.9 * len(order) + 1.9, 5.9)
+    grid = figure.subplots(3, len(order) + 1, squeeze=False)
+    picture_axis(grid[0][0]).imshow(_over(reference, total))
+    grid[0][0].set_title("effect of each patch", fontsize=8, color=INK)
+    for axis in (grid[1][0], grid[2][0]):
+        picture_axis(axis).imshow(image)
+    height, width = reference.shape[0] / total.shape[0], reference.shape[1] / total.shape[1]
+    for column, token in enumerate(order.tolist(), 1):
+        row, place = divmod(token, total.shape[1])
+        picture_axis(grid[0][column]).imshow(reference)
+        _frame(grid[0][column], [place * width, row * height, (place + 1) * width, (row + 1) * height])
+        picture_axis(grid[1][column]).imshow(_over(image, change[row, place]))
+        heat = looking_at(pairs, token, (change.shape[2], change.shape[3]))
+        picture_axis(grid[2][column]).imshow(_over(image, heat))
+        agreement = float(causal["agreement"].values[row, place])
+        grid[2][column].set_xlabel(f"rank agreement {agreement:.2f}", fontsize=7, color=QUIET)
+    grid[1][0].set_ylabel("changes when covered", fontsize=8, color=INK)
+    grid[2][0].set_ylabel("looked at it", fontsize=8, color=INK)
+    return finished(figure)
+
+
+def _parts(explanation: Explanation) -> tuple[xr.Dataset, NDArray[np.uint8], NDArray[np.uint8]]:
+    if "i2am" not in explanation.tree.children:
+        raise SfumatoError("this explanation holds no maps of a reference; make it with method='i2am'")
+    reference = explanation.tree["reference"].to_dataset()["pixels"].values
+    return explanation.tree["i2am"].to_dataset(), np.asarray(explanation.image), reference
+
+
+def _over(picture: NDArray[np.uint8], heat: Any) -> NDArray[np.uint8]:
+    return np.asarray(overlay(picture, np.asarray(heat)))
+
+
+def _frame(axis: Any, box: Any) -> None:
+    from matplotlib.patches import Rectangle
+
+    left, upper, right, lower = box
+    place = (left - 0.5, upper - 0.5)
+    axis.add_patch(Rectangle(place, right - left, lower - upper, fill=False, edgecolor=MARK, linewidth=1.5))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
+
+
+def _title(name: str, place: int, data: xr.Dataset) -> str:
+    if name == "time":
+        return f"steps, part {place + 1} of {data.sizes['group']}"
+    if name == "head":
+        return f"head {place}"
+    block, _, rest = str(data["layer"].values[place]).partition(".attentions")
+    return f"{block}{rest.partition('.transformer')[0].replace('.', ' ')}"

@@ -1,0 +1,74 @@
+"""Which generated place looked at which patch of the reference: questions that an explanation answers without a model.
+
+The node ``pairs`` holds, for every grid, ``rows`` (layer, y, x, token), the softmax over tokens, and ``columns``, the
+softmax over generated places (I2AM, Park and Jang 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.errors import OptionError
+from sfumato.results.upscale import bicubic
+
+NODE = "pairs"
+Floats = NDArray[np.float64]
+
+
+def seen_from(grids: Iterable[xr.Dataset], place: tuple[float, float]) -> Floats:
+    """What a generated place looked at: the mean over layers of its row (token,).
+
+    Args:
+        grids: Of the node ``pairs``.
+        place: (y, x) as shares of the image's height and width, each from 0 to 1, 1 excluded.
+
+    Raises:
+        OptionError: The place lies outside.
+    """
+    return _mean(grids, "rows", lambda rows: rows[:, *_cell(rows.shape[1:3], place)])
+
+
+def seen_from_part(grids: Iterable[xr.Dataset], inside: NDArray[np.bool_]) -> Floats:
+    """What a part of the image looked at: the mean of the rows of its places, over layers (token,).
+
+    Args:
+        grids: Of the node ``pairs``.
+        inside: (y, x) of the image.
+    """
+
+    def mean(rows: Floats) -> Floats:
+        shares = _shares(inside, (rows.shape[1], rows.shape[2]))
+        return np.asarray(np.einsum("lyxt,yx->lt", rows, shares) / shares.sum())
+
+    return _mean(grids, "rows", mean)
+
+
+def looking_at(grids: Iterable[xr.Dataset], token: int, size: tuple[int, int]) -> Floats:
+    """Which generated places looked at a token: the mean over layers of its column, on a common grid (y, x)."""
+    return _mean(grids, "columns", lambda columns: np.clip(bicubic(columns[..., token], size), 0, None))
+
+
+def _mean(grids: Iterable[xr.Dataset], name: str, of: Callable[[Floats], Floats]) -> Floats:
+    """The mean over the layers of all grids; other axes that were kept are averaged first."""
+    found = []
+    for grid in grids:
+        values = grid[name].transpose("layer", ..., "y", "x", "token").values.astype(np.float64)
+        found.append(of(values.mean(axis=tuple(range(1, values.ndim - 3)))))
+    return np.asarray(np.concatenate(found).mean(0))
+
+
+def _cell(grid: tuple[int, ...], place: tuple[float, float]) -> tuple[int, int]:
+    if not all(0 <= one < 1 for one in place):
+        raise OptionError(f"the place {place} lies outside the image; give shares of its height and width, 0 to 1")
+    return int(place[0] * grid[0]), int(place[1] * grid[1])
+
+
+def _shares(inside: NDArray[np.bool_], grid: tuple[int, int]) -> Floats:
+    """The share of every cell of a grid that a mask covers."""
+    small = Image.fromarray(inside.astype(np.float32)).resize((grid[1], grid[0]), Image.Resampling.BOX)
+    return np.asarray(small, np.float64)

@@ -1,0 +1,215 @@
+"""Does a place of a painted garment look at the patch that it comes from? Pointing against the known correspondence.
+
+For every cell inside the garment, the patch with the most attention is compared with the patch that truly lies there,
+for all layers, heads and groups of steps together and each by itself, beside controls that see no attention: a random
+patch, the patch at the same place of the picture, and the patch at the same place of the garment's bounding box.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.cache import Cache, default_folder
+from sfumato.errors import ModelError, OptionError
+from sfumato.experiments.experiment import remembered
+from sfumato.explain import explain
+from sfumato.metrics import bootstrap, imacs, iou
+from sfumato.models.model import Model
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.pairs import NODE as PAIRS
+from sfumato.studio.garments import SIZE, Pair, pair
+from sfumato.studio.garments_scoring import request_of
+
+GROUPS = 5
+CONTROLS = ("random", "same place", "same place of the box")
+MEASURES = ("right patch", "within one patch", "error in patches")
+REGIONS = ("IoU on the image", "IoU on the reference", "IMACS on the image", "IMACS on the reference")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReferenceBench:
+    """What was found, for each pair.
+
+    Attributes:
+        model: Its name.
+        pointing: (pair, measure) by what pointed: "all", "layer NAME", "head N", "steps, part N", "control: NAME".
+        regions: (pair, region measure).
+    """
+
+    model: str
+    pointing: Mapping[str, Floats]
+    regions: Floats
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        return f"where painted cells look on the reference, {len(self.regions)} pairs of {self.model}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for everything that points, then one for each measure of the integrated maps."""
+        table: list[dict[str, Any]] = [
+            {"what": name} | {measure: str(bootstrap(values[:, place])) for place, measure in enumerate(MEASURES)}
+            for name, values in self.pointing.items()
+        ]
+        table += [{"what": name, "value": str(bootstrap(self.regions[:, place]))} for place, name in enumerate(REGIONS)]
+        return table
+
+    def to_json(self) -> str:
+        """Everything as JSON text."""
+        return json.dumps({"model": self.model, "pairs": len(self.regions), "rows": self.rows()}, indent=2)
+
+
+def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: Progress = silent) -> ReferenceBench:
+    """Paint pairs whose correspondence is known and see where each painted cell looks.
+
+    Results of a pair are kept in the cache, so a run that was stopped goes on.
+
+    Args:
+        model: A reference model of studio garments.
+        pairs: How many; none was trained on.
+        seed: Of the first pair and its noise; pair i has ``seed + i``.
+        progress: Told about every pair.
+
+    Raises:
+        OptionError: No pair is asked for.
+        ModelError: The model reads no reference.
+    """
+    if isinstance(pairs, bool) or pairs < 1:
+        raise OptionError(f"pairs is {pairs}; expected a whole number, 1 or more")
+    if "reference" not in model.features:
+        raise ModelError(f"{model.source.name} reads no reference; take studio/insert")
+    drawn = [pair(seed + number) for number in range(pairs)]
+    requests = [model.complete(request_of(one, seed + number)) for number, one in enumerate(drawn)]
+    known = dict(zip([request.key for request in requests], drawn, strict=True))
+
+    def work(request: Request) -> dict[str, NDArray[Any]]:
+        one = known[request.key]
+        found = explain(model, request, "i2am", groups=GROUPS, keep=("group", "head"))
+        pointed = pointing(found, one, model.reference_tokens().grid, seed=request.seed)
+        return {
+            "names": np.frombuffer(json.dumps(list(pointed)).encode(), np.uint8),
+            "pointing": np.array(list(pointed.values())),
+            "regions": regions(found, one),
+        }
+
+    cache, told = Cache(default_folder()), partial(progress, "pairs")
+    entries = remembered(model, "bench reference", requests, work, cache, told, groups=GROUPS)
+    names = json.loads(entries[0]["names"].tobytes())
+    values = np.stack([entry["pointing"] for entry in entries])  # (pair, name, measure)
+    found = {name: values[:, place] for place, name in enumerate(names)}
+    return ReferenceBench(model.source.name, found, np.stack([entry["regions"] for entry in entries]))
+
+
+def pointing(explanation: Explanation, one: Pair, grid: tuple[int, int], *, seed: int) -> dict[str, list[float]]:
+    """How well everything points: by name, the values of `MEASURES`.
+
+    Args:
+        explanation: With the pairs kept by group and head.
+        one: What was painted.
+        grid: Rows and columns of patches.
+        seed: Of the random control.
+    """
+    finest = max(explanation.tree[PAIRS].children.values(), key=lambda node: int(node.sizes["y"]))
+    truth = _truth(one, (int(finest.sizes["y"]), int(finest.sizes["x"])))
+    inside = ~np.isnan(truth[..., 0])
+    found: dict[str, list[float]] = {}
+    layers: list[xr.DataArray] = []
+    for node in explanation.tree[PAIRS].children.values():
+        rows = node.to_dataset()["rows"]
+        layers += [rows.sel(layer=name) for name in rows["layer"].values.tolist()]
+    on_finest = [_on(rows.transpose("group", "head", "y", "x", "token").values, inside.shape) for rows in layers]
+    whole = np.mean([values.mean((0, 1)) for values in on_finest], axis=0)
+    found["all"] = _pointed(whole, truth, grid)
+    for rows, values in zip(layers, on_finest, strict=True):
+        found[f"layer {_short(str(rows['layer'].values))}"] = _pointed(values.mean((0, 1)), truth, grid)
+    for head in range(on_finest[0].shape[1]):
+        found[f"head {head}"] = _pointed(np.mean([values[:, head].mean(0) for values in on_finest], 0), truth, grid)
+    for group in range(on_finest[0].shape[0]):
+        by_group = np.mean([values[group].mean(0) for values in on_finest], axis=0)
+        found[f"steps, part {group + 1} of {GROUPS}"] = _pointed(by_group, truth, grid)
+    for name in CONTROLS:
+        found[f"control: {name}"] = _measures(_control(name, one, inside.shape, seed), truth, grid)
+    return found
+
+
+def regions(explanation: Explanation, one: Pair) -> Floats:
+    """The values of `REGIONS`: the integrated maps against the garment's true places."""
+    data = explanation.tree["i2am"].to_dataset()
+    forward, backward = data["forward"].values, data["backward"].values
+    return np.array(
+        [
+            iou(forward, one.worn),
+            iou(backward, one.reference_mask),
+            imacs(forward, one.worn),
+            imacs(backward, one.reference_mask),
+        ]
+    )
+
+
+def _truth(one: Pair, grid: tuple[int, int]) -> Floats:
+    """The place of the reference that every cell shows (y, x, 2), as shares; NaN where less than half is worn."""
+    rows, columns = SIZE // grid[0], SIZE // grid[1]
+    blocks = one.source.reshape(grid[0], rows, grid[1], columns, 2).swapaxes(1, 2).reshape(*grid, -1, 2)
+    worn = ~np.isnan(blocks[..., 0])
+    total = np.nansum(blocks.astype(np.float64), axis=2)
+    count = worn.sum(-1)
+    enough = count * 2 >= worn.shape[-1]
+    return np.where(enough[..., None], total / np.maximum(count, 1)[..., None] / SIZE, np.nan)
+
+
+def _on(values: NDArray[np.float32], grid: tuple[int, ...]) -> Floats:
+    """Rows (group, head, y, x, token) of a coarser grid, repeated on a finer one."""
+    down, right = grid[0] // values.shape[2], grid[1] // values.shape[3]
+    return np.asarray(values.repeat(down, 2).repeat(right, 3), np.float64)
+
+
+def _pointed(rows: Floats, truth: Floats, grid: tuple[int, int]) -> list[float]:
+    """Measures of the patch that each cell (y, x, token) looks at most."""
+    row, column = np.divmod(rows.argmax(-1), grid[1])
+    places = np.stack(((row + 0.5) / grid[0], (column + 0.5) / grid[1]), axis=-1)
+    return _measures(places, truth, grid)
+
+
+def _measures(places: Floats, truth: Floats, grid: tuple[int, int]) -> list[float]:
+    inside = ~np.isnan(truth[..., 0])
+    scale = np.array(grid)
+    own, true = (np.floor(part[inside] * scale) for part in (places, truth))
+    beside = np.abs(own - true).max(-1)
+    error = np.hypot(*((places[inside] - truth[inside]) * scale).T)
+    return [float((beside == 0).mean()), float((beside <= 1).mean()), float(error.mean())]
+
+
+def _control(name: str, one: Pair, grid: tuple[int, ...], seed: int) -> Floats:
+    """Places of the reference (y, x, 2), as shares, that no attention was asked about."""
+    y, x = np.meshgrid(*((np.arange(count) + 0.5) / count for count in grid), indexing="ij")
+    own = np.stack((y, x), axis=-1)
+    if name == "random":
+        return np.random.default_rng([seed, 1]).random(own.shape)
+    if name == "same place":
+        return own
+    (top, left, bottom, right), (up, start, down, end) = _box(one.mask), _box(one.reference_mask)
+    shares = (own - (top, left)) / (bottom - top, right - left)
+    return np.clip(shares * (down - up, end - start) + (up, start), 0, 1 - 1e-9)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """Upper, left, lower, right as shares."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    height, width = mask.shape
+    return rows[0] / height, columns[0] / width, (rows[-1] + 1) / height, (columns[-1] + 1) / width
+
+
+def _short(layer: str) -> str:
+    return layer.partition(".transformer_blocks")[0]

@@ -1,0 +1,113 @@
+"""Pointing against a known correspondence: exact on made-up attention, and whole on a model with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sfumato
+from sfumato.errors import ModelError, OptionError
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.images import image_node
+from sfumato.studio.benches import reference as bench
+from sfumato.studio.benches.reference import CONTROLS, MEASURES, bench_reference, pointing, regions
+from sfumato.studio.garments import SIZE, Pair, pair
+from sfumato.studio.garments_scoring import request_of
+from tests.references import tiny_references
+
+GRID = (8, 8)
+
+
+def attention(rows: np.ndarray[Any, Any]) -> Explanation:
+    """An explanation with one layer, group and head, whose rows (y, x, token) are given."""
+    node = xr.Dataset(
+        {"rows": (("layer", "group", "head", "y", "x", "token"), rows[None, None, None].astype(np.float32))},
+        coords={"layer": ("layer", ["mid_block.attentions.0.transformer_blocks.0.attn2"])},
+    )
+    return holding(f"/pairs/{rows.shape[0]}x{rows.shape[1]}", node)
+
+
+def holding(name: str, node: xr.Dataset) -> Explanation:
+    """An explanation with one node beside its image."""
+    image = image_node([np.zeros((SIZE, SIZE, 3), np.uint8)], [0])
+    return Explanation(xr.DataTree.from_dict({"/image": image, name: node}), Request(""), {})
+
+
+def test_attention_on_the_true_patches_is_right_everywhere() -> None:
+    one = pair(4)
+    truth = bench._truth(one, (16, 16))
+    inside = ~np.isnan(truth[..., 0])
+    assert 30 < inside.sum() < 160
+    tokens = np.floor(np.nan_to_num(truth) * 8).astype(int) @ [8, 1]
+    found = pointing(attention(np.eye(64)[tokens]), one, GRID, seed=0)
+    assert set(found) == {"all", "layer mid_block.attentions.0", "head 0", f"steps, part 1 of {bench.GROUPS}"} | {
+        f"control: {name}" for name in CONTROLS
+    }
+    right, near, error = found["all"]
+    assert (right, near) == (1, 1)
+    assert 0 < error < 0.75  # half of a patch's diagonal
+    beside = pointing(attention(np.eye(64)[np.clip(tokens + 1, 0, 63)]), one, GRID, seed=0)["all"]
+    assert beside[0] < 0.1
+    assert beside[1] > 0.9
+
+
+def test_controls_know_what_they_are_told_and_no_more() -> None:
+    found = [pointing(attention(np.full((16, 16, 64), 1 / 64)), pair(seed), GRID, seed=seed) for seed in range(8)]
+    means = {name: np.mean([one[f"control: {name}"] for one in found], axis=0) for name in CONTROLS}
+    assert means["random"][0] < 0.05
+    assert means["same place of the box"][0] > means["same place"][0] > means["random"][0]
+    assert means["same place of the box"][2] < means["random"][2]
+
+
+def test_the_truth_of_a_cell_is_where_its_middle_comes_from() -> None:
+    one = pair(6)
+    for grid in ((16, 16), (8, 8)):
+        truth = bench._truth(one, grid)
+        step = SIZE // grid[0]
+        middle = one.source[step // 2 :: step, step // 2 :: step] / SIZE
+        both = ~np.isnan(truth[..., 0]) & ~np.isnan(middle[..., 0])
+        assert both.sum() > 5
+        whole = both & (one.worn.reshape(grid[0], step, grid[1], step).mean((1, 3)) == 1)
+        np.testing.assert_allclose(truth[whole], middle[whole], atol=0.01)
+
+
+def test_maps_that_are_the_masks_score_best() -> None:
+    one = pair(2)
+    node = xr.Dataset(
+        {"forward": (("y", "x"), one.worn.astype(np.float32)), "backward": (("ry", "rx"), one.reference_mask * 1.0)}
+    )
+    np.testing.assert_allclose(regions(holding("/i2am", node), one), 1)
+
+
+def small(one: Pair, seed: int) -> Request:
+    """As the bench asks, in two steps."""
+    return request_of(one, seed).with_(steps=2, guidance=2.0)
+
+
+def test_a_model_is_benched_and_what_was_computed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    tiny_references().save_pretrained(tmp_path / "model")
+    model = sfumato.load(tmp_path / "model")
+    monkeypatch.setattr(bench, "request_of", small)
+    found = bench_reference(model, 2)
+    assert list(found.rows()[0]) == ["what", *MEASURES]
+    assert found.pointing["all"].shape == (2, 3)
+    assert sum(name.startswith("layer") for name in found.pointing) == 7
+
+    def fail(*given: Any, **more: Any) -> Any:
+        raise AssertionError("explained again")
+
+    monkeypatch.setattr(bench, "explain", fail)
+    assert bench_reference(model, 2).to_json() == found.to_json()
+
+
+def test_what_cannot_be_benched_is_refused() -> None:
+    with pytest.raises(ModelError, match="reads no reference"):
+        bench_reference(sfumato.load("studio/scenes"), 1)
+    with pytest.raises(OptionError, match="pairs is 0"):
+        bench_reference(sfumato.load("studio/scenes"), 0)
