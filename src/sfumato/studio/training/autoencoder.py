@@ -163,6 +163,8 @@ def _weights(model: str) -> dict[str, torch.Tensor]:
     from diffusers import AutoencoderKL
 
     folder = studio_models().get(model, Path(model))
+    if not (folder / "vae").is_dir():
+        raise TrainingError(f"{model} has no autoencoder; give an embedded model, or a folder in diffusers layout")
     try:
         vae = AutoencoderKL.from_pretrained(
             str(folder), subfolder="vae", use_safetensors=True, torch_dtype=torch.float32
