@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 
 from sfumato.errors import ModelError
+from sfumato.models.adapter import AdapterModel, has_adapter
 from sfumato.models.image_to_image import ImageToImageModel
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.pixel import LabelModel, PixelModel
-from sfumato.models.reference import ReferenceModel
+from sfumato.models.reference import PaintByExampleModel, ReferenceModel
 from sfumato.models.unet import UNetModel
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
@@ -23,6 +24,7 @@ FAMILIES: dict[str, type[UNetModel | PixelModel]] = {
     "DDIMPipeline": PixelModel,
     "LabelPipeline": LabelModel,
     "ReferenceInpaintPipeline": ReferenceModel,
+    "PaintByExamplePipeline": PaintByExampleModel,
 }
 OWN = ("LabelPipeline", "ReferenceInpaintPipeline")
 """Those of `sfumato.pipelines`, which diffusers does not know."""
@@ -87,6 +89,8 @@ def wrap(pipeline: Any) -> Model:
         ModelError: Its family is not supported; the message lists those that are.
     """
     family = _family(type(pipeline).__name__)
+    if family is UNetModel and has_adapter(pipeline):
+        family = AdapterModel
     return family(pipeline, Source(str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sfumato.errors import ModelError, RequestError
-from sfumato.models.model import ReferenceTokens
+from sfumato.models.model import Made, OnStep, ReferenceTokens
 from sfumato.models.unet import UNetModel
 from sfumato.models.words import Tokens
 from sfumato.request import Request
@@ -91,3 +91,25 @@ class ReferenceModel(UNetModel):
     @property
     def _reference_side(self) -> int:
         return int(self.pipeline.image_encoder.config.image_size)
+
+
+class PaintByExampleModel(ReferenceModel):
+    """A ``PaintByExamplePipeline``: the reference is one token, so its attention has no say in the image."""
+
+    features = frozenset({"reference", "image", "mask", "cross-attention"})
+
+    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+        """Run the pipeline's own call, which tells of its steps in an older way."""
+        given = super().arguments(requests)
+        given["example_image"] = given.pop("reference")
+
+        def told(step: int, timestep: Any, latents: torch.Tensor) -> None:
+            on_step(self.pipeline, step, timestep, {"latents": latents})
+
+        first = requests[0]
+        made = self.pipeline(**given, height=first.height, width=first.width, callback=told)
+        return Made(made.images, blocked=tuple(getattr(made, "nsfw_content_detected", None) or ()))
+
+    def reference_tokens(self) -> ReferenceTokens:
+        """One token, on which all attention lies."""
+        return ReferenceTokens(tuple(site for site in self.sites() if site.kind == "cross"), 0, (1, 1), False)

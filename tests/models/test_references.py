@@ -1,0 +1,212 @@
+"""Models that read a reference: ours, an IP-Adapter on Stable Diffusion (base and Plus), and Paint-by-Example."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import PaintByExamplePipeline, PNDMScheduler, StableDiffusionPipeline
+from safetensors.torch import save_file
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+import sfumato
+from sfumato.errors import ModelError, RequestError
+from sfumato.models.adapter import AdapterModel
+from sfumato.models.reference import PaintByExampleModel, ReferenceModel
+from sfumato.request import Request
+from sfumato.trace import generate
+from tests.pipelines import fingerprint, stable_diffusion
+from tests.references import pictures, reference_request, tiny_references
+
+WIDTH = 32
+TEXT = {"prompt": "a photo of a red cat", "seed": 2, "steps": 2, "height": 32, "width": 32, "guidance": 3.0}
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def vision(**more: Any) -> CLIPVisionModelWithProjection:
+    torch.manual_seed(0)
+    config = {"hidden_size": WIDTH, "image_size": 32, "projection_dim": WIDTH, "intermediate_size": 37,
+              "patch_size": 8, "num_hidden_layers": 2, "num_attention_heads": 4} | more  # fmt: skip
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).eval()
+
+
+def processor() -> CLIPImageProcessorPil:
+    return CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+def adapter_weights(unet: Any, *, plus: bool) -> dict[str, torch.Tensor]:
+    """A random IP-Adapter in the layout of its published files."""
+    random = torch.Generator().manual_seed(3)
+    context = unet.config.cross_attention_dim
+
+    def made(*shape: int, scale: float = 0.2) -> torch.Tensor:
+        return torch.randn(*shape, generator=random) * scale
+
+    found: dict[str, torch.Tensor] = {}
+    number = 1
+    for name in unet.attn_processors:
+        if name.endswith("attn2.processor"):
+            width = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+            for part in ("k", "v"):
+                found[f"ip_adapter.{number}.to_{part}_ip.weight"] = made(width, context)
+            number += 2
+    if not plus:
+        return found | {
+            "image_proj.proj.weight": made(4 * context, WIDTH),
+            "image_proj.proj.bias": torch.zeros(4 * context),
+            "image_proj.norm.weight": torch.ones(context),
+            "image_proj.norm.bias": torch.zeros(context),
+        }
+    inner = 64  # one head
+    plus_parts = {
+        "latents": made(1, 16, context),
+        "proj_in.weight": made(context, WIDTH),
+        "proj_in.bias": torch.zeros(context),
+        "proj_out.weight": made(context, context),
+        "proj_out.bias": torch.zeros(context),
+        "norm_out.weight": torch.ones(context),
+        "norm_out.bias": torch.zeros(context),
+    }
+    for layer in range(4):
+        plus_parts |= {
+            f"layers.{layer}.0.norm1.weight": torch.ones(context),
+            f"layers.{layer}.0.norm1.bias": torch.zeros(context),
+            f"layers.{layer}.0.norm2.weight": torch.ones(context),
+            f"layers.{layer}.0.norm2.bias": torch.zeros(context),
+            f"layers.{layer}.0.to_q.weight": made(inner, context),
+            f"layers.{layer}.0.to_kv.weight": made(2 * inner, context),
+            f"layers.{layer}.0.to_out.weight": made(context, inner),
+            f"layers.{layer}.1.0.weight": torch.ones(context),
+            f"layers.{layer}.1.0.bias": torch.zeros(context),
+            f"layers.{layer}.1.1.weight": made(4 * context, context),
+            f"layers.{layer}.1.3.weight": made(context, 4 * context),
+        }
+    return found | {f"image_proj.{name}": value for name, value in plus_parts.items()}
+
+
+def with_adapter(folder: Path, *, plus: bool = False) -> StableDiffusionPipeline:
+    plain = stable_diffusion()
+    pipeline = StableDiffusionPipeline(
+        **{**plain.components, "feature_extractor": processor(), "image_encoder": vision()},
+        requires_safety_checker=False,
+    )
+    save_file(adapter_weights(pipeline.unet, plus=plus), folder / "adapter.safetensors")
+    pipeline.load_ip_adapter(
+        str(folder), subfolder="", weight_name="adapter.safetensors", local_files_only=True, image_encoder_folder=None
+    )
+    pipeline.set_ip_adapter_scale(0.6)
+    pipeline.unet.eval()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module", params=["base", "plus"])
+def adapted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AdapterModel:
+    folder = tmp_path_factory.mktemp("adapter")
+    model = sfumato.wrap(with_adapter(folder, plus=request.param == "plus"))
+    assert isinstance(model, AdapterModel)
+    return model
+
+
+def test_an_adapter_is_read_after_the_text(adapted: AdapterModel) -> None:
+    tokens = adapted.reference_tokens()
+    count = tokens.grid[1]
+    assert (tokens.order, tokens.grid[0], tokens.patches) == (1, 1, False)
+    assert count in (4, 16)
+    request = Request(**TEXT, reference=pictures()[0])  # type: ignore[arg-type]
+    plain = generate(adapted, request)  # transformers leaves hooks of its own in the encoder the first time
+    before = fingerprint(adapted.pipeline)
+    found = sfumato.explain(adapted, request, "i2am")
+    assert fingerprint(adapted.pipeline) == before
+    np.testing.assert_array_equal(found.image, np.asarray(plain.images[0]))
+    data = found.tree["i2am"].to_dataset()
+    assert data["backward"].shape == (1, count)
+    np.testing.assert_allclose(data["backward"].sum(), 1, atol=1e-5)
+    assert data.attrs["causal"]
+    assert not data.attrs["patches"]
+    words = sfumato.explain(adapted, request, "daam").words
+    assert words.sizes["word"] == 6
+
+
+def test_the_image_is_that_of_the_pipelines_own_call(adapted: AdapterModel) -> None:
+    reference = pictures()[0]
+    request = Request(**TEXT, reference=reference)  # type: ignore[arg-type]
+    ours = generate(adapted, request).images[0]
+    from PIL import Image
+
+    theirs = adapted.pipeline(
+        TEXT["prompt"], ip_adapter_image=Image.fromarray(reference), num_inference_steps=2, guidance_scale=3.0,
+        height=32, width=32, generator=torch.Generator().manual_seed(2),
+    ).images[0]  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_a_batch_shares_its_reference(adapted: AdapterModel) -> None:
+    one = Request(**TEXT, reference=pictures()[0])  # type: ignore[arg-type]
+    together = generate(adapted, [one, one.with_(seed=9)])
+    for number, request in enumerate((one, one.with_(seed=9))):
+        alone = generate(adapted, request)
+        torch.testing.assert_close(together.latents[number], alone.latents[0], atol=1e-4, rtol=1e-3)
+    with pytest.raises(ModelError, match="run each reference by itself"):
+        generate(adapted, [one, one.with_(reference=255 - pictures()[0])])
+
+
+def test_an_adapter_without_a_reference_asks_for_one(adapted: AdapterModel) -> None:
+    with pytest.raises(RequestError, match="give its picture"):
+        generate(adapted, Request(**TEXT))  # type: ignore[arg-type]
+    request = Request(**TEXT, reference=pictures()[0])  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="no patches of the reference"):
+        sfumato.explain(adapted, request, "i2am", patches=(3, 3))
+
+
+@cache
+def paint_by_example() -> PaintByExampleModel:
+    from diffusers.pipelines.deprecated.paint_by_example.image_encoder import PaintByExampleImageEncoder
+
+    torch.manual_seed(0)
+    parts = stable_diffusion().components
+    config = CLIPVisionConfig(
+        hidden_size=WIDTH, projection_dim=WIDTH, intermediate_size=37, num_hidden_layers=5, num_attention_heads=4,
+        image_size=32, patch_size=4,
+    )  # fmt: skip
+    unet = type(parts["unet"]).from_config(parts["unet"].config, in_channels=9)
+    pipeline = PaintByExamplePipeline(
+        unet=unet.eval(), scheduler=PNDMScheduler(skip_prk_steps=True), vae=parts["vae"],
+        image_encoder=PaintByExampleImageEncoder(config, proj_size=WIDTH).eval(), safety_checker=None,
+        feature_extractor=processor(), requires_safety_checker=False,
+    )  # fmt: skip
+    model = sfumato.wrap(pipeline)
+    assert isinstance(model, PaintByExampleModel)
+    return model
+
+
+def test_a_single_token_has_forward_maps_with_a_badge_and_no_way_back() -> None:
+    model = paint_by_example()
+    request = reference_request(guidance=1.0)
+    found = sfumato.explain(model, request, "i2am").tree["i2am"].to_dataset()
+    assert found.attrs["causal"] is False
+    assert not [name for name in found.data_vars if str(name).startswith("backward")]
+    assert found["forward"].shape == (32, 32)
+    for options in ({"at": (20, 24)}, {"causal": True}, {"patches": (3, 3)}):
+        with pytest.raises(ModelError, match="one token: its attention is 1 everywhere"):
+            sfumato.explain(model, request, "i2am", **options)
+
+
+def test_ours_is_loaded_from_disk_as_it_was(tmp_path: Path) -> None:
+    pipeline = tiny_references()
+    pipeline.save_pretrained(tmp_path / "model")
+    model = sfumato.load(tmp_path / "model")
+    assert isinstance(model, ReferenceModel)
+    one, other = (generate(m, reference_request()).images[0] for m in (model, sfumato.wrap(pipeline)))
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    assert model.reference_tokens().grid == (4, 4)
+    assert not model.encode([""]).any()
+    with pytest.raises(ModelError, match="reads no text"):
+        model.encode(["a red cat"])
+    with pytest.raises(ModelError, match="takes no text"):
+        model.tokens("a red cat")
