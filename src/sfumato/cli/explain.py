@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json
 from sfumato.cli.session import session_of
 from sfumato.errors import RequestError
 from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.models.loading import Task
 
 IMAGE, METHOD, RESULT = "What to generate", "How to explain", "What comes out"
 
@@ -120,7 +123,7 @@ def explain(
         typer.Option(
             metavar="REGION|FILE",
             help="The part of the image that the methods follow: a region that the model names (such as eyes), or a "
-            "black and white PNG. With --reference: where the model paints.",
+            "black and white PNG. With --image: where the model paints into it.",
             show_default=False,
             rich_help_panel=METHOD,
         ),
@@ -205,9 +208,10 @@ def explain(
 
     usual = "i2am" if reference is not None else "profile" if prompt is None else "daam"
     chosen = [find(name) for name in dict.fromkeys(method or [usual])]
-    painted = mask is not None and reference is not None  # the mask says where to paint, not what to follow
+    painted = mask is not None and image is not None  # the mask says where to paint, not what to follow
     if painted:
         request = request.with_(mask=mask)
+    task: Task | None = None if image is None else "inpainting" if painted else "image-to-image"
     given_to_all = {"mask": None if painted else mask, "budget": budget, "at": at, "until": until}
     shared = [f"{name}={value}" for name, value in given_to_all.items() if value is not None]
     options = parse_each(chosen, [*(option or ()), *shared])
@@ -216,7 +220,7 @@ def explain(
             given.setdefault("stream", f"{target}.partial")
     configured = [one.configure(given) for one, given in zip(chosen, options, strict=True)]
     with progress_shown() as progress, write_folder(target) as folder:
-        loaded = load_model(model, device, progress, task="image-to-image" if request.image is not None else None)
+        loaded = load_model(model, device, progress, task=task)
         request = loaded.complete(request)
         for one, settings in zip(chosen, configured, strict=True):
             one.check(loaded)

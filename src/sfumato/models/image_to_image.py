@@ -9,13 +9,12 @@ from sfumato.errors import ModelError, RequestError
 from sfumato.models.unet import UNetModel
 from sfumato.request import Request
 
-DEFAULT_STRENGTH = 0.8
-
 
 class ImageToImageModel(UNetModel):
     """A ``StableDiffusionImg2ImgPipeline``."""
 
     features = UNetModel.features | {"image"}
+    default_strength = 0.8
 
     def complete(self, request: Request) -> Request:
         """As for text to image; sizes come from the image, which is resized where others are asked for.
@@ -30,7 +29,7 @@ class ImageToImageModel(UNetModel):
             request.with_(
                 height=request.height or request.image.height,
                 width=request.width or request.image.width,
-                strength=request.strength or DEFAULT_STRENGTH,
+                strength=request.strength or self.default_strength,
             )
         )
         if self.steps(done) < 1:
@@ -38,11 +37,13 @@ class ImageToImageModel(UNetModel):
                 f"strength {done.strength} of {done.steps} steps leaves none to run; take {1 / (done.steps or 1):.2g} "
                 "or more, or more steps"
             )
-        return done.with_(image=request.image.resized(int(done.height or 0), int(done.width or 0)))
+        size = (int(done.height or 0), int(done.width or 0))
+        mask = None if request.mask is None else request.mask.resized(*size, smooth=False)
+        return done.with_(image=request.image.resized(*size), mask=mask)
 
     def steps(self, request: Request) -> int:
         """The last ones, as many as the strength says."""
-        return int((request.steps or 0) * (request.strength or DEFAULT_STRENGTH))
+        return int((request.steps or 0) * (request.strength or self.default_strength))
 
     def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
         """Arguments of ``StableDiffusionImg2ImgPipeline.__call__``."""

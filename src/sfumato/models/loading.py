@@ -11,6 +11,7 @@ import torch
 from sfumato.errors import ModelError
 from sfumato.models.adapter import AdapterModel, has_adapter
 from sfumato.models.image_to_image import ImageToImageModel
+from sfumato.models.inpainting import InpaintingModel
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.pixel import LabelModel, PixelModel
 from sfumato.models.reference import PaintByExampleModel, ReferenceModel
@@ -20,6 +21,7 @@ STUDIO = Path(__file__).parents[1] / "studio" / "weights"
 FAMILIES: dict[str, type[UNetModel | PixelModel]] = {
     "StableDiffusionPipeline": UNetModel,
     "StableDiffusionImg2ImgPipeline": ImageToImageModel,
+    "StableDiffusionInpaintPipeline": InpaintingModel,
     "DDPMPipeline": PixelModel,
     "DDIMPipeline": PixelModel,
     "LabelPipeline": LabelModel,
@@ -28,8 +30,8 @@ FAMILIES: dict[str, type[UNetModel | PixelModel]] = {
 }
 OWN = ("LabelPipeline", "ReferenceInpaintPipeline")
 """Those of `sfumato.pipelines`, which diffusers does not know."""
-Task = Literal["text-to-image", "image-to-image"]
-TASKS: tuple[Task, ...] = ("text-to-image", "image-to-image")
+Task = Literal["text-to-image", "image-to-image", "inpainting"]
+TASKS: tuple[Task, ...] = ("text-to-image", "image-to-image", "inpainting")
 
 
 def studio_models() -> dict[str, Path]:
@@ -52,7 +54,7 @@ def load(
         device: Where to run; the first accelerator that PyTorch finds, else the CPU.
         dtype: Of the weights; float32 on a CPU, float16 elsewhere.
         revision: Of a hub model; recorded in every explanation.
-        task: "text-to-image" or "image-to-image"; by default what the folder says.
+        task: "text-to-image", "image-to-image" or "inpainting"; by default what the folder says.
 
     Raises:
         ModelError: There is no such model, its files are damaged or not safetensors, or its family is unknown.
@@ -96,11 +98,15 @@ def wrap(pipeline: Any) -> Model:
 
 def _for(task: Task | None, pipeline: Any) -> Any:
     """The same networks in the pipeline of a task."""
-    from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 
     if task is None or type(pipeline).__name__ in OWN:
         return pipeline  # a pipeline of ours has one task
-    kinds = {"text-to-image": AutoPipelineForText2Image, "image-to-image": AutoPipelineForImage2Image}
+    kinds = {
+        "text-to-image": AutoPipelineForText2Image,
+        "image-to-image": AutoPipelineForImage2Image,
+        "inpainting": AutoPipelineForInpainting,
+    }
     return kinds[task].from_pipe(pipeline)
 
 
