@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sfumato.errors import RequestError
-from sfumato.pictures import MOST_PIXELS, Picture
+from sfumato.pictures import MOST_PIXELS, Picture, stencil
 from sfumato.request import Request
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
@@ -95,3 +95,33 @@ def test_bad_images_say_what_is_wrong(tmp_path: Path) -> None:
 def test_a_wrong_strength_is_refused(strength: Any) -> None:
     with pytest.raises(RequestError, match="above 0, at most 1"):
         Request("a", strength=strength)
+
+
+def test_a_stencil_is_black_and_white_however_it_is_given(tmp_path: Path) -> None:
+    mask = np.zeros((16, 24), bool)
+    mask[4:12, 6:18] = True
+    grey = np.repeat(np.where(mask, 250, 3).astype(np.uint8)[..., None], 3, -1)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for given in (mask, grey, Image.fromarray(mask), tmp_path / "mask.png", stencil(mask), stencil(mask).to_dict()):
+        found = stencil(given)
+        np.testing.assert_array_equal(found.array[..., 0] > 127, mask)
+        assert set(np.unique(found.array)) == {0, 255}
+        assert found == stencil(mask)
+    small = stencil(mask).resized(8, 12, smooth=False)
+    assert set(np.unique(small.array)) == {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((16, 16), bool), "marks no pixel"),
+        (np.ones((16, 16), bool), "marks every pixel"),
+        (np.full((16, 16, 3), 128, np.uint8), "100% of the mask is grey"),
+        (np.dstack([np.full((16, 16), value, np.uint8) for value in (255, 0, 0)]), "in colour"),
+        (Image.new("RGBA", (16, 16), (255, 255, 255, 100)), "has transparency"),
+        (np.zeros((16, 16)), "expected"),
+    ],
+)
+def test_what_is_no_stencil_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        stencil(given)
