@@ -34,7 +34,7 @@ def imacs(heat: ArrayLike, mask: ArrayLike, *, penalty: float = LAMBDA, threshol
     """
     if not 0 <= threshold < 1:
         raise OptionError(f"threshold is {threshold}; expected a share from 0 to 1, 1 excluded")
-    values, inside = fitted(heat, mask)
+    values, inside = fitted(np.asarray(heat, np.float64), mask)
     if np.isnan(values).any() or not inside.any() or inside.all():
         return math.nan
     spread = np.ptp(values)
