@@ -88,11 +88,13 @@ class Method:
         """Refuse a model that lacks what the method needs.
 
         Raises:
-            ModelError: The message names what is missing.
+            ModelError: The message names what is missing, and the methods that fit.
         """
         if missing := sorted(self.needs - model.features):
+            fit = [known.name for known in methods() if known.needs <= model.features]
             raise ModelError(
-                f"{self.name} needs {', '.join(missing)}, which {model.source.name} ({model.family}) does not have"
+                f"{self.name} needs {', '.join(missing)}, which {model.source.name} ({model.family}) does not have; "
+                f"methods that fit it: {', '.join(fit) or 'none'}"
             )
 
 

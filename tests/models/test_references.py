@@ -188,8 +188,11 @@ def paint_by_example() -> PaintByExampleModel:
 def test_a_single_token_has_forward_maps_with_a_badge_and_no_way_back() -> None:
     model = paint_by_example()
     request = reference_request(guidance=1.0)
-    found = sfumato.explain(model, request, "i2am").tree["i2am"].to_dataset()
+    whole = sfumato.explain(model, request, "i2am")
+    found = whole.tree["i2am"].to_dataset()
     assert found.attrs["causal"] is False
+    for node in whole.tree["pairs"].children.values():
+        np.testing.assert_array_equal(node.to_dataset()["rows"], 1)
     assert not [name for name in found.data_vars if str(name).startswith("backward")]
     assert found["forward"].shape == (32, 32)
     for options in ({"at": (20, 24)}, {"causal": True}, {"patches": (3, 3)}):
