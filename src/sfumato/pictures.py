@@ -63,7 +63,7 @@ class Picture:
                 raise RequestError(f"image is an array {given.shape} of {given.dtype}; expected (y, x, 3) of uint8")
             return cls._of_image(Image.fromarray(given), "image")
         if isinstance(given, str | os.PathLike):
-            return cls._read(Path(given).expanduser())
+            return cls._of_image(opened(Path(given).expanduser()), f"the image {Path(given).name}")
         raise RequestError(f"image is {type(given).__name__}; give a path, a PIL image or an array (y, x, 3) of uint8")
 
     @cached_property
@@ -98,35 +98,13 @@ class Picture:
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any]) -> Picture:
         try:
-            found = cls._decoded(io.BytesIO(base64.b64decode(str(values["png"]), validate=True)), "the stored image")
+            content = base64.b64decode(str(values["png"]), validate=True)
         except (KeyError, binascii.Error) as error:
             raise RequestError("the stored image cannot be read; give the image anew") from error
+        found = cls._of_image(_decoded(io.BytesIO(content), "the stored image"), "the stored image")
         if found.sha256 != values.get("sha256"):
             raise RequestError("the stored image does not match its digest; give the image anew")
         return found
-
-    @classmethod
-    def _read(cls, path: Path) -> Picture:
-        try:
-            content = path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"the image {str(path)[:120]} cannot be read: {reason}") from error
-        return cls._decoded(io.BytesIO(content), f"the image {path.name}")
-
-    @classmethod
-    def _decoded(cls, content: io.BytesIO, what: str) -> Picture:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(content, formats=FORMATS)
-                _check_size(image.width, image.height, what)
-                image.load()
-        except UnidentifiedImageError as error:
-            raise RequestError(f"{what} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise RequestError(f"{what} is damaged ({error}); give a whole file") from error
-        return cls._of_image(ImageOps.exif_transpose(image), what)
 
     @classmethod
     def _of_image(cls, image: Image.Image, what: str) -> Picture:
@@ -134,8 +112,38 @@ class Picture:
         if image.has_transparency_data:
             clear = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         plain = image.convert("RGB")
         return cls(plain.height, plain.width, plain.tobytes())
+
+
+def opened(path: Path) -> Image.Image:
+    """The image in a PNG, JPEG or WebP file, turned as the camera noted.
+
+    Raises:
+        RequestError: It is no image, damaged, too large or too small.
+    """
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"the image {str(path)[:120]} cannot be read: {reason}") from error
+    return _decoded(io.BytesIO(content), f"the image {path.name}")
+
+
+def _decoded(content: io.BytesIO, what: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(content, formats=FORMATS)
+            _check_size(image.width, image.height, what)
+            image.load()
+    except UnidentifiedImageError as error:
+        raise RequestError(f"{what} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RequestError(f"{what} is damaged ({error}); give a whole file") from error
+    return ImageOps.exif_transpose(image)
 
 
 def stencil(given: Any) -> Picture:
@@ -149,6 +157,8 @@ def stencil(given: Any) -> Picture:
     """
     if isinstance(given, np.ndarray) and given.dtype == np.bool_ and given.ndim == 2:
         given = Image.fromarray(given)
+    if isinstance(given, str | os.PathLike):
+        given = opened(Path(given).expanduser())
     if isinstance(given, Image.Image) and given.has_transparency_data:
         raise RequestError("the mask has transparency; give a black and white picture, white inside")
     values = Picture.of(given).array

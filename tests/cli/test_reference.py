@@ -81,7 +81,7 @@ def test_what_cannot_be_painted_is_one_line(
         ("empty", "the mask marks no pixel"),
         ("full", "the mask marks every pixel"),
         ("small", "give a mask of the image's size"),
-        ("clear", "of the mask is grey"),
+        ("clear", "the mask has transparency"),
     ],
 )
 def test_masks_that_are_none(folder: Path, tmp_path: Path, kind: str, message: str) -> None:

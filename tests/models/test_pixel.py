@@ -353,7 +353,7 @@ def test_an_output_that_breaks_later_names_its_step() -> None:
         (Request(negative_prompt="fog"), "takes no text; leave out the negative prompt"),
         (Request(height=24), "height is 24; this model makes images of 16 pixels only"),
         (Request(width=8), "width is 8; this model makes images of 16 pixels only"),
-        (Request(strength=0.5), "starts from noise and takes no image"),
+        (Request(strength=0.5), "starts from noise and takes no strength"),
         (Request(scheduler="best"), "no scheduler 'best' fits this model; choose from: ddim, ddpm"),
     ],
 )

@@ -17,6 +17,7 @@ import sfumato
 from sfumato.errors import ModelError, RequestError
 from sfumato.models.adapter import AdapterModel
 from sfumato.models.reference import PaintByExampleModel, ReferenceModel
+from sfumato.plots.reference import reference_sheet
 from sfumato.request import Request
 from sfumato.trace import generate
 from tests.pipelines import fingerprint, stable_diffusion
@@ -160,6 +161,9 @@ def test_an_adapter_without_a_reference_asks_for_one(adapted: AdapterModel) -> N
     with pytest.raises(RequestError, match="give its picture"):
         generate(adapted, Request(**TEXT))  # type: ignore[arg-type]
     request = Request(**TEXT, reference=pictures()[0])  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="df_rise needs replay"):
+        sfumato.explain(adapted, request, "df_rise")
+    assert reference_sheet(sfumato.explain(adapted, request, "i2am")).width > 500
     with pytest.raises(ModelError, match="no patches of the reference"):
         sfumato.explain(adapted, request, "i2am", patches=(3, 3))
 
@@ -195,7 +199,7 @@ def test_a_single_token_has_forward_maps_with_a_badge_and_no_way_back() -> None:
         np.testing.assert_array_equal(node.to_dataset()["rows"], 1)
     assert not [name for name in found.data_vars if str(name).startswith("backward")]
     assert found["forward"].shape == (32, 32)
-    for options in ({"at": (20, 24)}, {"causal": True}, {"patches": (3, 3)}):
+    for options in ({"at": (20, 24)}, {"causal": True}, {"patches": (3, 3)}, {"reference_mask": "m.png"}):
         with pytest.raises(ModelError, match="one token: its attention is 1 everywhere"):
             sfumato.explain(model, request, "i2am", **options)
 

@@ -51,6 +51,7 @@ def test_the_sheet_has_rows_for_both_ways_or_for_one() -> None:
     backward = [name for name in explained(groups=3).tree["i2am"].to_dataset() if str(name).startswith("backward")]
     one = reference_sheet(without(explained(groups=3), *map(str, backward)))
     assert both.height > one.height > 300
+    assert reference_sheet(explained(groups=3, unguided=True)).height > both.height + 300
     assert np.asarray(both).std() > 20
 
 

@@ -23,6 +23,14 @@ def say_results(summary: Mapping[str, Any]) -> None:
         if not summary["importance"]:
             say()
             print_table(("node", "sizes"), [[name, _sizes(sizes)] for name, sizes in summary["nodes"].items()])
+            numbers = [
+                [node, name, _cell(value)]
+                for node, found in summary["numbers"].items()
+                for name, value in found.items()
+            ]
+            if numbers:
+                say()
+                print_table(("node", "measure", "value"), numbers)
         return
     images = summary["images"]
     for image in images[:MOST_IMAGES]:

@@ -14,12 +14,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.errors import ModelError, OptionError
-from sfumato.masks import read_mask
+from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.metrics import imacs, iou
 from sfumato.metrics.localisation import hard
 from sfumato.models.model import Model, ReferenceTokens
-from sfumato.pictures import Picture
+from sfumato.pictures import stencil
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -41,10 +40,11 @@ class I2amOptions:
     """Options of ``i2am``."""
 
     at: tuple[int, ...] = field(
-        default=(), metadata={"help": "points x,y of the image (several: x1,y1,x2,y2): what did they look at?"}
+        default=(), metadata={"help": "points x,y of the generated image (or x1,y1,x2,y2): what did they look at?"}
     )
     patches: tuple[int, ...] = field(
-        default=(), metadata={"help": "points x,y of the reference: which places looked at their patches?"}
+        default=(),
+        metadata={"help": "points x,y of the reference, at the size the model reads it: who looked at their patches?"},
     )
     groups: int = field(default=5, metadata={"help": "in how many groups of steps the maps over time are"})
     keep: tuple[PairAxis, ...] = field(
@@ -108,10 +108,12 @@ def _explained(model: Model, request: Request, options: I2amOptions, progress: P
         raise OptionError("i2am looks at one image; explain each seed by itself")
     tokens = model.reference_tokens()
     _refuse_what_cannot_be(model, request, tokens, options)
-    trace, nodes = _mapped(model, request, tokens, options, progress, NODE)
+    inside = _reference_mask(request, options)
+    trace, nodes = _mapped(model, request, tokens, options, inside, progress, NODE)
     if options.unguided:
-        _, more = _mapped(model, request.with_(guidance=1.0), tokens, options, progress, UNGUIDED)
-        nodes |= {name: node for name, node in more.items() if name == UNGUIDED}
+        other, more = _mapped(model, request.with_(guidance=1.0), tokens, options, inside, progress, UNGUIDED)
+        pixels = np.asarray(other.images[0].convert("RGB"))
+        nodes[UNGUIDED] = more[UNGUIDED].assign(pixels=(("image_y", "image_x", "channel"), pixels))
     if options.causal:
         changed = occluded(trace, tokens, options.occlude, progress)
         nodes["causal"] = _causal(changed, nodes, tokens)
@@ -132,7 +134,10 @@ def _refuse_what_cannot_be(model: Model, request: Request, tokens: ReferenceToke
     ):
         for x, y in _points(getattr(options, name)):
             if not (0 <= x < columns and 0 <= y < rows):
-                raise OptionError(f"{name} has the point {x},{y}; x goes from 0 to {columns - 1}, y to {rows - 1}")
+                what = "generated image" if name == "at" else "reference as the model reads it"
+                raise OptionError(
+                    f"{name} has the point {x},{y}; on the {what}, x goes from 0 to {columns - 1} and y to {rows - 1}"
+                )
     if request.mask is not None:
         inside = request.mask.array[..., 0] > 127
         for x, y in _points(options.at):
@@ -141,20 +146,25 @@ def _refuse_what_cannot_be(model: Model, request: Request, tokens: ReferenceToke
                     f"at has the point {x},{y}, which lies outside the mask: nothing was painted there; take a point "
                     "inside"
                 )
-    if tokens.grid == (1, 1) and (options.at or options.patches or options.causal):
+    if tokens.grid == (1, 1) and (options.at or options.patches or options.causal or options.reference_mask):
         raise ModelError(
             f"{model.source.name} reads the reference as one token: its attention is 1 everywhere and has no say in "
             "the image, so there is nothing to look back at; leave out at, patches and causal, or take a model that "
             "reads patches"
         )
-    if options.patches and not tokens.patches:
-        raise ModelError(f"the tokens of {model.source.name} are no patches of the reference; leave out patches")
-    if options.causal and not tokens.patches:
-        raise ModelError(f"the tokens of {model.source.name} are no patches of the reference; leave out causal")
+    for name in ("patches", "causal", "reference_mask"):
+        if getattr(options, name) and not tokens.patches:
+            raise ModelError(f"the tokens of {model.source.name} are no patches of the reference; leave out {name}")
 
 
 def _mapped(
-    model: Model, request: Request, tokens: ReferenceTokens, options: I2amOptions, progress: Progress, name: str
+    model: Model,
+    request: Request,
+    tokens: ReferenceTokens,
+    options: I2amOptions,
+    inside: NDArray[np.bool_] | None,
+    progress: Progress,
+    name: str,
 ) -> tuple[Trace, dict[str, xr.Dataset]]:
     """One generation and its maps: the node of this name, and the pairs."""
     groups = min(options.groups, model.steps(request))
@@ -162,7 +172,7 @@ def _mapped(
     trace = generate(model, request, attachments=[sums], progress=progress)
     layers = sums.layers()
     pairs = {f"{PAIRS}/{height}x{width}": node for (height, width), node in _pairs(layers, options.keep).items()}
-    return trace, {name: _maps(layers, request, model, tokens, options, list(pairs.values()))} | pairs
+    return trace, {name: _maps(layers, request, model, tokens, options, inside, list(pairs.values()))} | pairs
 
 
 def _pairs(layers: Sequence[LayerMaps], keep: Sequence[PairAxis]) -> dict[tuple[int, int], xr.Dataset]:
@@ -171,6 +181,7 @@ def _pairs(layers: Sequence[LayerMaps], keep: Sequence[PairAxis]) -> dict[tuple[
     for one in layers:
         grids.setdefault((one.forward.shape[-2], one.forward.shape[-1]), []).append(one)
     axes = ("layer", *PAIR_AXES, "y", "x", "token")
+    lengths = ("group", layers[0].weights if "group" in keep else layers[0].weights.sum(keepdims=True))
     found = {}
     for (height, width), own in grids.items():
         arrays = {name: (axes, np.stack([getattr(one, name)[0] for one in own])) for name in ("rows", "columns")}
@@ -180,7 +191,7 @@ def _pairs(layers: Sequence[LayerMaps], keep: Sequence[PairAxis]) -> dict[tuple[
             "x": ("x", centres(width)),
         }
         drop = {axis: 0 for axis in PAIR_AXES if axis not in keep}
-        found[height, width] = xr.Dataset(arrays, coords=coords).isel(drop, drop=True)
+        found[height, width] = xr.Dataset(arrays | {"calls": lengths}, coords=coords).isel(drop, drop=True)
     return found
 
 
@@ -190,24 +201,32 @@ def _maps(
     model: Model,
     tokens: ReferenceTokens,
     options: I2amOptions,
+    on_reference: NDArray[np.bool_] | None,
     pairs: Sequence[xr.Dataset],
 ) -> xr.Dataset:
     latent, grid = model.latent_grid(request), tokens.grid
-    forward = np.stack([np.clip(bicubic(one.forward[0].astype(np.float64), latent), 0, None) for one in layers])
     weights = layers[0].weights / layers[0].weights.sum()
-    heads = min(one.backward.shape[2] for one in layers)
     onto = {"forward": ("y", "x"), "backward": ("ry", "rx")}
-    parts: dict[str, Floats] = {"forward": forward}  # (layer, group, head, y, x)
+    # of every layer (group, head, ...); layers may differ in their number of heads
+    parts: dict[str, list[Floats]] = {
+        "forward": [np.clip(bicubic(one.forward[0].astype(np.float64), latent), 0, None) for one in layers]
+    }
     if grid != (1, 1):
-        backward = np.stack([one.backward[0, :, :heads].astype(np.float64) for one in layers])
-        parts["backward"] = backward.reshape(*backward.shape[:3], *grid)
+        parts["backward"] = [
+            one.backward[0].astype(np.float64).reshape(*one.backward.shape[1:3], *grid) for one in layers
+        ]
     data: dict[str, Any] = {}
     for way, values in parts.items():
-        timeless = np.einsum("lghyx,g->lhyx", values, weights)
-        data[way] = (onto[way], timeless.mean((0, 1)))
-        data[f"{way}_time"] = (("group", *onto[way]), values.mean((0, 2)))
-        data[f"{way}_head"] = (("head", *onto[way]), timeless.mean(0))
-        data[f"{way}_layer"] = (("layer", *onto[way]), timeless.mean(1))
+        over_heads = np.stack([one.mean(1) for one in values])  # (layer, group, ...)
+        of_layers = np.einsum("lgyx,g->lyx", over_heads, weights)
+        data[way] = (onto[way], of_layers.mean(0))
+        data[f"{way}_time"] = (("group", *onto[way]), over_heads.mean(0))
+        data[f"{way}_layer"] = (("layer", *onto[way]), of_layers)
+        if len({one.shape[1] for one in values}) == 1:
+            data[f"{way}_head"] = (
+                ("head", *onto[way]),
+                np.einsum("lghyx,g->hyx", np.stack(values), weights) / len(layers),
+            )
     coords: dict[str, Any] = {
         "layer": ("layer", [one.layer for one in layers]),
         "y": ("y", centres(latent[0])),
@@ -240,12 +259,11 @@ def _maps(
         inside = request.mask.array[..., 0] > 127
         attrs["imacs_g"] = imacs(whole, inside)
         attrs["iou"] = iou(whole, inside, options.threshold)
+        attrs["box_iou"] = _boxes_overlap(attrs["box"], _box(inside))
         if grid != (1, 1):
             data["specific_mask"] = (("ry", "rx"), seen_from_part(pairs, inside).reshape(grid))
-    if options.reference_mask is not None and "backward" in data:
-        assert request.reference is not None
-        size = (request.reference.height, request.reference.width)
-        attrs["imacs_r"] = imacs(data["backward"][1], _reference_mask(options.reference_mask, size))
+    if on_reference is not None:
+        attrs["imacs_r"] = imacs(data["backward"][1], on_reference)
     arrays = {name: (dims, np.asarray(values, np.float32)) for name, (dims, values) in data.items()}
     node = xr.Dataset(arrays, coords=coords, attrs=attrs)
     return node.assign(found=(("image_y", "image_x"), found))
@@ -297,9 +315,23 @@ def _box(found: NDArray[np.bool_]) -> list[int]:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
-def _reference_mask(given: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _boxes_overlap(one: Sequence[int], other: Sequence[int]) -> float:
+    """Intersection over union of two boxes; 0 where one is missing."""
+    if not one or not other:
+        return 0.0
+    across = max(0, min(one[2], other[2]) - max(one[0], other[0]))
+    down = max(0, min(one[3], other[3]) - max(one[1], other[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return across * down / (sum(areas) - across * down)
+
+
+def _reference_mask(request: Request, options: I2amOptions) -> NDArray[np.bool_] | None:
+    """Where the object is on the reference, if that was given, at the size that the model reads."""
+    if options.reference_mask is None:
+        return None
+    assert request.reference is not None
     try:
-        picture = Picture.of(given).resized(*size, smooth=False)
-    except Exception as error:
+        found = stencil(options.reference_mask)
+    except RequestError as error:
         raise OptionError(f"reference_mask: {error}") from error
-    return read_mask(picture.array[..., 0], size)
+    return found.resized(request.reference.height, request.reference.width, smooth=False).array[..., 0] > 127

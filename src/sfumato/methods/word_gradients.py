@@ -113,6 +113,11 @@ def _explained(
 ) -> Explanation:
     if request.images != 1:
         raise OptionError("word_gradients judges one image at a time; explain each seed by itself")
+    if "mask" in model.features:
+        raise ModelError(
+            "word_gradients makes the last steps again without what an inpainting pipeline does between them; take a "
+            "text-to-image or image-to-image pipeline"
+        )
     if options.of == "pixels":
         return _pixels_explained(model, request, options, clip, progress)
     players = players_of(model.tokens(request.prompt), options.players)

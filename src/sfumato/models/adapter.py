@@ -24,7 +24,8 @@ class AdapterModel(UNetModel):
     summaries of the whole picture, no patches of it.
     """
 
-    features = UNetModel.features | {"reference"}
+    # not replayed: a recorded call holds the reference of both branches among arguments that replay leaves alone
+    features = (UNetModel.features - {"replay"}) | {"reference"}
 
     def complete(self, request: Request) -> Request:
         """As for text to image.
@@ -53,11 +54,20 @@ class AdapterModel(UNetModel):
         return super().arguments(requests) | {"ip_adapter_image": requests[0].reference.image}
 
     def reference_tokens(self) -> ReferenceTokens:
-        """The second call of every cross-attention; its tokens stand for no place of the reference."""
+        """The second call of every cross-attention; its tokens stand for no place of the reference.
+
+        Raises:
+            ModelError: The adapter is of a kind that is not known.
+        """
         layer = self._projections[0]
         latents = getattr(layer, "latents", None)  # of the Plus variants, a learned query for each token
-        count = int(layer.num_image_text_embeds) if latents is None else int(latents.shape[1])
-        return ReferenceTokens(tuple(site for site in self.sites() if site.kind == "cross"), 1, (1, count), False)
+        count = getattr(layer, "num_image_text_embeds", None) if latents is None else latents.shape[1]
+        if count is None:
+            raise ModelError(
+                f"how many tokens {type(layer).__name__} makes of a reference is not known; load an IP-Adapter of the "
+                "base or Plus kind"
+            )
+        return ReferenceTokens(tuple(site for site in self.sites() if site.kind == "cross"), 1, (1, int(count)), False)
 
     @property
     def _projections(self) -> Sequence[Any]:

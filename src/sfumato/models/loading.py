@@ -91,7 +91,11 @@ def wrap(pipeline: Any) -> Model:
         ModelError: Its family is not supported; the message lists those that are.
     """
     family = _family(type(pipeline).__name__)
-    if family is UNetModel and has_adapter(pipeline):
+    if has_adapter(pipeline):
+        if family is not UNetModel:
+            raise ModelError(
+                f"an IP-Adapter on {type(pipeline).__name__} is not supported; take StableDiffusionPipeline"
+            )
         family = AdapterModel
     return family(pipeline, Source(str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)))
 
@@ -100,14 +104,18 @@ def _for(task: Task | None, pipeline: Any) -> Any:
     """The same networks in the pipeline of a task."""
     from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 
-    if task is None or type(pipeline).__name__ in OWN:
-        return pipeline  # a pipeline of ours has one task
+    family = FAMILIES.get(type(pipeline).__name__)
+    if task is None or family is None or family is LabelModel or issubclass(family, ReferenceModel):
+        return pipeline  # has one task, or is refused by its name
     kinds = {
         "text-to-image": AutoPipelineForText2Image,
         "image-to-image": AutoPipelineForImage2Image,
         "inpainting": AutoPipelineForInpainting,
     }
-    return kinds[task].from_pipe(pipeline)
+    try:
+        return kinds[task].from_pipe(pipeline)
+    except ValueError as error:
+        raise ModelError(f"{type(pipeline).__name__} cannot do {task}: {' '.join(str(error).split())[:200]}") from error
 
 
 def _family(name: str) -> type[UNetModel | PixelModel]:

@@ -11,6 +11,7 @@ from sfumato.errors import ModelError, RequestError
 from sfumato.models.model import Made, OnStep, ReferenceTokens
 from sfumato.models.unet import UNetModel
 from sfumato.models.words import Tokens
+from sfumato.pictures import Picture
 from sfumato.request import Request
 
 
@@ -38,11 +39,20 @@ class ReferenceModel(UNetModel):
                 "mask='mask.png')"
             )
         done = super().complete(request)
-        size, side = (int(done.height or 0), int(done.width or 0)), self._reference_side
+        size = (int(done.height or 0), int(done.width or 0))
+        if (
+            request.height is None
+            and request.width is None
+            and request.image.height * size[1] != request.image.width * size[0]
+        ):
+            raise ModelError(
+                f"the image is {request.image.height} x {request.image.width} pixels (height x width); this model "
+                f"paints {size[0]} x {size[1]}: crop it, or give height and width to stretch it"
+            )
         return done.with_(
             image=request.image.resized(*size),
             mask=request.mask.resized(*size, smooth=False),
-            reference=request.reference.resized(side, side),
+            reference=self._read(request.reference),
         )
 
     def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
@@ -88,9 +98,19 @@ class ReferenceModel(UNetModel):
         weight = next(self.denoiser.parameters())
         return torch.zeros(len(conditions), height * width, channels, dtype=weight.dtype, device=weight.device)
 
-    @property
-    def _reference_side(self) -> int:
-        return int(self.pipeline.image_encoder.config.image_size)
+    def _read(self, reference: Picture) -> Picture:
+        """The reference at the size that the encoder reads.
+
+        Raises:
+            ModelError: It is not square.
+        """
+        if reference.height != reference.width:
+            raise ModelError(
+                f"the reference is {reference.height} x {reference.width} pixels (height x width); this model reads "
+                "squares: crop it, or pad it"
+            )
+        side = int(self.pipeline.image_encoder.config.image_size)
+        return reference.resized(side, side)
 
 
 class PaintByExampleModel(ReferenceModel):
@@ -109,6 +129,9 @@ class PaintByExampleModel(ReferenceModel):
         first = requests[0]
         made = self.pipeline(**given, height=first.height, width=first.width, callback=told)
         return Made(made.images, blocked=tuple(getattr(made, "nsfw_content_detected", None) or ()))
+
+    def _read(self, reference: Picture) -> Picture:
+        return reference  # the pipeline's own processor resizes and crops it
 
     def reference_tokens(self) -> ReferenceTokens:
         """One token, on which all attention lies."""

@@ -11,12 +11,13 @@ from PIL import Image
 
 from sfumato.errors import SfumatoError
 from sfumato.plots.figures import INK, QUIET, figure_of, finished, picture_axis
-from sfumato.plots.overlays import overlay
+from sfumato.plots.overlays import colours, overlay, stretched
 from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import NODE, looking_at
 
 MARK = "#2f9bd6"
 MOST_LAYERS, MOST_PATCHES = 8, 4
+TOKENS = "tokens, of no place"
 NON_CAUSAL = "one token: its attention has no say in the image (non-causal)"
 
 
@@ -28,37 +29,46 @@ def reference_sheet(explanation: Explanation) -> Image.Image:
     """
     data, image, reference = _parts(explanation)
     both = "backward" in data
-    axes = [("time", "group", data.sizes["group"]), ("head", "head", data.sizes["head"])]
+    axes = [("time", "group", data.sizes["group"])]
+    if "forward_head" in data:
+        axes.append(("head", "head", data.sizes["head"]))
     layers = _spread(data.sizes["layer"], MOST_LAYERS)
     axes.append(("layer", "layer", len(layers)))
     ways = ("forward", "backward") if both else ("forward",)
     across = max(4, *(count for _, _, count in axes))
     figure = figure_of(1.45 * across, 1.6 * (2 + len(ways) * len(axes)))
-    top, *rest = figure.subfigures(1 + len(axes), 1, height_ratios=[2, *[len(ways)] * len(axes)])
-    cells = top.subplots(1, 4)
-    for axis, picture, title in (
-        (cells[0], image, "generated"),
-        (cells[1], _over(image, data["forward"]), "where the reference acted"),
-        (cells[2], reference, "reference"),
-        (cells[3], _over(reference, data["backward"]) if both else reference, "what was looked at" if both else ""),
-    ):
-        picture_axis(axis).imshow(picture)
-        axis.set_title(title, fontsize=8, color=INK)
-    if data.attrs.get("box"):
-        _frame(cells[0], data.attrs["box"])
+    runs = [(data, image, "")]
+    if "i2am_unguided" in explanation.tree.children:
+        other = explanation.tree["i2am_unguided"].to_dataset()
+        runs.append((other, other["pixels"].values, ", without guidance"))
+    figure.set_figheight(figure.get_figheight() + 3.2 * (len(runs) - 1))
+    top, *rest = figure.subfigures(1 + len(axes), 1, height_ratios=[2 * len(runs), *[len(ways)] * len(axes)])
+    for cells, (run, made, note) in zip(top.subplots(len(runs), 4, squeeze=False), runs, strict=True):
+        back = _on_reference(reference, run["backward"], data) if both else reference
+        for axis, picture, title in (
+            (cells[0], made, f"generated{note}"),
+            (cells[1], _over(made, run["forward"]), "where the reference acted"),
+            (cells[2], reference, "reference"),
+            (cells[3], back, "" if not both else "what was looked at" if run.attrs["patches"] else TOKENS),
+        ):
+            picture_axis(axis).imshow(picture)
+            axis.set_title(title, fontsize=8, color=INK)
+        if run.attrs.get("box"):
+            _frame(cells[0], run.attrs["box"])
     if not data.attrs.get("causal", True):
         top.supxlabel(NON_CAUSAL, fontsize=7, color=QUIET)
     for part, (name, axis_name, count) in zip(rest, axes, strict=True):
         grid = part.subplots(len(ways), across, squeeze=False)
         for row, way in enumerate(ways):
-            below = image if way == "forward" else reference
             for column in range(across):
                 axis = grid[row][column]
                 if column >= count:
                     axis.set_visible(False)
                     continue
                 place = layers[column] if name == "layer" else column
-                picture_axis(axis).imshow(_over(below, data[f"{way}_{name}"].isel({axis_name: place})))
+                heat = data[f"{way}_{name}"].isel({axis_name: place})
+                over = _over(image, heat) if way == "forward" else _on_reference(reference, heat, data)
+                picture_axis(axis).imshow(over)
                 if not row:
                     axis.set_title(_title(name, place, data), fontsize=6, color=QUIET)
     return finished(figure)
@@ -74,7 +84,12 @@ def points_sheet(explanation: Explanation) -> Image.Image:
     rows: list[tuple[Any, Any, tuple[float, float], str]] = []
     if "specific" in data:
         rows += [
-            (image, _over(reference, one), (float(one["point_x"]), float(one["point_y"])), "this point looked at")
+            (
+                image,
+                _on_reference(reference, one, data),
+                (float(one["point_x"]), float(one["point_y"])),
+                "this looked at",
+            )
             for one in (data["specific"].isel(point=place) for place in range(data.sizes["point"]))
         ]
     if "reverse" in data:
@@ -88,7 +103,8 @@ def points_sheet(explanation: Explanation) -> Image.Image:
             for one in (data["reverse"].isel(patch=place) for place in range(data.sizes["patch"]))
         ]
     if "specific_mask" in data:
-        rows.append((image, _over(reference, data["specific_mask"]), (np.nan, np.nan), "the masked part looked at"))
+        heat = _on_reference(reference, data["specific_mask"], data)
+        rows.append((image, heat, (np.nan, np.nan), "the masked part looked at"))
     if not rows:
         raise SfumatoError("this explanation holds no points; make it with at=(x, y) or patches=(x, y)")
     figure = figure_of(4.2, 2.2 * len(rows))
@@ -147,6 +163,16 @@ def _parts(explanation: Explanation) -> tuple[xr.Dataset, NDArray[np.uint8], NDA
 
 def _over(picture: NDArray[np.uint8], heat: Any) -> NDArray[np.uint8]:
     return np.asarray(overlay(picture, np.asarray(heat)))
+
+
+def _on_reference(reference: NDArray[np.uint8], heat: Any, data: xr.Dataset) -> NDArray[np.uint8]:
+    """A map on the reference; tokens that are no patches of it stand beside each other as plain bars."""
+    if data.attrs["patches"]:
+        return _over(reference, heat)
+    values = stretched(heat)
+    bars = colours()[np.round(255 * values).astype(np.intp)]
+    down, across = (max(1, side // count) for side, count in zip(reference.shape[:2], values.shape, strict=True))
+    return np.asarray(bars.repeat(down, 0).repeat(across, 1))
 
 
 def _frame(axis: Any, box: Any) -> None:

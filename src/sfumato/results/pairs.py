@@ -1,7 +1,7 @@
 """Which generated place looked at which patch of the reference: questions that an explanation answers without a model.
 
 The node ``pairs`` holds, for every grid, ``rows`` (layer, y, x, token), the softmax over tokens, and ``columns``, the
-softmax over generated places (I2AM, Park and Jang 2024).
+softmax over generated places (I2AM, Park and Jang 2024); ``calls`` says how many calls each group of steps had.
 """
 
 from __future__ import annotations
@@ -49,16 +49,28 @@ def seen_from_part(grids: Iterable[xr.Dataset], inside: NDArray[np.bool_]) -> Fl
 
 
 def looking_at(grids: Iterable[xr.Dataset], token: int, size: tuple[int, int]) -> Floats:
-    """Which generated places looked at a token: the mean over layers of its column, on a common grid (y, x)."""
-    return _mean(grids, "columns", lambda columns: np.clip(bicubic(columns[..., token], size), 0, None))
+    """Which generated places looked at a token: the mean over layers of its column, on a common grid (y, x).
+
+    In multiples of what each place would have if all looked alike, so that layers of few places do not outweigh others.
+    """
+
+    def upscaled(columns: Floats) -> Floats:
+        places = columns.shape[1] * columns.shape[2]
+        return np.asarray(np.clip(bicubic(places * columns[..., token], size), 0, None))
+
+    return _mean(grids, "columns", upscaled)
 
 
 def _mean(grids: Iterable[xr.Dataset], name: str, of: Callable[[Floats], Floats]) -> Floats:
     """The mean over the layers of all grids; other axes that were kept are averaged first."""
     found = []
     for grid in grids:
-        values = grid[name].transpose("layer", ..., "y", "x", "token").values.astype(np.float64)
-        found.append(of(values.mean(axis=tuple(range(1, values.ndim - 3)))))
+        kept = grid[name].astype(np.float64)
+        if "group" in kept.dims:
+            kept = kept.weighted(grid["calls"]).mean("group")
+        if "head" in kept.dims:
+            kept = kept.mean("head")
+        found.append(of(kept.transpose("layer", "y", "x", "token").values))
     return np.asarray(np.concatenate(found).mean(0))
 
 

@@ -80,7 +80,8 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
     """Everything a reader wants to know without opening an array, ready for JSON.
 
     Returns:
-        ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``tau`` and
+        ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``numbers``
+        (what a method measured beside its arrays, by node), ``tau`` and
         ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``coverage`` (share of the image's
         pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
         bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
@@ -102,6 +103,11 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
             for node in explanation.tree.subtree
             if node.level and node.data_vars
         },
+        "numbers": {
+            node.path.strip("/"): found
+            for node in explanation.tree.subtree
+            if (found := {str(name): value for name, value in node.attrs.items() if _is_number(value)})
+        },
         "tau": tau,
         "importance": {
             method: [row for i in range(len(images)) for row in importance_rows(explanation, method, i)]
@@ -109,3 +115,10 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
         },
         "words": [row for i in range(len(images)) for row in word_rows(explanation, i, tau)],
     }
+
+
+def _is_number(value: Any) -> bool:
+    """A number, or a list of numbers such as a box."""
+    if isinstance(value, list):
+        return bool(value) and all(_is_number(one) for one in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)

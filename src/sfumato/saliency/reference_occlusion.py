@@ -35,7 +35,6 @@ def occluded(
     pixels = request.reference.array
     rows, columns = tokens.grid
     latent = model.latent_grid(request)
-    own = np.asarray(trace.images[0].convert("RGB"), np.float64)
     colour = pixels.reshape(-1, 3).mean(0).round() if cover == "mean" else np.full(3, 128.0)
     ground = pixels[[0, 0, -1, -1], [0, -1, 0, -1]].mean(0)
     wanted, pictures = [], []
@@ -48,10 +47,12 @@ def occluded(
         wanted.append(token)
         pictures.append(Picture.of(covered))
     found = np.full((rows * columns, *latent), np.nan)
-    for start in range(0, len(wanted), BATCH):
-        some = [request.with_(reference=picture) for picture in pictures[start : start + BATCH]]
-        for token, image in zip(wanted[start:], generate(model, some).images, strict=False):
-            change = np.abs(np.asarray(image.convert("RGB"), np.float64) - own).mean(-1) / 255
+    for start in range(0, len(wanted), BATCH - 1):
+        some = [request.with_(reference=picture) for picture in pictures[start : start + BATCH - 1]]
+        # the whole reference is painted in every batch again: a batch of another size rounds differently
+        own, *images = (np.asarray(one.convert("RGB"), np.float64) for one in generate(model, [request, *some]).images)
+        for token, image in zip(wanted[start:], images, strict=False):
+            change = np.abs(image - own).mean(-1) / 255
             found[token] = _blocks(change, latent)
         progress("patches", start + len(some), len(wanted))
     return found

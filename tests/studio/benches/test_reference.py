@@ -107,7 +107,7 @@ def test_a_model_is_benched_and_what_was_computed_is_kept(tmp_path: Path, monkey
 
 
 def test_what_cannot_be_benched_is_refused() -> None:
-    with pytest.raises(ModelError, match="reads no reference"):
+    with pytest.raises(ModelError, match="reads no patches of a reference"):
         bench_reference(sfumato.load("studio/scenes"), 1)
     with pytest.raises(OptionError, match="pairs is 0"):
         bench_reference(sfumato.load("studio/scenes"), 0)

@@ -88,8 +88,8 @@ def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: P
     """
     if isinstance(pairs, bool) or pairs < 1:
         raise OptionError(f"pairs is {pairs}; expected a whole number, 1 or more")
-    if "reference" not in model.features:
-        raise ModelError(f"{model.source.name} reads no reference; take studio/insert")
+    if "reference" not in model.features or not model.reference_tokens().patches:
+        raise ModelError(f"{model.source.name} reads no patches of a reference; take studio/insert")
     drawn = [pair(seed + number) for number in range(pairs)]
     requests = [model.complete(request_of(one, seed + number)) for number, one in enumerate(drawn)]
     known = dict(zip([request.key for request in requests], drawn, strict=True))

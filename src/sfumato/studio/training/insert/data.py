@@ -16,7 +16,7 @@ from sfumato.studio.training.progress import Progress
 
 PICTURES, MASKS = "pictures.npy", "masks.npy"
 HELD_BACK = 256
-"""Pairs at the end that no stage trains on."""
+"""Pairs at the end that the U-Net does not train on."""
 
 REFERENCE, TARGET = 0, 1
 """Places along the second axis of the pictures."""
