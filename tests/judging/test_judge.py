@@ -290,6 +290,23 @@ def test_the_table_has_the_best_map_first() -> None:
     assert rows[2]["slope"] == "0.000 [0.000, 0.000] (n=2)"
 
 
+def test_gains_over_a_control_are_paired_and_positive_where_a_map_is_better() -> None:
+    played = {"good": [0.6, 0.9], "random": [0.5, 0.8], "bad": [0.4, 0.7]}
+    found = verdict_of(played)
+    for game, measure, better in (("deletion", "ssim", 1), ("deletion", "score", -1), ("insertion", "ssim", -1)):
+        gains = found.gains(game, measure, "random")
+        assert set(gains) == {"good", "bad"}
+        # the images differ by 0.3, the maps on each by 0.1: pairing leaves no spread
+        assert gains["good"].low == pytest.approx(0.1 * better)
+        assert gains["good"].high == pytest.approx(0.1 * better)
+        assert gains["bad"].mean == pytest.approx(-0.1 * better)
+    assert found.gains("deletion", "ssim", "centre") == {}
+    rows = {row["map"]: row for row in found.rows()[:3]}
+    assert rows["good"]["over random"].startswith("0.100 [0.100, 0.100]")
+    assert "over random" not in rows["random"]
+    assert "over centre" not in rows["good"]
+
+
 def test_curves_are_plain_numbers(verdict: Verdict) -> None:
     curves = json.loads(json.dumps(verdict.curves()))
     assert len(curves) == len(verdict.played) == 6 * 4 * 2

@@ -70,6 +70,23 @@ class Verdict:
             for name, rows in self.chosen(game, measure).items()
         }
 
+    def gains(self, game: str, measure: str, control: str) -> dict[str, Interval]:
+        """By how much every map's area is better than that of a control on the same step of the same image.
+
+        Positive is better, whichever way the game runs. Images are drawn whole. Empty where the control did not play.
+        """
+        found = self.chosen(game, measure)
+        known = {(one.image, one.step): one.curve for one in found.get(control, [])}
+        gains = {}
+        for name, rows in found.items():
+            pairs = [(one, known[one.image, one.step]) for one in rows if (one.image, one.step) in known]
+            if name == control or not pairs:
+                continue
+            sign = 1 if pairs[0][1].higher_is_better else -1
+            areas = [sign * (one.curve.auc - other.auc) for one, other in pairs]
+            gains[name] = bootstrap(areas, groups=[one.image for one, _ in pairs])
+        return gains
+
     def mean_curves(self, game: str, measure: str) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Shares (point,) and curves (curve, point) of every map."""
         return {
@@ -97,6 +114,7 @@ class Verdict:
         table = []
         for game, measure in self.pairs():
             found = self.intervals(game, measure)
+            gains = {control: self.gains(game, measure, control) for control in CONTROLS}
             better = self.chosen(game, measure)[next(iter(found))][0].curve.higher_is_better
             order = sorted(found, key=lambda name: -found[name][0].mean if better else found[name][0].mean)
             for name in order:
@@ -110,6 +128,7 @@ class Verdict:
                         "area": str(area),
                         "slope": str(slope),
                     }
+                    | {f"over {control}": str(own[name]) for control, own in gains.items() if name in own}
                 )
         return table
 
