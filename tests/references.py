@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sfumato.pipelines.reference_pipeline import ReferenceInpaintPipeline
 from sfumato.request import Request
-from sfumato.studio.training.autoencoder import VaeConfig, build_vae
+from sfumato.studio.training.autoencoder import build_vae
+from sfumato.studio.training.autoencoder_settings import VaeConfig
 from sfumato.studio.training.insert.config import UnetConfig
 from sfumato.studio.training.insert.unet import build_encoder, build_unet
 

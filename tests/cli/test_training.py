@@ -79,8 +79,8 @@ def test_the_list_names_what_can_be_trained() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no name was given; choose from: faces, scenes"),
-        (["landscapes"], "there is no training 'landscapes'; choose from: faces, scenes"),
+        ([], "no name was given; choose from: faces, insert, scenes"),
+        (["landscapes"], "there is no training 'landscapes'; choose from: faces, insert, scenes"),
         (["scenes", "--stage", "gan"], "there is no stage 'gan'; the stages are: data, vae, clip, unet"),
         (["scenes", "--steps", "0"], "--steps is 0; expected a whole number, 1 or more"),
         (["scenes", "--config", "nowhere.toml"], "the training config nowhere.toml cannot be read"),

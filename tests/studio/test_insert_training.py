@@ -14,7 +14,8 @@ from sfumato.errors import TrainingError
 from sfumato.pipelines.reference_pipeline import ReferenceInpaintPipeline
 from sfumato.studio.garments import SIZE, pair
 from sfumato.studio.garments_scoring import request_of, score_garments
-from sfumato.studio.training.autoencoder import VaeConfig, train_vae
+from sfumato.studio.training.autoencoder import train_vae
+from sfumato.studio.training.autoencoder_settings import VaeConfig
 from sfumato.studio.training.checkpoints import checkpoints, load_latest
 from sfumato.studio.training.insert.config import Config
 from sfumato.studio.training.insert.data import REFERENCE, TARGET, load_data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 
 from sfumato.errors import TrainingError
 from sfumato.models.loading import studio_models
+from sfumato.studio.training.autoencoder_settings import VaeConfig
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
@@ -21,34 +21,6 @@ from sfumato.studio.training.progress import Progress
 STAGE = "vae"
 HELD_BACK = 200
 """The last images are never trained on: they measure the autoencoder."""
-
-
-@dataclass(frozen=True)
-class VaeConfig:
-    """The autoencoder.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch: Crops per step.
-        crop: Height and width of a crop in pixels.
-        channels: Channels of each level; n levels shrink the image by 2 ** (n - 1).
-        lr: Peak learning rate, which falls linearly to 2% of it.
-        l1: Weight of the absolute error beside the squared one.
-        kl: Weight of the KL term, per element of the latent.
-        compile: Compile the model (some minutes at the start, faster steps).
-        start: An embedded model, or a folder in diffusers layout, whose autoencoder of the same channels is trained on;
-            by default it starts from nothing.
-    """
-
-    steps: int = 900
-    batch: int = 32
-    crop: int = 64
-    channels: tuple[int, ...] = (24, 48, 64, 64)
-    lr: float = 1.2e-3
-    l1: float = 0.2
-    kl: float = 1e-6
-    compile: bool = False
-    start: str = ""
 
 
 def build_vae(config: VaeConfig, image_size: int) -> Any:

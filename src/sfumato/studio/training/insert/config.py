@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sfumato.studio.training.autoencoder import VaeConfig
+from sfumato.studio.training.autoencoder_settings import VaeConfig
 
 Stage = Literal["data", "vae", "unet"]
 STAGES: tuple[Stage, ...] = ("data", "vae", "unet")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from sfumato.studio.training.autoencoder import train_vae
 from sfumato.studio.training.insert.config import STAGES, Config
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.recipes import Recipe
@@ -14,11 +11,16 @@ from sfumato.studio.training.recipes import Recipe
 
 def run(stage: str, config: Config, out: Path, progress: Progress, resume: bool) -> None:
     """Run one stage; each needs those before it."""
-    from sfumato.studio.training.insert.data import load_data, make_data
-
     if stage == "data":
+        from sfumato.studio.training.insert.data import make_data
+
         make_data(config.data, out / "data", progress)
     elif stage == "vae":
+        import torch
+
+        from sfumato.studio.training.autoencoder import train_vae
+        from sfumato.studio.training.insert.data import load_data
+
         pictures, _ = load_data(out / "data")
         train_vae(
             config.vae,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from sfumato.studio.training.autoencoder import train_vae
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.recipes import Recipe
 from sfumato.studio.training.scenes.config import STAGES, Config
@@ -19,6 +16,9 @@ def run(stage: str, config: Config, out: Path, progress: Progress, resume: bool)
 
         make_data(config.data, out / "data", progress)
     elif stage == "vae":
+        import torch
+
+        from sfumato.studio.training.autoencoder import train_vae
         from sfumato.studio.training.scenes.data import load_images
 
         train_vae(
