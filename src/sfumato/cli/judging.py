@@ -41,8 +41,8 @@ def judge(
 
     In deletion, the most salient places of a step's noisy latent are set to zero first; in insertion, they are the
     first to be restored in a blurred one. Measured is how far the recovered image is from the step's own (a share of
-    the distance when everything is gone), and the CLIP score with the prompt. The folder gets curves.png, table.csv
-    and curves.json.
+    the distance when everything is gone), and the CLIP score with the prompt. The folder gets curves.png, curves.json
+    and table.csv, where the paired gains over the controls stand too.
     """
     from sfumato.cli.loading import load_model
     from sfumato.cli.options import whole_numbers
@@ -87,7 +87,8 @@ def judge(
     if as_json:
         print_json({"rows": rows, "skipped": list(verdict.skipped), "folder": out})
         return
-    say_rows(f"{name}, {len(opened)} image{'s' if len(opened) > 1 else ''}", rows)
+    narrow = [{column: value for column, value in row.items() if not column.startswith("over ")} for row in rows]
+    say_rows(f"{name}, {len(opened)} image{'s' if len(opened) > 1 else ''}", narrow)
     for line in verdict.skipped:
         say(f"left out: {line}")
     say(f"results in {out}: curves.png, table.csv, curves.json")
