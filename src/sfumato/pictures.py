@@ -77,6 +77,11 @@ class Picture:
         return np.frombuffer(self.pixels, np.uint8).reshape(self.height, self.width, 3)
 
     @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Of a mask: (y, x), true where it is white."""
+        return self.array[..., 0] > 127
+
+    @property
     def image(self) -> Image.Image:
         """As a PIL image."""
         return Image.fromarray(self.array)

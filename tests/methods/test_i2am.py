@@ -14,7 +14,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import BudgetExceeded, ModelError, OptionError, RequestError
-from sfumato.metrics import imacs
+from sfumato.metrics import box, box_iou, imacs
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -162,16 +162,14 @@ def test_numbers_are_those_of_the_maps() -> None:
 
 
 def test_boxes_that_are_known_overlap_as_they_do() -> None:
-    from sfumato.methods.i2am import _box, _boxes_overlap
-
     marked = np.zeros((10, 12), bool)
     marked[2:5, 3:9] = True
-    assert _box(marked) == [3, 2, 9, 5]
-    assert _box(np.zeros((4, 4), bool)) == []
-    assert _boxes_overlap([3, 2, 9, 5], [3, 2, 9, 5]) == 1
-    assert _boxes_overlap([0, 0, 4, 4], [2, 0, 6, 4]) == pytest.approx(1 / 3)
-    assert _boxes_overlap([0, 0, 2, 2], [4, 4, 6, 6]) == 0
-    assert _boxes_overlap([], [0, 0, 1, 1]) == 0
+    assert box(marked) == [3, 2, 9, 5]
+    assert box(np.zeros((4, 4), bool)) == []
+    assert box_iou([3, 2, 9, 5], [3, 2, 9, 5]) == 1
+    assert box_iou([0, 0, 4, 4], [2, 0, 6, 4]) == pytest.approx(1 / 3)
+    assert box_iou([0, 0, 2, 2], [4, 4, 6, 6]) == 0
+    assert box_iou([], [0, 0, 1, 1]) == 0
 
 
 def test_a_mask_on_the_reference_gives_its_imacs(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from scipy.stats import spearmanr
 
 import sfumato
 from sfumato.errors import BudgetExceeded, ModelError, NonFinite, OptionError, RequestError, SfumatoWarning
-from sfumato.methods.relevance import _ranks_agree, _relative
+from sfumato.methods.relevance import _relative
+from sfumato.metrics import rank_correlation
 from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -90,12 +91,12 @@ def test_the_image_tells_what_each_word_adds() -> None:
         assert float(data["correlation"][step]) == pytest.approx(expected)
 
 
-def test_ranks_agree_from_minus_one_to_one() -> None:
+def test_rank_correlation_goes_from_minus_one_to_one() -> None:
     rising = np.array([1.0, 2.0, 5.0, 7.0])
-    assert _ranks_agree(rising, rising**3) == pytest.approx(1)
-    assert _ranks_agree(rising, -rising) == pytest.approx(-1)
-    assert np.isnan(_ranks_agree(rising, np.ones(4)))
-    assert np.isnan(_ranks_agree(np.ones(1), np.ones(1)))
+    assert rank_correlation(rising, rising**3) == pytest.approx(1)
+    assert rank_correlation(rising, -rising) == pytest.approx(-1)
+    assert np.isnan(rank_correlation(rising, np.ones(4)))
+    assert np.isnan(rank_correlation(np.ones(1), np.ones(1)))
 
 
 def test_one_word_has_no_correlation() -> None:

@@ -21,9 +21,10 @@ from sfumato.studio.training.insert.config import Config
 from sfumato.studio.training.insert.data import REFERENCE, TARGET, load_data
 from sfumato.studio.training.insert.export import DEFAULT_GUIDANCE, DEFAULT_STEPS, export
 from sfumato.studio.training.insert.stages import RECIPE
-from sfumato.studio.training.insert.unet import build_scheduler, build_unet, trained_pipeline
+from sfumato.studio.training.insert.unet import build_unet, trained_pipeline
 from sfumato.studio.training.progress import logging_to
 from sfumato.studio.training.recipes import recipe, train
+from sfumato.studio.training.schedule import linear_scheduler
 from sfumato.studio.training.settings import build
 from sfumato.trace import generate
 from tests.studio.conftest import Silent
@@ -155,4 +156,4 @@ def test_the_network_starts_as_nothing_and_its_schedule_ends_in_noise(config: Co
     unet = build_unet(config.unet, 16)
     out = unet(torch.randn(1, 9, 16, 16), 5, torch.randn(1, 64, 16)).sample
     assert not out.any()
-    assert float(build_scheduler().alphas_cumprod[-1]) < 1e-4
+    assert float(linear_scheduler().alphas_cumprod[-1]) < 1e-4

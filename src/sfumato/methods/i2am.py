@@ -15,8 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, RequestError
-from sfumato.metrics import imacs, iou
-from sfumato.metrics.localisation import hard
+from sfumato.metrics import box, box_iou, hard, imacs, iou, rank_correlation
 from sfumato.models.model import Model, ReferenceTokens
 from sfumato.pictures import stencil
 from sfumato.progress import Progress
@@ -139,7 +138,7 @@ def _refuse_what_cannot_be(model: Model, request: Request, tokens: ReferenceToke
                     f"{name} has the point {x},{y}; on the {what}, x goes from 0 to {columns - 1} and y to {rows - 1}"
                 )
     if request.mask is not None:
-        inside = request.mask.array[..., 0] > 127
+        inside = request.mask.inside
         for x, y in _points(options.at):
             if not inside[y, x]:
                 raise OptionError(
@@ -254,12 +253,12 @@ def _maps(
     }
     whole = bicubic(data["forward"][1], (height, width))
     found = hard(whole, options.threshold)
-    attrs["box"] = _box(found)
+    attrs["box"] = box(found)
     if request.mask is not None:
-        inside = request.mask.array[..., 0] > 127
+        inside = request.mask.inside
         attrs["imacs_g"] = imacs(whole, inside)
         attrs["iou"] = iou(whole, inside, options.threshold)
-        attrs["box_iou"] = _boxes_overlap(attrs["box"], _box(inside))
+        attrs["box_iou"] = box_iou(attrs["box"], box(inside))
         if grid != (1, 1):
             data["specific_mask"] = (("ry", "rx"), seen_from_part(pairs, inside).reshape(grid))
     if on_reference is not None:
@@ -275,7 +274,7 @@ def _causal(changed: Floats, nodes: dict[str, xr.Dataset], tokens: ReferenceToke
     pairs = [node for name, node in nodes.items() if name.startswith(PAIRS)]
     agreement = np.full(len(changed), np.nan)
     for token in np.flatnonzero(np.isfinite(changed).all((1, 2))):
-        agreement[token] = _ranks_agree(looking_at(pairs, int(token), latent), changed[token])
+        agreement[token] = rank_correlation(looking_at(pairs, int(token), latent), changed[token])
     attrs = {
         "method": "i2am",
         "unit": "mean absolute change of the image, as a share of the range",
@@ -288,15 +287,6 @@ def _causal(changed: Floats, nodes: dict[str, xr.Dataset], tokens: ReferenceToke
     return xr.Dataset(data, attrs=attrs)
 
 
-def _ranks_agree(one: Floats, other: Floats) -> float:
-    """Spearman's rank correlation of two maps; NaN where one is the same everywhere."""
-    from scipy.stats import spearmanr
-
-    if not np.ptp(one) or not np.ptp(other):
-        return float("nan")
-    return float(spearmanr(one.ravel(), other.ravel()).statistic)
-
-
 def _points(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
@@ -305,24 +295,6 @@ def _token(request: Request, grid: tuple[int, int], x: int, y: int) -> int:
     assert request.reference is not None
     row, column = y * grid[0] // request.reference.height, x * grid[1] // request.reference.width
     return row * grid[1] + column
-
-
-def _box(found: NDArray[np.bool_]) -> list[int]:
-    """The smallest box around what was found: left, upper, right, lower in pixels, the latter two excluded."""
-    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
-    if not len(rows):
-        return []
-    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
-
-
-def _boxes_overlap(one: Sequence[int], other: Sequence[int]) -> float:
-    """Intersection over union of two boxes; 0 where one is missing."""
-    if not one or not other:
-        return 0.0
-    across = max(0, min(one[2], other[2]) - max(one[0], other[0]))
-    down = max(0, min(one[3], other[3]) - max(one[1], other[1]))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return across * down / (sum(areas) - across * down)
 
 
 def _reference_mask(request: Request, options: I2amOptions) -> NDArray[np.bool_] | None:
@@ -334,4 +306,4 @@ def _reference_mask(request: Request, options: I2amOptions) -> NDArray[np.bool_]
         found = stencil(options.reference_mask)
     except RequestError as error:
         raise OptionError(f"reference_mask: {error}") from error
-    return found.resized(request.reference.height, request.reference.width, smooth=False).array[..., 0] > 127
+    return found.resized(request.reference.height, request.reference.width, smooth=False).inside

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError, RequestError
+from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
 from sfumato.progress import Progress
@@ -90,7 +91,7 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
             "score": (("step", "word"), scores),
             "relative": (("step", "word"), _relative(scores)),
             "image_score": ("word", agreement),
-            "correlation": ("step", [_ranks_agree(row, agreement) for row in scores]),
+            "correlation": ("step", [rank_correlation(row, agreement) for row in scores]),
         },
         coords={
             "step": ("step", steps),
@@ -119,12 +120,3 @@ def _agreement(trace: Trace, words: Sequence[Word], clip: Clip) -> NDArray[np.fl
     texts = [prompt, *(without(prompt, [one]) for one in words)]
     cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0]
     return np.asarray((cosines[0] - cosines[1:]).double().numpy())
-
-
-def _ranks_agree(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Spearman's rank correlation; NaN where there is none."""
-    from scipy.stats import spearmanr
-
-    if len(one) < 2 or not np.ptp(one) or not np.ptp(other):
-        return float("nan")
-    return float(spearmanr(one, other).statistic)

@@ -2,9 +2,9 @@
 
 from sfumato.metrics.controls import CONTROLS
 from sfumato.metrics.imacs import imacs
-from sfumato.metrics.importance import ranks, ranks_aligned, rmse
+from sfumato.metrics.importance import rank_correlation, ranks, ranks_aligned, rmse
 from sfumato.metrics.intervals import Interval, bootstrap
-from sfumato.metrics.localisation import average_precision, coverage, hard, iou, miou, pointing
+from sfumato.metrics.localisation import average_precision, box, box_iou, coverage, hard, iou, miou, pointing
 from sfumato.metrics.tables import LocalisationTable, localisation_table
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "LocalisationTable",
     "average_precision",
     "bootstrap",
+    "box",
+    "box_iou",
     "coverage",
     "hard",
     "imacs",
@@ -20,6 +22,7 @@ __all__ = [
     "localisation_table",
     "miou",
     "pointing",
+    "rank_correlation",
     "ranks",
     "ranks_aligned",
     "rmse",

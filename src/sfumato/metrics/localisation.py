@@ -8,7 +8,7 @@ and a mask that marks nothing. A map without a positive value marks nothing, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from sfumato.errors import OptionError
 from sfumato.results.summary import TAU, coverage, hard
 from sfumato.results.upscale import bicubic
 
-__all__ = ["average_precision", "coverage", "fitted", "hard", "iou", "miou", "pointing"]
+__all__ = ["average_precision", "box", "box_iou", "coverage", "fitted", "hard", "iou", "miou", "pointing"]
 
 
 def fitted(heat: ArrayLike, mask: ArrayLike) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -113,6 +113,24 @@ def pointing(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> float:
 
         truth = isotropic_dilation(truth, tolerance)
     return float(truth[values == values.max()].mean())
+
+
+def box(found: NDArray[np.bool_]) -> list[int]:
+    """The box around what is true: left, upper, right, lower in pixels, the latter two excluded; [] for nothing."""
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    if not len(rows):
+        return []
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+def box_iou(one: Sequence[int], other: Sequence[int]) -> float:
+    """Intersection over union of two boxes; 0 where one is missing."""
+    if not one or not other:
+        return 0.0
+    across = max(0, min(one[2], other[2]) - max(one[0], other[0]))
+    down = max(0, min(one[3], other[3]) - max(one[1], other[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return across * down / (sum(areas) - across * down)
 
 
 def _undefined(values: NDArray[Any], truth: NDArray[np.bool_]) -> bool:

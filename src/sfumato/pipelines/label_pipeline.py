@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
+from sfumato.pipelines.denoising import OnStep, denoised
 from sfumato.pipelines.label_unet import LabelUNet
 
 
@@ -40,7 +40,7 @@ class LabelPipeline(DiffusionPipeline):  # type: ignore[misc]
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: OnStep | None = None,
     ) -> ImagePipelineOutput | tuple[Any]:
         """Draw one image for every label.
 
@@ -58,26 +58,21 @@ class LabelPipeline(DiffusionPipeline):  # type: ignore[misc]
         unet, device = self.unet, self._execution_device
         count, none = len(class_labels), int(unet.config.labels)
         numbers = torch.tensor([none if label is None else label for label in class_labels], device=device)
-        guided = guidance_scale > 1
-        if guided:
+        if guidance_scale > 1:
             numbers = torch.cat((torch.full_like(numbers, none), numbers))
         shape = (count, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         sample = (
             randn_tensor(shape, generator=generator, device=device, dtype=unet.dtype) if latents is None else latents
         )
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        sample = sample * self.scheduler.init_noise_sigma
-        random = "generator" in inspect.signature(self.scheduler.step).parameters
-        more = {"generator": generator} if random else {}
-        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            rows = self.scheduler.scale_model_input(torch.cat((sample, sample)) if guided else sample, timestep)
-            noise = unet(rows, timestep, class_labels=numbers, return_dict=False)[0]
-            if guided:
-                without, with_label = noise.chunk(2)
-                noise = without + guidance_scale * (with_label - without)
-            sample = self.scheduler.step(noise, timestep, sample, return_dict=False, **more)[0]
-            if callback_on_step_end is not None:
-                sample = callback_on_step_end(self, step, timestep, {"latents": sample}).get("latents", sample)
+        sample = denoised(
+            self,
+            sample,
+            lambda rows, timestep: unet(rows, timestep, class_labels=numbers, return_dict=False)[0],
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            callback_on_step_end=callback_on_step_end,
+        )
         images: Any = sample
         if output_type != "latent":
             pixels = (sample.float() / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()

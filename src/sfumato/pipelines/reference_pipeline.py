@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +9,8 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, UNe
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional
+
+from sfumato.pipelines.denoising import OnStep, denoised
 
 NOISE, PAINTED = 4, 9
 """Channels of a latent, and of the U-Net's input: the latent, the mask, and the latent of what the mask leaves."""
@@ -70,7 +70,7 @@ class ReferenceInpaintPipeline(DiffusionPipeline):  # type: ignore[misc]
         latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: OnStep | None = None,
     ) -> ImagePipelineOutput | tuple[Any]:
         """Paint one image for every reference.
 
@@ -97,21 +97,22 @@ class ReferenceInpaintPipeline(DiffusionPipeline):  # type: ignore[misc]
         sample = (
             randn_tensor(shape, generator=generator, device=device, dtype=known.dtype) if latents is None else latents
         )
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        sample = sample * self.scheduler.init_noise_sigma
-        random = "generator" in inspect.signature(self.scheduler.step).parameters
-        more = {"generator": generator} if random else {}
-        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            rows = self.scheduler.scale_model_input(torch.cat((sample, sample)) if guided else sample, timestep)
-            noise = self.unet(
+
+        def predict(rows: torch.Tensor, timestep: Any) -> torch.Tensor:
+            noise: torch.Tensor = self.unet(
                 torch.cat((rows, known), dim=1), timestep, encoder_hidden_states=tokens, return_dict=False
             )[0]
-            if guided:
-                without, with_reference = noise.chunk(2)
-                noise = without + guidance_scale * (with_reference - without)
-            sample = self.scheduler.step(noise, timestep, sample, return_dict=False, **more)[0]
-            if callback_on_step_end is not None:
-                sample = callback_on_step_end(self, step, timestep, {"latents": sample}).get("latents", sample)
+            return noise
+
+        sample = denoised(
+            self,
+            sample,
+            predict,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            callback_on_step_end=callback_on_step_end,
+        )
         images: Any = sample
         if output_type != "latent":
             images = self.vae.decode(sample / self.vae.config.scaling_factor, return_dict=False)[0]

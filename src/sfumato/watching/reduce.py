@@ -35,6 +35,20 @@ class GridMaps:
     layers: tuple[str, ...]
 
 
+def check_batch(attention: Attention, run: Run) -> None:
+    """Refuse a call of the denoiser whose rows are not those of all images and branches.
+
+    Raises:
+        CannotWatch: The message says how many rows there were.
+    """
+    expected = run.items * len(run.branches.names)
+    if attention.batch != expected:
+        raise CannotWatch(
+            f"the denoiser was called with {attention.batch} rows where {expected} were expected "
+            f"({run.items} images, branches {', '.join(run.branches.names)}); its batch is not known"
+        )
+
+
 class AttentionSums:
     """Sums the attention that the first tokens of one guidance branch receive at some sites.
 
@@ -71,16 +85,11 @@ class AttentionSums:
     def install(self, run: Run) -> None:
         """Begin summing."""
         rows = run.branches.rows(self._branch, run.items)
-        batch = run.items * len(run.branches.names)
 
         def see(attention: Attention) -> None:
             if attention.order or (self._steps is not None and run.clock.step not in self._steps):
                 return
-            if attention.batch != batch:
-                raise CannotWatch(
-                    f"the denoiser was called with {attention.batch} rows where {batch} were expected "
-                    f"({run.items} images, branches {', '.join(run.branches.names)}); its batch is not known"
-                )
+            check_batch(attention, run)
             self._add(attention, rows, run)
 
         tap_attention(run.model.denoiser, self._sites, see, run.hooks)

@@ -18,6 +18,7 @@ from sfumato.errors import BudgetExceeded, CannotWatch
 from sfumato.models.model import ReferenceTokens
 from sfumato.run import Run
 from sfumato.watching.attention import CHUNK_BYTES, Attention, tap_attention
+from sfumato.watching.reduce import check_batch
 
 PairAxis = Literal["group", "head"]
 PAIR_AXES: tuple[PairAxis, ...] = ("group", "head")
@@ -73,16 +74,11 @@ class ReferenceSums:
     def install(self, run: Run) -> None:
         """Begin summing."""
         rows = run.branches.rows(self._branch, run.items)
-        batch = run.items * len(run.branches.names)
 
         def see(attention: Attention) -> None:
             if attention.order != self._tokens.order:
                 return
-            if attention.batch != batch:
-                raise CannotWatch(
-                    f"the denoiser was called with {attention.batch} rows where {batch} were expected "
-                    f"({run.items} images, branches {', '.join(run.branches.names)}); its batch is not known"
-                )
+            check_batch(attention, run)
             group = min(run.clock.step * self._groups // run.clock.steps, self._groups - 1)
             self._add(attention, rows, group, run.items)
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import spearmanr
 
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
@@ -28,7 +27,7 @@ from sfumato.games.players import Player, players_of
 from sfumato.games.values import PromptValue
 from sfumato.generations import Generator
 from sfumato.methods.word_games import shares
-from sfumato.metrics import bootstrap, ranks_aligned, rmse
+from sfumato.metrics import bootstrap, rank_correlation, ranks_aligned, rmse
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -193,12 +192,6 @@ def _truth(played: Played, value: PromptValue) -> Floats | None:
     return np.array(changes) / total if total > 0 else None
 
 
-def _alike(one: Floats, other: Floats) -> float:
-    """Spearman's correlation; NaN where one of them does not vary."""
-    varied = len(one) > 1 and np.ptp(one) > 0 and np.ptp(other) > 0
-    return float(spearmanr(one, other).statistic) if varied else np.nan
-
-
 def _short_captions(model: Model, wanted: int) -> list[str]:
     """Held-out captions of few words, as many as there are."""
     found: list[str] = []
@@ -229,7 +222,7 @@ def _note(
     row = {
         "ranks aligned": ranks_aligned(truth, share) if shared else np.nan,
         "RMSE": rmse(truth, share) if shared else np.nan,
-        **{f"like {other}": _alike(theirs, worths) for other, theirs in known.items()},
+        **{f"like {other}": rank_correlation(theirs, worths) for other, theirs in known.items()},
         "images": float(images),
         "seconds": seconds,
     }

@@ -21,7 +21,7 @@ from sfumato.cache import Cache, default_folder
 from sfumato.errors import ModelError, OptionError
 from sfumato.experiments.experiment import remembered
 from sfumato.explain import explain
-from sfumato.metrics import bootstrap, imacs, iou
+from sfumato.metrics import bootstrap, box, imacs, iou
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -206,9 +206,9 @@ def _control(name: str, one: Pair, grid: tuple[int, ...], seed: int) -> Floats:
 
 def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     """Upper, left, lower, right as shares."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, upper, right, lower = box(mask)
     height, width = mask.shape
-    return rows[0] / height, columns[0] / width, (rows[-1] + 1) / height, (columns[-1] + 1) / width
+    return upper / height, left / width, lower / height, right / width
 
 
 def _short(layer: str) -> str:

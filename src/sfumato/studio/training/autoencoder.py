@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from sfumato.errors import TrainingError
 from sfumato.models.loading import studio_models
 from sfumato.studio.training.autoencoder_settings import VaeConfig
-from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.checkpoints import Training, averaged_weights, load_latest, save, step_generator
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
 
@@ -89,9 +89,8 @@ def train_vae(
     if settings.start:
         vae.load_state_dict(_weights(settings.start))
     training = Training({"vae": vae}, ema=0.998)
-    found = load_latest(out / STAGE) if resume else None
-    if found is not None:
-        training.restore(found[0], found[1]["step"])
+    if resume:
+        training.resume(out / STAGE)
 
     def errors(pixels: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with torch.autocast(device.type, torch.bfloat16):
@@ -157,9 +156,7 @@ def load_vae(settings: VaeConfig, image_size: int, out: Path, device: torch.devi
     if found is None:
         raise TrainingError(f"{out} holds no trained autoencoder; run the stage 'vae' first")
     vae = build_vae(settings, image_size)
-    vae.load_state_dict(
-        {name.removeprefix("ema.vae."): value for name, value in found[0].items() if name.startswith("ema.vae.")}
-    )
+    vae.load_state_dict(averaged_weights(found[0], STAGE))
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

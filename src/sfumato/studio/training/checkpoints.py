@@ -116,6 +116,12 @@ def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] 
     return tensors, state
 
 
+def averaged_weights(tensors: Mapping[str, torch.Tensor], model: str) -> dict[str, torch.Tensor]:
+    """The averaged weights of one model among the tensors of a checkpoint, as a state dict without buffers."""
+    start = f"ema.{model}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
 def is_matrix(parameter: torch.Tensor) -> bool:
     """Tell whether a weight is a matrix worth the name, with at least 64 rows and columns (or pixels times columns)."""
     return parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= 64
@@ -243,6 +249,17 @@ class Training:
             for key, value in self._moments(name, parameter).items():
                 result[f"optimizer.{key}.{name}"] = value
         return result
+
+    def resume(self, folder: Path) -> bool:
+        """Take up the newest checkpoint of a stage's folder, and tell whether there was one.
+
+        Raises:
+            TrainingError: It cannot be read, or is of models of another shape.
+        """
+        found = load_latest(folder)
+        if found is not None:
+            self.restore(found[0], found[1]["step"])
+        return found is not None
 
     def restore(self, tensors: Mapping[str, torch.Tensor], step: int) -> None:
         """Take up what `tensors` gave.

@@ -1,6 +1,8 @@
-"""How the learning rate moves, and which timesteps a batch sees."""
+"""How the learning rate moves, which timesteps a batch sees, and what noise makes of it there."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -22,3 +24,35 @@ def stratified(count: int, generator: torch.Generator, density: torch.Tensor) ->
     """
     places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return torch.searchsorted(density.cumsum(0), places).clamp(max=len(density) - 1)
+
+
+def noised(
+    clean: torch.Tensor, noise: torch.Tensor, signal: torch.Tensor, timesteps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy images or latents and their velocities, each (item, channel, y, x).
+
+    Args:
+        clean: (item, channel, y, x).
+        noise: The same, of variance 1.
+        signal: Cumulative product of the alphas, one for each timestep.
+        timesteps: (item,).
+    """
+    kept = signal[timesteps].sqrt()[:, None, None, None]
+    lost = (1 - signal[timesteps]).sqrt()[:, None, None, None]
+    return kept * clean + lost * noise, kept * noise - lost * clean
+
+
+def linear_scheduler() -> Any:
+    """1,000 steps with betas rising linearly from 0.0001 to 0.02, the velocity predicted, sampled by DDIM."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule="linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )

@@ -18,13 +18,14 @@ from sfumato.errors import TrainingError
 from sfumato.pipelines.label_pipeline import LabelPipeline
 from sfumato.pipelines.label_unet import LabelUNet
 from sfumato.studio.faces import LABELS, SIZE
-from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.checkpoints import Training, averaged_weights, load_latest, save, step_generator
 from sfumato.studio.training.faces.config import Config, DenoiserConfig
 from sfumato.studio.training.faces.data import label_effect, load_data, split
 from sfumato.studio.training.faces.looking import look
 from sfumato.studio.training.faces.reader import trained_reader
+from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
-from sfumato.studio.training.schedule import falling_rate, stratified
+from sfumato.studio.training.schedule import falling_rate, linear_scheduler, noised, stratified
 
 STAGE = "denoiser"
 
@@ -38,22 +39,6 @@ def build_denoiser(config: DenoiserConfig) -> LabelUNet:
     return unet
 
 
-def build_scheduler() -> Any:
-    """The source's 1,000 steps with betas rising linearly from 0.0001 to 0.02, sampled by DDIM."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=1e-4,
-        beta_end=0.02,
-        beta_schedule="linear",
-        prediction_type="v_prediction",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        timestep_spacing="trailing",
-    )
-
-
 def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: bool = True) -> None:
     """Train the denoiser into `out`/denoiser, with grids of samples in `out`/samples and a picture of the curves."""
     settings = config.denoiser
@@ -61,7 +46,7 @@ def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: boo
     trained_on = split(len(images))
     reader = trained_reader(config, out)
     device = torch.device(config.device)
-    signal = build_scheduler().alphas_cumprod.to(device)  # (timestep,)
+    signal = linear_scheduler().alphas_cumprod.to(device)  # (timestep,)
     torch.manual_seed(config.seed + 1)
     unet = build_denoiser(settings).to(device, memory_format=torch.channels_last)
     training = Training(
@@ -71,9 +56,7 @@ def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: boo
         weight_decay=settings.weight_decay,
         muon=["unet"] if settings.muon else [],
     )
-    found = load_latest(out / STAGE) if resume else None
-    if found is not None:
-        training.restore(found[0], found[1]["step"])
+    if resume and training.resume(out / STAGE):
         progress.event(STAGE, training.step, {"resumed": True})
     denoise: Any = torch.compile(unet, dynamic=False) if settings.compile else unet
     weights = torch.from_numpy(1 + settings.emphasis * label_effect(images[:trained_on], labels)).to(device)
@@ -83,7 +66,7 @@ def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: boo
         started = time.monotonic()
         generator = step_generator(config.seed, STAGE, training.step)
         chosen = torch.randint(trained_on, (settings.batch,), generator=generator).numpy()
-        clean = torch.from_numpy(images[np.sort(chosen)]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        clean = as_tensor(images[np.sort(chosen)])
         numbers = torch.from_numpy(labels[np.sort(chosen)]).long()
         numbers[torch.rand(settings.batch, generator=generator) < settings.unlabelled] = len(LABELS)
         mirrored = torch.rand(settings.batch, generator=generator) < 0.5
@@ -91,12 +74,11 @@ def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: boo
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = stratified(settings.batch, generator, even)[torch.randperm(settings.batch, generator=generator)]
         clean, noise, numbers, timesteps = (part.to(device) for part in (clean, noise, numbers, timesteps))
-        kept = signal[timesteps].sqrt()[:, None, None, None]
-        lost = (1 - signal[timesteps]).sqrt()[:, None, None, None]
-        noisy = (kept * clean + lost * noise).contiguous(memory_format=torch.channels_last)
+        noisy, velocity = noised(clean, noise, signal, timesteps)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             predicted = denoise(noisy, timesteps, numbers, return_dict=False)[0]
-        missed = predicted.float() - (kept * noise - lost * clean)
+        missed = predicted.float() - velocity
         loss = (weights * (missed**2 if settings.loss == "l2" else missed.abs())).mean()
         lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
         norm = training.update(loss, lr, settings.clip_norm)
@@ -119,7 +101,7 @@ def averaged_pipeline(config: Config, weights: dict[str, torch.Tensor]) -> Label
     """A pipeline with the given weights, in evaluation mode."""
     unet = build_denoiser(config.denoiser)
     unet.load_state_dict(weights)
-    pipeline = LabelPipeline(unet.to(config.device).eval().requires_grad_(False), build_scheduler())
+    pipeline = LabelPipeline(unet.to(config.device).eval().requires_grad_(False), linear_scheduler())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -133,6 +115,4 @@ def trained_pipeline(config: Config, out: Path) -> tuple[LabelPipeline, int]:
     found = load_latest(out / STAGE)
     if found is None:
         raise TrainingError(f"{out} holds no trained denoiser; run the stage {STAGE!r} first")
-    start = "ema.unet."
-    weights = {name.removeprefix(start): value for name, value in found[0].items() if name.startswith(start)}
-    return averaged_pipeline(config, weights), int(found[1]["step"])
+    return averaged_pipeline(config, averaged_weights(found[0], "unet")), int(found[1]["step"])

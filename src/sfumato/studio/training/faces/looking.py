@@ -16,6 +16,7 @@ from sfumato.studio.faces_reader import labels_of
 from sfumato.studio.training.faces.config import Config
 from sfumato.studio.training.faces.data import load_data, split
 from sfumato.studio.training.faces.pictures import draw_curves
+from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
 
 SEEDS = 3
@@ -73,7 +74,7 @@ def restored(config: Config, out: Path, pipeline: Any) -> dict[str, float]:
     first = split(len(images))
     held, numbers = np.array(images[first : first + _HELD]), torch.from_numpy(labels[first : first + _HELD]).long()
     device = pipeline.unet.device
-    clean = (torch.from_numpy(held).permute(0, 3, 1, 2).float() / 127.5 - 1).to(device)
+    clean = as_tensor(held).to(device)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(config.seed)).to(device)
     alike: dict[str, list[float]] = {"ssim": [], "psnr": []}
     for level in NOISE_LEVELS:

@@ -16,6 +16,7 @@ from sfumato.studio.faces_reader import build_reader, probabilities
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
 from sfumato.studio.training.faces.config import Config
 from sfumato.studio.training.faces.data import load_data, split
+from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
 
 _NOISE = 0.15
@@ -31,16 +32,15 @@ def train_reader(config: Config, out: Path, progress: Progress, *, resume: bool 
     torch.manual_seed(config.seed)
     reader = build_reader(settings.width).to(device)
     training = Training({"reader": reader})
-    found = load_latest(out / "reader") if resume else None
-    if found is not None:
-        training.restore(found[0], found[1]["step"])
+    if resume:
+        training.resume(out / "reader")
     reader.train()
     while training.step < settings.steps:
         started = time.monotonic()
         generator = step_generator(config.seed, "reader", training.step)
         torch.manual_seed(config.seed * 1_000_003 + training.step)  # of the dropout
         chosen = np.sort(torch.randint(trained_on, (settings.batch,), generator=generator).numpy())
-        pixels = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = as_tensor(images[chosen])
         pixels = _worn(pixels, generator).to(device)
         logits = reader(pixels)
         loss = F.binary_cross_entropy_with_logits(logits, bits(torch.from_numpy(labels[chosen])).to(device))

@@ -14,12 +14,12 @@ from sfumato.errors import TrainingError
 from sfumato.pipelines.reference_pipeline import NOISE, PAINTED, ReferenceInpaintPipeline, shrunk
 from sfumato.studio.garments import SIZE
 from sfumato.studio.training.autoencoder import load_vae
-from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.checkpoints import Training, averaged_weights, load_latest, save, step_generator
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.insert.config import Config, UnetConfig
 from sfumato.studio.training.insert.data import REFERENCE, TARGET, load_data, split
 from sfumato.studio.training.progress import Progress
-from sfumato.studio.training.schedule import falling_rate, stratified
+from sfumato.studio.training.schedule import falling_rate, linear_scheduler, noised, stratified
 from sfumato.studio.training.unets import compiled, explicit_attention, start_as_identity
 
 STAGE = "unet"
@@ -65,22 +65,6 @@ def build_encoder(config: UnetConfig) -> Any:
     )
 
 
-def build_scheduler() -> Any:
-    """The scheduler that the model is trained with and shipped with: 1,000 steps, betas rising linearly."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=1e-4,
-        beta_end=0.02,
-        beta_schedule="linear",
-        prediction_type="v_prediction",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        timestep_spacing="trailing",
-    )
-
-
 def make_latents(config: Config, out: Path, vae: Any, progress: Progress) -> tuple[npt.NDArray[np.float16], float]:
     """Encode all targets once, whole and with the masked part grey, to `out`/latents.npy.
 
@@ -117,7 +101,7 @@ def train_unet(config: Config, out: Path, progress: Progress, *, resume: bool = 
     trained_on = split(len(masks))
     latents, scaling = make_latents(config, out, vae, progress)
     vae.register_to_config(scaling_factor=scaling)
-    signal = build_scheduler().alphas_cumprod.to(device)  # (timestep,)
+    signal = linear_scheduler().alphas_cumprod.to(device)  # (timestep,)
     torch.manual_seed(config.seed + 2)
     unet = build_unet(settings, latents.shape[-1]).to(device, memory_format=torch.channels_last)
     encoder = build_encoder(settings).to(device).train()
@@ -132,9 +116,7 @@ def train_unet(config: Config, out: Path, progress: Progress, *, resume: bool = 
         weight_decay=settings.weight_decay,
         muon=["unet"] if settings.muon else [],
     )
-    found = load_latest(out / STAGE) if resume else None
-    if found is not None:
-        training.restore(found[0], found[1]["step"])
+    if resume and training.resume(out / STAGE):
         progress.event(STAGE, training.step, {"resumed": True})
     denoise: Any = compiled(unet) if settings.compile else unet
     even = torch.full((len(signal),), 1 / len(signal))
@@ -152,13 +134,12 @@ def train_unet(config: Config, out: Path, progress: Progress, *, resume: bool = 
         clean, left, noise, timesteps, told, mask, reference = (
             part.to(device) for part in (clean, left, noise, timesteps, told, mask, reference)
         )
-        kept = signal[timesteps].sqrt()[:, None, None, None]
-        lost = (1 - signal[timesteps]).sqrt()[:, None, None, None]
-        rows = torch.cat((kept * clean + lost * noise, mask, left), dim=1).contiguous(memory_format=torch.channels_last)
+        noisy, velocity = noised(clean, noise, signal, timesteps)
+        rows = torch.cat((noisy, mask, left), dim=1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             tokens = encoder(reference).last_hidden_state[:, 1:] * told[:, None, None]
             predicted = denoise(rows, timesteps, tokens).sample
-        missed = (predicted.float() - (kept * noise - lost * clean)).square()
+        missed = (predicted.float() - velocity).square()
         weight = settings.outside + (1 - settings.outside) * (mask > 0)
         loss = (weight * missed).mean() / weight.mean()
         lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
@@ -185,7 +166,7 @@ def averaged_pipeline(
     for name, part in parts.items():
         part.load_state_dict(weights[name])
         part.to(config.device).eval().requires_grad_(False)
-    pipeline = ReferenceInpaintPipeline(vae, parts["unet"], parts["image_encoder"], build_scheduler())
+    pipeline = ReferenceInpaintPipeline(vae, parts["unet"], parts["image_encoder"], linear_scheduler())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -200,12 +181,7 @@ def trained_pipeline(config: Config, out: Path) -> tuple[ReferenceInpaintPipelin
     if found is None:
         raise TrainingError(f"{out} holds no trained denoiser; run the stage {STAGE!r} first")
     tensors, state = found
-    weights = {
-        name: {
-            key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start := f"ema.{name}.")
-        }
-        for name in ("unet", "image_encoder")
-    }
+    weights = {name: averaged_weights(tensors, name) for name in ("unet", "image_encoder")}
     vae = load_vae(config.vae, SIZE, out, config.device)
     vae.register_to_config(scaling_factor=state["scaling"])
     return averaged_pipeline(config, weights, vae), int(state["step"])

@@ -84,9 +84,8 @@ def train_clip(config: Config, out: Path, progress: Progress, *, resume: bool = 
     torch.manual_seed(config.seed + 1)
     model = build_clip(settings, tokenizer, images.shape[1]).to(device)
     training = Training({"clip": model}, weight_decay=0.05)
-    found = load_latest(out / "clip") if resume else None
-    if found is not None:
-        training.restore(found[0], found[1]["step"])
+    if resume:
+        training.resume(out / "clip")
     while training.step < settings.steps:
         started = time.monotonic()
         generator = step_generator(config.seed, "clip", training.step)

@@ -15,13 +15,13 @@ from sfumato.errors import TrainingError
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import MAX_LENGTH
 from sfumato.studio.training.autoencoder import load_vae
-from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.checkpoints import Training, save, step_generator
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.clip import load_clip
 from sfumato.studio.training.scenes.config import Config, UnetConfig
 from sfumato.studio.training.scenes.data import load_captions, load_images, token_numbers, varied
-from sfumato.studio.training.schedule import falling_rate, stratified
+from sfumato.studio.training.schedule import falling_rate, noised, stratified
 from sfumato.studio.training.unets import compiled, explicit_attention, start_as_identity
 
 LATENTS = "latents.npy"
@@ -165,9 +165,7 @@ def train_unet(
         weight_decay=settings.weight_decay,
         muon=["unet"] if settings.muon else [],
     )
-    found = load_latest(out / "unet") if resume else None
-    if found is not None:
-        training.restore(found[0], found[1]["step"])
+    if resume and training.resume(out / "unet"):
         progress.event("unet", training.step, {"resumed": True})
     denoise: Any = compiled(unet) if settings.compile else unet
 
@@ -188,13 +186,12 @@ def train_unet(
         )
         tokens = token_numbers(tokenizer, texts, settings.short_length if short else MAX_LENGTH).to(device)
         clean, noise = clean.to(device), noise.to(device)
-        kept = signal[timesteps].sqrt()[:, None, None, None]
-        lost = (1 - signal[timesteps]).sqrt()[:, None, None, None]
-        noisy = (kept * clean + lost * noise).contiguous(memory_format=torch.channels_last)
+        noisy, velocity = noised(clean, noise, signal, timesteps)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             context = text_encoder(tokens).last_hidden_state
-            velocity = denoise(noisy, timesteps, context).sample
-        loss = F.mse_loss(velocity.float(), kept * noise - lost * clean)
+            predicted = denoise(noisy, timesteps, context).sample
+        loss = F.mse_loss(predicted.float(), velocity)
         lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
         norm = training.update(loss, lr, settings.clip_norm)
         progress.step(
