@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,7 @@ def test_many_requests_come_back_in_order(
     runs: list[int] = []
     own = type(tiny_pipeline).__call__
 
+    @functools.wraps(own)
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
         runs.append(len(kwargs["prompt"]))
         return own(self, *args, **kwargs)

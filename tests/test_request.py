@@ -127,8 +127,26 @@ def test_every_field_changes_the_key() -> None:
         "reference": np.ones((8, 8, 3), np.uint8),
         "schedule": "early",
     }
-    assert set(others) == set(plain.to_dict())
-    assert len({plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}) == len(others) + 1
+    assert set(others) | {"invert", "at"} == set(plain.to_dict())
+    keys = {plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}
+    given = plain.with_(image=others["image"], invert="noise")
+    keys |= {given.key, given.with_(at=300).key}
+    assert len(keys) == len(others) + 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"invert": "ddim"}, "invert is 'ddim'; the way to look at a given image is 'noise'"),
+        ({"invert": "noise"}, "invert looks at a given image; give one"),
+        ({"at": 300}, "at is 300, but no image is to be noised; give invert='noise'"),
+        ({"invert": "noise", "image": np.zeros((8, 8, 3), np.uint8), "at": 0}, "at is 0; expected a whole number"),
+        ({"invert": "noise", "image": np.zeros((8, 8, 3), np.uint8), "at": 0.5}, "at is 0.5; expected a whole number"),
+    ],
+)
+def test_a_given_image_is_noised_to_a_timestep(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        Request("a", **values)
 
 
 @given(REQUESTS)

@@ -103,7 +103,7 @@ def test_a_replay_can_be_watched_and_changed(tiny_pipeline: StableDiffusionPipel
     for name, maps in again.maps.items():
         torch.testing.assert_close(maps[0], run.maps[name][1], rtol=0, atol=1e-6)
     sites = [site for site in model.sites() if site.kind == "cross"]
-    sums = AttentionSums(sites, "conditional", 5, STEP, budget=1e6)
+    sums = AttentionSums(sites, "conditional", range(5), STEP, budget=1e6)
     condition = trace.call(2).condition[1:].clone().requires_grad_()
     trace.replay(2, condition=condition, attachments=[sums], gradients=True)
     (grid,) = sums.grids().values()
@@ -119,7 +119,7 @@ def test_a_budget_counts_in_a_replay_too(tiny_pipeline: StableDiffusionPipeline)
     trace = record(tiny_pipeline)
     sites = [site for site in trace.model.sites() if site.kind == "cross"]
     with pytest.raises(BudgetExceeded):
-        trace.replay(2, attachments=[AttentionSums(sites, "conditional", 5, STEP, budget=1)])
+        trace.replay(2, attachments=[AttentionSums(sites, "conditional", range(5), STEP, budget=1)])
 
 
 def test_a_replay_that_cannot_be_teaches(tiny_pipeline: StableDiffusionPipeline) -> None:

@@ -83,7 +83,7 @@ def explain(
         raise RequestError("explain takes a request or a list of them, such as sfumato.Request('a red circle', seed=7)")
     completed = [model.complete(r) for r in asked]
     results: dict[int, Explanation] = {}
-    for group in _batches(completed, batch):
+    for group in _batches(completed, batch, model.mixes):
         results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
     return results[0] if single else [results[i] for i in range(len(completed))]
 
@@ -133,11 +133,12 @@ def _notes(model: Model, request: Request) -> list[str]:
     return notes
 
 
-def _batches(requests: Sequence[Request], most: int) -> Iterator[list[int]]:
+def _batches(requests: Sequence[Request], most: int, mixes: bool) -> Iterator[list[int]]:
     """Numbers of requests that can share a run: same settings, at most so many images (one request may exceed it)."""
     groups: dict[Request, list[list[int]]] = {}
     for number, request in enumerate(requests):
-        runs = groups.setdefault(request.with_(prompt="", negative_prompt="", label=None, seed=0, images=1), [[]])
+        steered = "-" if request.negative_prompt and not mixes else ""
+        runs = groups.setdefault(request.with_(prompt="", negative_prompt=steered, label=None, seed=0, images=1), [[]])
         if runs[-1] and sum(requests[i].images for i in runs[-1]) + request.images > most:
             runs.append([])
         runs[-1].append(number)

@@ -19,7 +19,8 @@ MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
-LATER = frozenset({"image", "strength", "label", "schedule", "mask", "reference"})
+LATER = frozenset({"image", "strength", "label", "schedule", "mask", "reference", "invert", "at"})
+AT = 500
 PICTURES = ("image", "mask", "reference")
 """Fields that the key leaves out where nothing is given, so that older keys stay as they were."""
 
@@ -50,6 +51,9 @@ class Request:
         mask: Where an inpainting pipeline paints: a black and white picture of the image's size, white inside, given
             like `image`, or an array (y, x) of booleans.
         reference: What is painted is read from this picture, by models that take one; given like `image`.
+        invert: "noise" looks at a given image instead of making one: it is noised to the timestep `at`, and the
+            denoiser is called once. For text-to-image pipelines, where `image` has no other meaning.
+        at: The timestep that a given image is noised to, 1 to 999; half of them by default.
         schedule: Which timesteps the steps visit: "early" or "late" (dense there; "early:30" more so than the usual
             60), "window:600-400" (dense inside), or the timesteps themselves, falling; the scheduler's own by default.
 
@@ -76,6 +80,8 @@ class Request:
     mask: Picture | None = None
     reference: Picture | None = None
     schedule: str | tuple[int, ...] | None = None
+    invert: str | None = None
+    at: int | None = None
 
     def __post_init__(self) -> None:
         """Check every field, so that an existing request is a possible one."""
@@ -100,6 +106,7 @@ class Request:
             raise RequestError(f"label is {self.label!r}; give it as text, such as '0011', or leave it out")
         if self.strength is not None:
             object.__setattr__(self, "strength", _checked_strength(self.strength))
+        self._check_invert()
         object.__setattr__(self, "schedule", schedule := parse_schedule(self.schedule))
         if isinstance(schedule, tuple):
             if self.steps not in (None, len(schedule)):
@@ -126,6 +133,17 @@ class Request:
         """All fields by name, ready for JSON; an image as ``Picture.to_dict`` gives it."""
         pictures = {name: getattr(self, name) for name in PICTURES}
         return self._fields() | {name: None if one is None else one.to_dict() for name, one in pictures.items()}
+
+    def _check_invert(self) -> None:
+        if self.invert not in (None, "noise"):
+            raise RequestError(f"invert is {self.invert!r}; the way to look at a given image is 'noise'")
+        if self.invert is None and self.at is not None:
+            raise RequestError(f"at is {self.at}, but no image is to be noised; give invert='noise' and an image")
+        if self.invert is not None:
+            if self.image is None:
+                raise RequestError("invert looks at a given image; give one: Request(..., image='photo.png')")
+            object.__setattr__(self, "at", AT if self.at is None else self.at)
+            _check_whole("at", self.at, 1, MAX_STEPS - 1)
 
     def _read_pictures(self) -> None:
         # few requests have pictures, and what reads them takes a while to import

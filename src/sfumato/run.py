@@ -31,6 +31,15 @@ class Run:
     clock: Clock
     hooks: Hooks
 
+    def rows(self, branch: str) -> slice | None:
+        """The rows of a branch in the call of the denoiser that is under way; None where it is another branch's call.
+
+        Raises:
+            ModelError: The request has no such branch.
+        """
+        rows = self.branches.rows(branch, self.items)
+        return None if self.branches.sequential and self.branches.names[self.clock.turn] != branch else rows
+
 
 class Attachment(Protocol):
     """A watcher, which must change nothing, or a change: both register hooks on a run."""

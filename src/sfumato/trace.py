@@ -28,10 +28,16 @@ from sfumato.run import Attachment, Run
 from sfumato.watching.clock import Clock
 from sfumato.watching.hooks import temporary_hooks
 
+SHARED = frozenset({"img_ids", "txt_ids"})
+"""Arguments of denoisers that are not by rows, whatever their size."""
+
 
 @dataclass(frozen=True)
 class Call:
-    """One recorded call of the denoiser: its arguments, output, step and timestep."""
+    """One recorded call of the denoiser: its arguments, output, step and timestep.
+
+    A denoiser that takes a sequence has (row, position, channel) for (row, channel, y, x).
+    """
 
     step: int
     timestep: float
@@ -77,6 +83,8 @@ class Trace:
         """An explanation of the request with this number: its images and what a method found."""
         request = self.requests[number]
         pixels = [np.asarray(image.convert("RGB")) for image in self.images[self.of(number)]]
+        if request.invert is not None and request.image is not None:  # what is explained is the given image
+            pixels = [np.asarray(request.image.image.convert("RGB"))] * request.images
         image = image_node(pixels, request.seeds)
         return Explanation(xr.DataTree.from_dict({"image": image, **nodes}), request, {})
 
@@ -101,6 +109,7 @@ class Trace:
         branch: str = "conditional",
         sample: torch.Tensor | None = None,
         condition: torch.Tensor | None = None,
+        pooled: Mapping[str, torch.Tensor] | None = None,
         attachments: Sequence[Attachment] = (),
         gradients: bool = False,
     ) -> torch.Tensor:
@@ -113,6 +122,7 @@ class Trace:
             branch: Whose rows of the guidance batch to take.
             sample: Noisy latents (row, channel, y, x) instead of the recorded ones.
             condition: Condition (row, ...) instead of the recorded one, such as ``model.encode([...])``.
+            pooled: What goes with another prompt's condition, from ``model.pooled([...])``.
             attachments: Watchers and changes for this call.
             gradients: Keep the graph, so that derivatives by sample or condition can be taken.
 
@@ -126,9 +136,11 @@ class Trace:
             condition = call.condition[rows]
         count = max(sample.shape[0], 1 if condition is None else condition.shape[0])
         sample = _repeated(sample, count, "sample")
-        given = call.arguments | {"return_dict": False}
+        given = _of_rows(call.arguments, call.sample.shape[0], rows, count) | {"return_dict": False}
         if condition is not None:
             given[str(self.model.condition)] = _repeated(condition, count, "condition")
+        for path, summary in (pooled or {}).items():
+            given = replaced(given, path, _repeated(summary, count, path))
         clock = Clock(self.model.pipeline.scheduler, silent)
         clock.hold(call.step, call.timestep)
         with (
@@ -203,7 +215,8 @@ def generate(
             made = model.call(asked, latents.on_step)
         scheduler = copy.deepcopy(model.pipeline.scheduler)
     _refuse_blocked(made.blocked)
-    return Trace(model, asked, made.images, latents.final(made.latents), time.perf_counter() - start, calls, scheduler)
+    final = model.spatial(latents.final(made.latents), asked[0])
+    return Trace(model, asked, made.images, final, time.perf_counter() - start, calls, scheduler)
 
 
 @contextmanager
@@ -345,6 +358,25 @@ def _check_batch(requests: Sequence[Request]) -> None:
                 raise RequestError(
                     f"requests of one batch must share {name}: request 0 has {first}, request {number} has {value}"
                 )
+
+
+def replaced(arguments: Mapping[str, Any], path: str, value: torch.Tensor) -> dict[str, Any]:
+    """A denoiser's arguments with one of them changed; "a.b" is the entry b of a dictionary; one not given stays so."""
+    first, _, rest = path.partition(".")
+    if arguments.get(first) is None:
+        return dict(arguments)
+    return {**arguments, first: replaced(arguments[first], rest, value) if rest else value.to(arguments[first])}
+
+
+def _of_rows(given: Any, batch: int, rows: slice, count: int) -> Any:
+    """What of a call's arguments concerns some rows of its batch, repeated to so many; else the argument itself."""
+    if isinstance(given, dict):
+        return {name: value if name in SHARED else _of_rows(value, batch, rows, count) for name, value in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_of_rows(value, batch, rows, count) for value in given)
+    if not isinstance(given, torch.Tensor) or given.ndim == 0 or given.shape[0] != batch:
+        return given
+    return _repeated(given[rows], count, "recorded call")
 
 
 def _repeated(rows: torch.Tensor, count: int, what: str) -> torch.Tensor:

@@ -153,8 +153,8 @@ def broken_index(folder: Path) -> str:
 
 def other_family(folder: Path) -> str:
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    return "FluxPipeline is not supported; supported are: StableDiffusionPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "CogVideoXPipeline"}))
+    return "CogVideoXPipeline is not supported; supported are: StableDiffusionPipeline"
 
 
 def truncated_weights(folder: Path) -> str:

@@ -225,7 +225,7 @@ def test_a_selection_of_nothing_teaches(kept: Explanation, layered: StableDiffus
 def test_a_budget_is_checked_before_memory_is_taken(layered: StableDiffusionPipeline) -> None:
     model = sfumato.wrap(layered)
     cross = [site for site in model.sites() if site.kind == "cross"]
-    sums = AttentionSums(cross, "conditional", 5, ("step", "layer", "head"), budget=1e5)
+    sums = AttentionSums(cross, "conditional", range(5), ("step", "layer", "head"), budget=1e5)
     with pytest.raises(
         BudgetExceeded, match=r"head, layer, step needs more than .* MB.*the budget is 0.1 MB; keep fewer"
     ):
@@ -237,14 +237,14 @@ def test_a_budget_is_checked_before_memory_is_taken(layered: StableDiffusionPipe
     generate(
         model,
         request,
-        attachments=[fits := AttentionSums(cross, "conditional", 5, ("step", "layer", "head"), budget=exact)],
+        attachments=[fits := AttentionSums(cross, "conditional", range(5), ("step", "layer", "head"), budget=exact)],
     )
     assert held(fits) == exact
     with pytest.raises(BudgetExceeded):
         generate(
             model,
             request,
-            attachments=[AttentionSums(cross, "conditional", 5, ("step", "layer", "head"), budget=exact - 1)],
+            attachments=[AttentionSums(cross, "conditional", range(5), ("step", "layer", "head"), budget=exact - 1)],
         )
 
 
@@ -277,7 +277,7 @@ def test_the_default_run_holds_at_most_2_mb_of_an_image_of_512_pixels() -> None:
     model = sfumato.wrap(stable_diffusion(shape))
     sites = [site for site in model.sites() if site.kind == "cross" and site.place != "mid"]
     assert len(sites) == 15
-    sums = AttentionSums(sites, "conditional", 77)  # the longest prompt
+    sums = AttentionSums(sites, "conditional", range(77))  # the longest prompt
     generate(model, Request("cat " * 100, steps=1, guidance=1), attachments=[sums])
     assert 4 * 77 * 64 * 64 < held(sums) <= 2e6
 
@@ -307,7 +307,7 @@ def test_nothing_reaches_the_host_before_the_end(
 
     model = sfumato.wrap(layered)
     sites = [site for site in model.sites() if site.kind == "cross"]
-    generate(model, asked(Setting("cat", steps=2)), attachments=[sums := Inspected(sites, "conditional", 3)])
+    generate(model, asked(Setting("cat", steps=2)), attachments=[sums := Inspected(sites, "conditional", range(3))])
     assert held(sums) == 4 * 3 * (16**2 + 8**2 + 4**2 + 2**2)
 
 
@@ -409,7 +409,7 @@ def test_a_context_of_one_token_gets_all_attention(sharp: StableDiffusionPipelin
     model = sfumato.wrap(sharp)
     trace = generate(model, asked(Setting("cat", steps=1)), record=True)
     sites = [site for site in model.sites() if site.kind == "cross"]
-    sums = AttentionSums(sites, "conditional", 1, ("layer", "head"))
+    sums = AttentionSums(sites, "conditional", range(1), ("layer", "head"))
     trace.replay(0, condition=trace.call(0).condition[-1:, 1:2], attachments=[sums])
     for grid in sums.grids().values():
         maps = grid.maps[:, np.ones_like(grid.weights, bool) & (grid.weights > 0)]
@@ -515,6 +515,6 @@ def test_a_pipeline_that_batches_in_its_own_way_is_refused(layered: StableDiffus
             super().install(Run(run.model, run.requests, run.items + 1, run.branches, run.clock, run.hooks))
 
     model = sfumato.wrap(layered)
-    sums = Misled([site for site in model.sites() if site.kind == "cross"], "conditional", 3)
+    sums = Misled([site for site in model.sites() if site.kind == "cross"], "conditional", range(3))
     with pytest.raises(CannotWatch, match="called with 2 rows where 4 were expected"):
         generate(model, asked(Setting("cat", steps=1)), attachments=[sums])

@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 
 import sfumato
 from sfumato.errors import ModelError, RequestError
-from sfumato.models.adapter import AdapterModel
+from sfumato.models.latent import LatentModel
 from sfumato.models.reference import PaintByExampleModel, ReferenceModel
 from sfumato.plots.reference import reference_sheet
 from sfumato.request import Request
@@ -107,14 +107,14 @@ def with_adapter(folder: Path, *, plus: bool = False) -> StableDiffusionPipeline
 
 
 @pytest.fixture(scope="module", params=["base", "plus"])
-def adapted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AdapterModel:
+def adapted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LatentModel:
     folder = tmp_path_factory.mktemp("adapter")
     model = sfumato.wrap(with_adapter(folder, plus=request.param == "plus"))
-    assert isinstance(model, AdapterModel)
+    assert isinstance(model, LatentModel)
     return model
 
 
-def test_an_adapter_is_read_after_the_text(adapted: AdapterModel) -> None:
+def test_an_adapter_is_read_after_the_text(adapted: LatentModel) -> None:
     tokens = adapted.reference_tokens()
     count = tokens.grid[1]
     assert (tokens.order, tokens.grid[0], tokens.patches) == (1, 1, False)
@@ -134,7 +134,7 @@ def test_an_adapter_is_read_after_the_text(adapted: AdapterModel) -> None:
     assert words.sizes["word"] == 6
 
 
-def test_the_image_is_that_of_the_pipelines_own_call(adapted: AdapterModel) -> None:
+def test_the_image_is_that_of_the_pipelines_own_call(adapted: LatentModel) -> None:
     reference = pictures()[0]
     request = Request(**TEXT, reference=reference)  # type: ignore[arg-type]
     ours = generate(adapted, request).images[0]
@@ -147,7 +147,7 @@ def test_the_image_is_that_of_the_pipelines_own_call(adapted: AdapterModel) -> N
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
-def test_a_batch_shares_its_reference(adapted: AdapterModel) -> None:
+def test_a_batch_shares_its_reference(adapted: LatentModel) -> None:
     one = Request(**TEXT, reference=pictures()[0])  # type: ignore[arg-type]
     together = generate(adapted, [one, one.with_(seed=9)])
     for number, request in enumerate((one, one.with_(seed=9))):
@@ -157,12 +157,10 @@ def test_a_batch_shares_its_reference(adapted: AdapterModel) -> None:
         generate(adapted, [one, one.with_(reference=255 - pictures()[0])])
 
 
-def test_an_adapter_without_a_reference_asks_for_one(adapted: AdapterModel) -> None:
+def test_an_adapter_without_a_reference_asks_for_one(adapted: LatentModel) -> None:
     with pytest.raises(RequestError, match="give its picture"):
         generate(adapted, Request(**TEXT))  # type: ignore[arg-type]
     request = Request(**TEXT, reference=pictures()[0])  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="df_rise needs replay"):
-        sfumato.explain(adapted, request, "df_rise")
     assert reference_sheet(sfumato.explain(adapted, request, "i2am")).width > 500
     with pytest.raises(ModelError, match="no patches of the reference"):
         sfumato.explain(adapted, request, "i2am", patches=(3, 3))

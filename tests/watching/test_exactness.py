@@ -34,11 +34,11 @@ def all_watchers(pipeline: StableDiffusionPipeline, guided: bool = True) -> list
     """Everything at once: sums of both branches with all axes kept, whole maps, self-attention."""
     sites = [site for site in sfumato.wrap(pipeline).sites() if site.kind == "cross"]
     watchers: list[Attachment] = [
-        AttentionSums(sites, "conditional", 11, ("step", "layer", "head")),
+        AttentionSums(sites, "conditional", range(11), ("step", "layer", "head")),
         Keeping(),
         Seeing(lambda attention, run: None, ("self", "cross")),
     ]
-    return watchers + ([AttentionSums(sites, "unconditional", 3)] if guided else [])
+    return watchers + ([AttentionSums(sites, "unconditional", range(3))] if guided else [])
 
 
 def assert_unwatched(
@@ -228,7 +228,7 @@ def test_a_compiled_denoiser_is_refused(tiny_sd: Build, way: str, by: str) -> No
     model, before = sfumato.wrap(pipeline), fingerprint(pipeline)
     attempt: dict[str, Callable[[], Any]] = {
         "explain": lambda: sfumato.explain(model, REQUEST),
-        "tap": lambda: generate(model, REQUEST, attachments=[AttentionSums(sites, "conditional", 3)]),
+        "tap": lambda: generate(model, REQUEST, attachments=[AttentionSums(sites, "conditional", range(3))]),
     }
     with pytest.raises(CannotWatch, match=r"is compiled, so its attention cannot be seen; load the model without"):
         attempt[by]()

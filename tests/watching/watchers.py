@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 
 from sfumato.run import Run
-from sfumato.watching.attention import Attention, tap_attention
+from sfumato.watching.attention import Attention
+from sfumato.watching.tapping import tap_attention
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Seeing:
 
     def install(self, run: Run) -> None:
         sites = [site for site in run.model.sites() if site.kind in self.kinds]
-        tap_attention(run.model.denoiser, sites, lambda attention: self.see(attention, run), run.hooks)
+        tap_attention(run, sites, lambda attention: self.see(attention, run))
 
 
 @dataclass
@@ -35,7 +36,9 @@ class Keeping:
         Seeing(self._keep).install(run)
 
     def _keep(self, attention: Attention, run: Run) -> None:
-        rows = run.branches.rows(self.branch, run.items)
+        rows = run.rows(self.branch)
+        if rows is None:
+            return
         self.maps.setdefault(attention.site.name, []).append(attention.probabilities(rows).clone())
         self.grids[attention.site.name] = attention.grid
 

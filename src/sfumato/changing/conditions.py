@@ -36,6 +36,7 @@ class SwitchCondition:
         if len(self.steps) not in (1, run.items):
             raise OptionError(f"{len(self.steps)} steps were given for {run.items} images; give one, or one for each")
         new = run.model.encode([self.to])
+        pooled = run.model.pooled([self.to])
         steps = self.steps * run.items if len(self.steps) == 1 else self.steps
 
         def switch(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -47,8 +48,26 @@ class SwitchCondition:
                 raise ModelError(
                     f"the new condition has the shape {tuple(new.shape[1:])}, the old one {tuple(condition.shape[1:])}"
                 )
-            start = run.branches.rows("conditional", run.items).start
-            condition[[start + place for place in now]] = new.to(condition)
-            return args, kwargs | {name: condition}
+            rows = run.rows("conditional")
+            if rows is None:
+                return None
+            chosen = [rows.start + place for place in now]
+            condition[chosen] = new.to(condition)
+            changed = kwargs | {name: condition}
+            for path, summary in pooled.items():
+                changed = _with(changed, path.split("."), chosen, summary)
+            return args, changed
 
         run.hooks.before(run.model.denoiser, switch)
+
+
+def _with(kwargs: dict[str, Any], path: list[str], rows: list[int], new: torch.Tensor) -> dict[str, Any]:
+    """Arguments with some rows of one of them, which may lie in a dictionary, replaced."""
+    first, rest = path[0], path[1:]
+    if kwargs.get(first) is None:
+        return kwargs
+    if rest:
+        return kwargs | {first: _with(kwargs[first], rest, rows, new)}
+    found = kwargs[first].clone()
+    found[rows] = new.to(found)
+    return kwargs | {first: found}

@@ -26,8 +26,8 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
 from sfumato.trace import Trace, generate
-from sfumato.watching.attention import refuse_compiled
 from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
+from sfumato.watching.tapping import refuse_compiled
 
 AXES = ("step", "layer", "head")
 PARITIES = ("daam-0.2",)
@@ -96,7 +96,7 @@ def _several(given: Any) -> tuple[Any, ...]:
     "daam",
     summary="Which pixels did each word drive? Cross-attention, summed over steps, layers and heads",
     options=DaamOptions,
-    needs=("words", "cross-attention"),
+    needs=("token-maps",),
     cost=lambda model, request, options: f"one generation ({request.steps} denoiser calls), no extra call",
     paper="Tang et al. 2022, What the DAAM, arXiv 2210.04885",
 )
@@ -116,9 +116,7 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
     keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
     sites = _sites(model, options)
     sums = {
-        branch: AttentionSums(
-            sites, branch, max(len(t.context) for t in tokens), keep, options.steps, options.budget_mb * 1e6
-        )
+        branch: AttentionSums(sites, branch, _places(tokens), keep, options.steps, options.budget_mb * 1e6)
         for branch, tokens in read.items()
     }
     trace = generate(model, completed, attachments=list(sums.values()), progress=progress)
@@ -156,7 +154,7 @@ def select(
         tokens = tree[f"{prefix}tokens"].to_dataset()
         maps = _selected(tree.children[f"{prefix}attention"], wanted, (tokens.sizes["y"], tokens.sizes["x"]))
         if tokens.attrs["normalised"]:
-            maps = _normalised(maps)
+            maps = _normalised(maps, tokens["word_index"].values.tolist())
         tree[f"{prefix}tokens"] = xr.DataTree(tokens.assign(map=(tokens["map"].dims, maps.astype(np.float32))))
         if f"{prefix}words" in tree.children:
             words, owner = tree[f"{prefix}words"].to_dataset(), tokens["word_index"].values
@@ -189,16 +187,21 @@ def _selected(attention: xr.DataTree, wanted: Mapping[str, Any], size: tuple[int
     return np.clip(np.asarray(total) / weight, 0, None)
 
 
+def _places(read: Iterable[Tokens]) -> list[int]:
+    """Places of the context that any of the prompts fills."""
+    return sorted({token.index for tokens in read for token in tokens.context})
+
+
 def _readable(model: Model, prompt: str) -> Tokens:
     tokens = model.tokens(prompt)
-    if not tokens.words:
+    if not tokens.words and "words" in model.features:
         raise RequestError(f"the prompt {prompt!r} has no words; write what the image shows, such as 'a red circle'")
     return tokens
 
 
 def _sites(model: Model, options: DaamOptions) -> list[Site]:
     refuse_compiled(model.denoiser)
-    sites = [site for site in model.sites() if site.kind == "cross" and site.place in ("down", "up")]
+    sites = [site for site in model.sites() if site.kind != "self" and site.place != "mid"]
     chosen = [site for site in sites if options.layers is None or re.search(options.layers, site.name)]
     if not chosen:
         raise OptionError(f"no layer matches {options.layers!r}; layers are: {', '.join(site.name for site in sites)}")
@@ -215,14 +218,16 @@ def _nodes(
     nodes: dict[str, xr.Dataset] = {}
     latent = trace.model.latent_grid(trace.requests[number])
     for branch, tokens in read.items():
-        own = {
-            grid: GridMaps(g.maps[trace.of(number)], g.weights, g.steps, g.layers) for grid, g in grids[branch].items()
-        }
         mapped = tokens[number]
-        count = len(mapped.context)
-        maps = _token_maps(own, latent, options)[:, :count]  # (item, token, y, x)
+        places = _places(tokens)
+        filled = [places.index(token.index) for token in mapped.context]
+        own = {
+            grid: GridMaps(g.maps[trace.of(number)][..., filled, :, :], g.weights, g.steps, g.layers)
+            for grid, g in grids[branch].items()
+        }
+        maps = _token_maps(own, latent, options)  # (item, token, y, x)
         if options.normalise:
-            maps = _normalised(maps)
+            maps = _normalised(maps, [token.word for token in mapped.context])
         prefix = "" if branch == "conditional" else NEGATIVE
         unit = "sum over steps of attention probability" if options.parity else "mean attention probability"
         if mapped.words:
@@ -262,7 +267,9 @@ def _weighted(data: xr.Dataset, shape: tuple[int, int]) -> Floats:
 
 
 def _words(tokens: Tokens, maps: Floats, unit: str, threshold: float | None) -> xr.Dataset:
-    values = np.stack([_mean(maps[:, list(word.tokens)]) for word in tokens.words], axis=1).astype(np.float32)
+    at = {token.index: place for place, token in enumerate(tokens.context)}
+    means = [_mean(maps[:, [at[token] for token in word.tokens]]) for word in tokens.words]
+    values = np.stack(means, axis=1).astype(np.float32)
     data: dict[str, Any] = {"map": (("image", "word", "y", "x"), values)}
     if threshold is not None:
         data["hard"] = (("image", "word", "y", "x"), _hard(values, threshold))
@@ -293,7 +300,6 @@ def _tokens(tokens: Tokens, maps: Floats, unit: str, normalised: bool) -> xr.Dat
 
 
 def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
-    count = len(tokens.context)
     drop = {axis: 0 for axis in AXES if axis not in keep}
     names: dict[str, list[Any]] = {
         "step": list(found.steps),
@@ -307,7 +313,7 @@ def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
         "x": ("x", centres(found.maps.shape[-1])),
     }
     data = {
-        "map": (("image", *AXES, "token", "y", "x"), found.maps[..., :count, :, :]),
+        "map": (("image", *AXES, "token", "y", "x"), found.maps),
         "weight": (AXES, found.weights),
     }
     whole = xr.Dataset(data, coords=coords, attrs={"method": "daam", "unit": "mean attention probability"})
@@ -321,9 +327,10 @@ def _mean(maps: Floats) -> Floats:
     return np.asarray(maps.mean(-3))
 
 
-def _normalised(maps: Floats) -> Floats:
-    """At every position the share among the prompt's own tokens (start and end token stand at the ends)."""
-    return np.asarray(maps / (maps[..., 1:-1, :, :].sum(-3, keepdims=True) + 1e-6))
+def _normalised(maps: Floats, owners: Sequence[int]) -> Floats:
+    """At every position the share among the prompt's own tokens; start and end token (no word's) are left out."""
+    own = [place for place, word in enumerate(owners) if word >= 0] or list(range(len(owners)))
+    return np.asarray(maps / (maps[..., own, :, :].sum(-3, keepdims=True) + 1e-6))
 
 
 def _hard(maps: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:

@@ -119,21 +119,25 @@ def _map(kind: str, recovery: Recovery, options: StepBaselinesOptions, seed: int
 
 
 def _attention_of(model: Model, request: Request, steps: Sequence[int]) -> AttentionSums:
-    sites = [site for site in model.sites() if site.kind == "cross"]
+    sites = [site for site in model.sites() if site.kind != "self"]
     keep: tuple[Axis] = ("step",)
-    return AttentionSums(sites, "conditional", len(model.tokens(request.prompt).context), keep, steps)
+    return AttentionSums(sites, "conditional", _spoken(model, request), keep, steps)
+
+
+def _spoken(model: Model, request: Request) -> list[int]:
+    """Places of the words' tokens."""
+    return sorted(place for word in model.tokens(request.prompt).words for place in word.tokens)
 
 
 def _attention_maps(grids: dict[tuple[int, int], GridMaps], trace: Trace, steps: int) -> list[NDArray[np.float32]]:
     """At every step the attention on the prompt's words, averaged over heads and layers of all grids (DAAM)."""
     model, request = trace.model, trace.requests[0]
-    words = [place for word in model.tokens(request.prompt).words for place in word.tokens]
     latent = model.latent_grid(request)
     maps = []
     for step in range(steps):
         weight = sum(float(found.weights[step].sum()) for found in grids.values())
         total = sum(
-            bicubic(found.maps[0, step, 0, 0, words].astype(np.float64).sum(0) * found.weights[step].sum(), latent)
+            bicubic(found.maps[0, step, 0, 0].astype(np.float64).sum(0) * found.weights[step].sum(), latent)
             for found in grids.values()
         )
         maps.append(np.asarray(total / weight, np.float32))

@@ -17,6 +17,8 @@ def following(kind: type, timesteps: tuple[int, ...]) -> type:
         ModelError: The scheduler cannot follow a list.
     """
     name = kind.__name__
+    if name.startswith("FlowMatch"):
+        return type(name, (_ListedFlow, kind), {"listed": timesteps})
     if name == "DDIMScheduler":
         return type(name, (_ListedDDIM, kind), {"listed": timesteps})
     if "timesteps" not in inspect.signature(kind.set_timesteps).parameters:  # type: ignore[attr-defined]
@@ -34,6 +36,27 @@ class _Listed:
     ) -> None:
         super().set_timesteps(timesteps=list(self.listed), device=device)  # type: ignore[misc]
         self.num_inference_steps = len(self.listed)
+
+
+class _ListedFlow:
+    """For flows, whose noise levels are the timesteps' shares; no shift is applied to them."""
+
+    listed: tuple[int, ...]
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        sigmas: list[float] | None = None,
+        mu: float | None = None,
+        timesteps: list[float] | None = None,
+    ) -> None:
+        import torch
+
+        self.num_inference_steps = len(self.listed)
+        self.timesteps = torch.tensor(self.listed, dtype=torch.float32, device=device)
+        self.sigmas = torch.cat([self.timesteps / self.config.num_train_timesteps, self.timesteps.new_zeros(1)])  # type: ignore[attr-defined]
+        self._step_index = self._begin_index = None
 
 
 class _ListedDDIM:

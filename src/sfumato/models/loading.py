@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from sfumato.errors import ModelError
-from sfumato.models.adapter import AdapterModel, has_adapter
-from sfumato.models.image_to_image import ImageToImageModel
-from sfumato.models.inpainting import InpaintingModel
+from sfumato.models.adapter import has_adapter
+from sfumato.models.families import LATENT, OWN, PIXEL, SUPPORTED
 from sfumato.models.model import Model, Source, modules_of
-from sfumato.models.pixel import LabelModel, PixelModel
-from sfumato.models.reference import PaintByExampleModel, ReferenceModel
-from sfumato.models.unet import UNetModel
+from sfumato.models.tasks import TEXT
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
-FAMILIES: dict[str, type[UNetModel | PixelModel]] = {
-    "StableDiffusionPipeline": UNetModel,
-    "StableDiffusionImg2ImgPipeline": ImageToImageModel,
-    "StableDiffusionInpaintPipeline": InpaintingModel,
-    "DDPMPipeline": PixelModel,
-    "DDIMPipeline": PixelModel,
-    "LabelPipeline": LabelModel,
-    "ReferenceInpaintPipeline": ReferenceModel,
-    "PaintByExamplePipeline": PaintByExampleModel,
-}
-OWN = ("LabelPipeline", "ReferenceInpaintPipeline")
-"""Those of `sfumato.pipelines`, which diffusers does not know."""
 Task = Literal["text-to-image", "image-to-image", "inpainting"]
 TASKS: tuple[Task, ...] = ("text-to-image", "image-to-image", "inpainting")
 
@@ -46,6 +33,7 @@ def load(
     dtype: torch.dtype | None = None,
     revision: str | None = None,
     task: Task | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a pipeline.
 
@@ -55,6 +43,7 @@ def load(
         dtype: Of the weights; float32 on a CPU, float16 elsewhere.
         revision: Of a hub model; recorded in every explanation.
         task: "text-to-image", "image-to-image" or "inpainting"; by default what the folder says.
+        arguments: What the pipeline's call is to be given beside what a request says; see ``wrap``.
 
     Raises:
         ModelError: There is no such model, its files are damaged or not safetensors, or its family is unknown.
@@ -81,31 +70,53 @@ def load(
     for module in modules_of(pipeline).values():
         module.eval().requires_grad_(False)
     commit = None if known else _commit(pipeline) or revision
-    return _family(type(pipeline).__name__)(pipeline, Source(known or str(source), commit))
+    return _model(pipeline, Source(known or str(source), commit), arguments or {})
 
 
-def wrap(pipeline: Any) -> Model:
+def wrap(pipeline: Any, **arguments: Any) -> Model:
     """Explain a pipeline that you already have. Nothing in it is replaced; it can be used as before at any time.
 
+    Args:
+        pipeline: Of diffusers, or one of `sfumato.pipelines`.
+        arguments: What its call is to be given beside what a request says, such as ``true_cfg_scale=3.5``,
+            ``max_sequence_length=128``, ``controlnet_conditioning_scale=0.7`` or ``prompt_embeds=...``. With embeddings
+            in place of a prompt, maps are of tokens by their places, not of words.
+
     Raises:
-        ModelError: Its family is not supported; the message lists those that are.
+        ModelError: Its family is not supported; the message lists those that are. Or its call has no such argument.
     """
-    family = _family(type(pipeline).__name__)
+    name = pipeline.config.get("_name_or_path") if hasattr(pipeline, "config") else None
+    return _model(pipeline, Source(str(name or type(pipeline).__name__)), arguments)
+
+
+def _model(pipeline: Any, source: Source, arguments: Mapping[str, Any]) -> Model:
+    """The class that answers for a pipeline.
+
+    Raises:
+        ModelError: There is none, or the pipeline cannot have what is loaded or given.
+    """
+    name = type(pipeline).__name__
+    _check_family(name)
+    if name in PIXEL:
+        if arguments:
+            raise ModelError(f"{name} is told everything by the request; leave out {', '.join(arguments)}")
+        return PIXEL[name](pipeline, source)
+    family, task = LATENT[name]
     if has_adapter(pipeline):
-        if family is not UNetModel:
+        if "cross-attention" not in family.features or task is not TEXT:
             raise ModelError(
-                f"an IP-Adapter on {type(pipeline).__name__} is not supported; take StableDiffusionPipeline"
+                f"an IP-Adapter on {name} is not supported; take StableDiffusionPipeline or StableDiffusionXLPipeline"
             )
-        family = AdapterModel
-    return family(pipeline, Source(str(pipeline.config.get("_name_or_path") or type(pipeline).__name__)))
+        task = replace(task, reference=True)
+    return family.kind(pipeline, source, family, task, arguments)
 
 
 def _for(task: Task | None, pipeline: Any) -> Any:
     """The same networks in the pipeline of a task."""
     from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 
-    family = FAMILIES.get(type(pipeline).__name__)
-    if task is None or family is None or family is LabelModel or issubclass(family, ReferenceModel):
+    name = type(pipeline).__name__
+    if task is None or name not in SUPPORTED or name in OWN:
         return pipeline  # has one task, or is refused by its name
     kinds = {
         "text-to-image": AutoPipelineForText2Image,
@@ -118,12 +129,11 @@ def _for(task: Task | None, pipeline: Any) -> Any:
         raise ModelError(f"{type(pipeline).__name__} cannot do {task}: {' '.join(str(error).split())[:200]}") from error
 
 
-def _family(name: str) -> type[UNetModel | PixelModel]:
-    if name not in FAMILIES:
+def _check_family(name: str) -> None:
+    if name not in SUPPORTED:
         raise ModelError(
-            f"{name} is not supported; supported are: {', '.join(FAMILIES)} (see CONTRIBUTING on adding a family)"
+            f"{name} is not supported; supported are: {', '.join(SUPPORTED)} (see CONTRIBUTING on adding a family)"
         )
-    return FAMILIES[name]
 
 
 def _commit(pipeline: Any) -> str | None:
@@ -179,7 +189,7 @@ def _check_index(folder: Path, text: str) -> None:
         name = index["_class_name"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"model_index.json of {text} cannot be read ({error}); fetch the model again") from error
-    _family(str(name))
+    _check_family(str(name))
     parts = [part for part, kind in index.items() if isinstance(kind, list) and any(kind)]
     if missing := [part for part in parts if not (folder / part).is_dir()]:  # transformers makes up an empty tokenizer
         raise ModelError(f"{text} lacks the folder {missing[0]!r} that its index names; fetch the model again")
@@ -203,7 +213,7 @@ def _check_hub(place: str, revision: str | None) -> None:
     except (OSError, ValueError, TypeError):
         return  # reading the whole model says better what is wrong
     if name is not None:
-        _family(str(name))
+        _check_family(str(name))
 
 
 def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,7 +14,9 @@ from sfumato.errors import ModelError
 from sfumato.models.words import Tokens
 from sfumato.request import Request
 
-Kind = Literal["self", "cross"]
+Kind = Literal["self", "cross", "joint", "added"]
+"""What attention reads: the image's own positions; the prompt's tokens; both in one softmax; the image's own positions
+with keys of the prompt added."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,20 @@ class Site:
 
     Attributes:
         name: Path of the module inside the denoiser.
-        kind: "self" or "cross" (a family with other kinds of attention adds its own here).
-        place: The part of the denoiser it lies in: "down", "mid" or "up".
-        frame: Path of the module whose 4-D input gives the site's grid (height, width).
+        kind: What it reads.
+        place: The part of the denoiser it lies in: "down", "mid" or "up"; of a transformer "double" or "single" blocks.
+        frame: Path of the module whose 4-D input gives the site's grid (height, width); None where the denoiser works
+            on a sequence, whose grid the model knows (``token_grid``).
+        text_first: Whether tokens stand before the image's positions, where both are in one sequence.
+        registers: How many keys before the tokens stand for nothing.
     """
 
     name: str
     kind: Kind
     place: str
-    frame: str
+    frame: str | None = None
+    text_first: bool = True
+    registers: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,20 +60,36 @@ class ReferenceTokens:
 
 @dataclass(frozen=True)
 class Branches:
-    """The layout of the denoiser's batch: one block of rows per guidance branch, each with all items in order."""
+    """The layout of the denoiser's batch: one block of rows per guidance branch, each with all items in order.
+
+    Attributes:
+        names: The branches in order.
+        sequential: Whether every branch is a call of the denoiser of its own, one after the other at each step.
+    """
 
     names: tuple[str, ...]
+    sequential: bool = False
 
     def rows(self, branch: str, items: int) -> slice:
-        """The rows of a branch in a batch of ``items`` images.
+        """The rows of a branch in a batch of ``items`` images (of its own call, where branches are sequential).
 
         Raises:
             ModelError: The request has no such branch (guidance off has no "unconditional" one).
         """
         if branch not in self.names:
             raise ModelError(f"this request has no {branch} branch; it has: {', '.join(self.names)}")
-        at = self.names.index(branch)
+        at = 0 if self.sequential else self.names.index(branch)
         return slice(at * items, (at + 1) * items)
+
+    @property
+    def calls(self) -> int:
+        """How many calls of the denoiser a step takes."""
+        return len(self.names) if self.sequential else 1
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of rows a call has."""
+        return 1 if self.sequential else len(self.names)
 
 
 @dataclass(frozen=True)
@@ -103,9 +126,14 @@ class Model(Protocol):
         pipeline: The pipeline itself.
         source: Where it came from.
         family: Name of the family.
-        features: What methods may rely on: "words", "label", "cross-attention", "replay",
-            "image", "mask" (it paints into one), "reference".
+        features: What methods may rely on: "words"; "label"; "token-maps" (attention on tokens can be mapped),
+            "cross-attention" (it is a softmax over tokens alone), "joint-attention" (over tokens and image);
+            "one-encoder" (of text, whose attention can be followed); "replay"; "image", "mask" (it paints into one),
+            "reference".
         condition: The denoiser's argument that carries the prompt or the label; None where nothing does.
+        arguments: What else its user wants the pipeline's call to be given, by name.
+        time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.
+        mixes: Whether requests with and without a negative prompt can share a batch.
     """
 
     pipeline: Any
@@ -113,6 +141,9 @@ class Model(Protocol):
     family: str
     features: frozenset[str]
     condition: str | None
+    arguments: Mapping[str, Any]
+    time_scale: float
+    mixes: bool
 
     @property
     def denoiser(self) -> nn.Module:
@@ -165,6 +196,18 @@ class Model(Protocol):
 
     def latent_grid(self, request: Request) -> tuple[int, int]:
         """Height and width of the latent of a completed request."""
+        ...
+
+    def token_grid(self, request: Request) -> tuple[int, int]:
+        """Height and width of the positions that a transformer works on; of a U-Net, the latent's."""
+        ...
+
+    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+        """Latents as the pipeline tells of them, as maps (item, channel, y, x)."""
+        ...
+
+    def pooled(self, conditions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What the denoiser is told of prompts beside ``encode``, by argument; "a.b" is the entry b of a dictionary."""
         ...
 
     def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:

@@ -11,14 +11,23 @@ import torch
 from sfumato.errors import ModelError
 
 
+def is_flow(scheduler: Any) -> bool:
+    """Whether the scheduler follows a straight flow from noise to image, as those of transformers do."""
+    return type(scheduler).__name__.startswith("FlowMatch")
+
+
 def levels(scheduler: Any, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
     """By what the clean latent and the noise are multiplied at a timestep.
 
-    Square roots of the cumulative product of the alphas, and of what is missing to 1 (variance-preserving form).
+    Square roots of the cumulative product of the alphas, and of what is missing to 1 (variance-preserving form); of a
+    flow 1 - s and s, with s the timestep's share of all that were trained.
 
     Raises:
         ModelError: The scheduler knows no such product.
     """
+    if is_flow(scheduler):
+        share = torch.tensor(timestep / scheduler.config.num_train_timesteps, dtype=torch.float64)
+        return 1 - share, share
     known = getattr(scheduler, "alphas_cumprod", None)
     if known is None:
         raise ModelError(f"{type(scheduler).__name__} has no clean estimate; take the scheduler ddim, ddpm or euler")
@@ -27,7 +36,7 @@ def levels(scheduler: Any, timestep: float) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def clean(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
-    """The clean latent from a prediction of noise, velocity or the latent itself.
+    """The clean latent from a prediction of noise, velocity, the latent itself, or the flow from it to noise.
 
     Args:
         scheduler: Of the pipeline.
@@ -39,6 +48,8 @@ def clean(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: 
         ModelError: The scheduler predicts something else.
     """
     signal, noise = (level.to(sample) for level in levels(scheduler, timestep))
+    if is_flow(scheduler):
+        return sample - noise * output
     rules: dict[str, Callable[[], torch.Tensor]] = {
         "epsilon": lambda: (sample - noise * output) / signal,
         "v_prediction": lambda: signal * sample - noise * output,
@@ -57,7 +68,7 @@ def guided(conditional: torch.Tensor, unconditional: torch.Tensor, guidance: flo
 
 def predicted_noise(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
     """The noise that a prediction implies; arguments as for ``clean``."""
-    if scheduler.config.prediction_type == "epsilon":
+    if scheduler.config.get("prediction_type") == "epsilon":
         return output
     signal, lost = (level.to(sample) for level in levels(scheduler, timestep))
     return (sample - signal * clean(scheduler, output, sample, timestep)) / lost
@@ -79,7 +90,8 @@ def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timeste
         ModelError: The scheduler cannot make a single step.
     """
     alone = copy.deepcopy(scheduler)
-    alone.set_timesteps(scheduler.num_inference_steps, device=sample.device)  # forgets the outputs of earlier steps
+    if not is_flow(scheduler):  # which remembers nothing, and whose timesteps depend on more than their number
+        alone.set_timesteps(scheduler.num_inference_steps, device=sample.device)  # forgets the outputs of earlier steps
     places = _stood_at(alone, timestep)
     noise = {} if not _takes(alone.step, "generator") else {"generator": torch.Generator().manual_seed(0)}
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,8 +32,11 @@ class PixelModel:
     features = frozenset({"replay"})
     condition: str | None = None
     decoder: nn.Module | None = None
+    time_scale = 1.0
+    mixes = True
 
     def __init__(self, pipeline: Any, source: Source) -> None:
+        self.arguments: Mapping[str, Any] = {}
         self.pipeline = pipeline
         self.source = source
 
@@ -52,7 +55,7 @@ class PixelModel:
         for name in ("prompt", "negative_prompt"):
             if getattr(request, name):
                 raise ModelError(f"{self.source.name} takes no text; leave out the {name.replace('_', ' ')}")
-        for name in ("image", "strength", "mask", "reference"):
+        for name in ("image", "strength", "mask", "reference", "invert"):
             if getattr(request, name) is not None:
                 raise ModelError(f"{self.source.name} starts from noise and takes no {name}")
         if request.label is not None and "label" not in self.features:
@@ -127,6 +130,18 @@ class PixelModel:
         """Height and width of the image."""
         size = self.pipeline.unet.config.sample_size
         return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+    def token_grid(self, request: Request) -> tuple[int, int]:
+        """The latent's."""
+        return self.latent_grid(request)
+
+    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+        """They are maps already."""
+        return latents
+
+    def pooled(self, conditions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Nothing: labels are all that such a model is told."""
+        return {}
 
     def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """There is no condition.

@@ -8,18 +8,14 @@ from typing import Any
 import torch
 
 from sfumato.errors import ModelError, RequestError
+from sfumato.models.latent import LatentModel
 from sfumato.models.model import Made, OnStep, ReferenceTokens
-from sfumato.models.unet import UNetModel
-from sfumato.models.words import Tokens
 from sfumato.pictures import Picture
 from sfumato.request import Request
 
 
-class ReferenceModel(UNetModel):
+class ReferenceModel(LatentModel):
     """A ``ReferenceInpaintPipeline``."""
-
-    family = "reference"
-    features = frozenset({"reference", "image", "mask", "cross-attention", "replay"})
 
     def complete(self, request: Request) -> Request:
         """As for text to image; image, mask and reference are resized to what the model takes.
@@ -55,9 +51,9 @@ class ReferenceModel(UNetModel):
             reference=self._read(request.reference),
         )
 
-    def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def called_with(self, requests: Sequence[Request]) -> dict[str, Any]:
         """Arguments of ``ReferenceInpaintPipeline.__call__``."""
-        given = super().arguments(requests)
+        given = super().called_with(requests)
         pictures: dict[str, list[Any]] = {"reference": [], "image": [], "mask_image": []}
         for request in requests:
             for name, found in pictures.items():
@@ -65,18 +61,6 @@ class ReferenceModel(UNetModel):
                 found += [picture.image] * len(request.seeds)
         kept = ("generator", "num_inference_steps", "guidance_scale")
         return {name: given[name] for name in kept} | pictures
-
-    def tokens(self, prompt: str) -> Tokens:
-        """There is no text.
-
-        Raises:
-            ModelError: Always.
-        """
-        raise ModelError(f"{self.source.name} takes no text, so it has no words")
-
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """None: there is no text."""
-        return ()
 
     def reference_tokens(self) -> ReferenceTokens:
         """All cross-attention reads the reference; every token is a patch."""
@@ -98,6 +82,10 @@ class ReferenceModel(UNetModel):
         weight = next(self.denoiser.parameters())
         return torch.zeros(len(conditions), height * width, channels, dtype=weight.dtype, device=weight.device)
 
+    def _sides(self, request: Request) -> tuple[int, int]:
+        """What is asked for, else the model's own, whatever the size of the image."""
+        return request.height or self._side, request.width or self._side
+
     def _read(self, reference: Picture) -> Picture:
         """The reference at the size that the encoder reads.
 
@@ -116,11 +104,9 @@ class ReferenceModel(UNetModel):
 class PaintByExampleModel(ReferenceModel):
     """A ``PaintByExamplePipeline``: the reference is one token, so its attention has no say in the image."""
 
-    features = frozenset({"reference", "image", "mask", "cross-attention"})
-
     def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
         """Run the pipeline's own call, which tells of its steps in an older way."""
-        given = super().arguments(requests)
+        given = super().called_with(requests)
         given["example_image"] = given.pop("reference")
 
         def told(step: int, timestep: Any, latents: torch.Tensor) -> None:

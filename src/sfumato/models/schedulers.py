@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.listed import following
+from sfumato.models.noise import is_flow
 from sfumato.request import Request
 from sfumato.timesteps import listed
 
@@ -60,6 +61,8 @@ def check_steps(pipeline: Any, request: Request) -> None:
     name, steps = str(request.scheduler), int(request.steps or 0)
     scheduler = _built(pipeline, request)
     trained = int(scheduler.config.get("num_train_timesteps", 0))
+    if is_flow(scheduler):
+        return  # any number of steps is a division of the flow
     try:
         scheduler.set_timesteps(steps)
         last = float(scheduler.timesteps.max())
@@ -75,7 +78,9 @@ def check_steps(pipeline: Any, request: Request) -> None:
 def schedule_of(model: Model, request: Request) -> list[float]:
     """The distinct timesteps of a completed request's run, in order, found on a copy of the scheduler."""
     scheduler = _built(model.pipeline, request)
-    scheduler.set_timesteps(int(request.steps or 1))
+    # flows may be shifted by the image's size, which changes where their timesteps lie a little
+    shift = {"mu": 0.0} if scheduler.config.get("use_dynamic_shifting") else {}
+    scheduler.set_timesteps(int(request.steps or 1), **shift)
     known = list(dict.fromkeys(float(time) for time in scheduler.timesteps.tolist()))
     return known[-model.steps(request) :]
 

@@ -54,7 +54,8 @@ class Tokens:
 
     Attributes:
         words: Every word of the prompt, also those cut off.
-        context: Start token, the prompt's tokens, first end token, in order; padding is left out.
+        context: Start token, the prompt's tokens, first end token, in order, as far as the tokenizer has such; padding
+            is left out, so where a prompt is read twice, their places have a gap.
         length: Number of places in the model's context, padding included.
     """
 
@@ -103,13 +104,24 @@ def split(prompt: str, pos: Callable[[str], str]) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def tokenise(prompt: str, tokenizer: Any, pos: Callable[[str], str]) -> Tokens:
+def tokenise(
+    prompt: str,
+    tokenizer: Any,
+    pos: Callable[[str], str],
+    length: int | None = None,
+    *,
+    within: str = "{}",
+    dropped: int = 0,
+) -> Tokens:
     """Read a prompt as a tokenizer does and find the tokens of every word by their character offsets.
 
     Args:
         prompt: The text.
         tokenizer: A transformers tokenizer with offsets (a "fast" one) and a ``model_max_length``.
         pos: Gives the part of speech of a word.
+        length: How many tokens the context has at most; the tokenizer's ``model_max_length``.
+        within: A template that the prompt stands in, at the place of "{}".
+        dropped: How many tokens of the template's beginning the context leaves out.
 
     Raises:
         ModelError: The tokenizer reports no character offsets.
@@ -119,14 +131,15 @@ def tokenise(prompt: str, tokenizer: Any, pos: Callable[[str], str]) -> Tokens:
             f"{type(tokenizer).__name__} reports no character offsets, so words cannot be matched to tokens; "
             "load the model with a fast tokenizer (transformers does so by default)"
         )
-    length = tokenizer.model_max_length
-    read = tokenizer(prompt, truncation=True, max_length=length, return_offsets_mapping=True)
-    whole = tokenizer(prompt, truncation=False, return_offsets_mapping=True, verbose=False)
+    length = length or int(tokenizer.model_max_length)
+    written, before = within.replace("{}", prompt), within.index("{}")
+    read = tokenizer(written, truncation=True, max_length=length + dropped, return_offsets_mapping=True)
+    whole = tokenizer(written, truncation=False, return_offsets_mapping=True, verbose=False)
     words = split(prompt, pos)
-    kept = _owners(words, read["offset_mapping"])
-    asked = _owners(words, whole["offset_mapping"])
+    kept = _owners(words, [(start - before, end - before) for start, end in read["offset_mapping"]])[dropped:]
+    asked = _owners(words, [(start - before, end - before) for start, end in whole["offset_mapping"]])
     cut = {owner for owner in asked if owner >= 0} - {owner for owner in kept if owner >= 0}
-    texts = tokenizer.convert_ids_to_tokens(read["input_ids"])
+    texts = tokenizer.convert_ids_to_tokens(read["input_ids"])[dropped:]
     words = tuple(
         replace(
             word, tokens=tuple(i for i, owner in enumerate(kept) if owner == word.index), seen=word.index not in cut
@@ -136,6 +149,22 @@ def tokenise(prompt: str, tokenizer: Any, pos: Callable[[str], str]) -> Tokens:
     words = tuple(word if word.tokens else replace(word, seen=False) for word in words)
     context = tuple(Token(i, text, owner) for i, (text, owner) in enumerate(zip(texts, kept, strict=True)))
     return Tokens(words, context, length)
+
+
+def joined(first: Tokens, second: Tokens) -> Tokens:
+    """A prompt that is read twice, where the context holds the second reading after the first."""
+    shift = first.length
+    words = tuple(
+        replace(one, tokens=one.tokens + tuple(shift + token for token in other.tokens), seen=one.seen or other.seen)
+        for one, other in zip(first.words, second.words, strict=True)
+    )
+    later = tuple(replace(token, index=shift + token.index) for token in second.context)
+    return Tokens(words, first.context + later, shift + second.length)
+
+
+def unread(length: int) -> Tokens:
+    """A context of tokens that stand for no words, called by their places."""
+    return Tokens((), tuple(Token(index, str(index), -1) for index in range(length)), length)
 
 
 def find(words: Sequence[Word], wanted: str | int) -> tuple[Word, ...]:

@@ -19,8 +19,8 @@ import torch
 from sfumato.errors import CannotWatch, NonFinite
 from sfumato.models.model import Site
 from sfumato.trace import Trace
-from sfumato.watching.attention import refuse_compiled
 from sfumato.watching.probabilities import ExplicitAttention
+from sfumato.watching.tapping import refuse_compiled
 
 Grid = tuple[int, int]
 

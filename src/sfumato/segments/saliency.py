@@ -46,11 +46,11 @@ def saliency(trace: Trace, step: int, kind: Kind = "gradient", *, seed: int = 0)
     call = trace.call(step)
     rows = trace.branches.rows("conditional", len(trace.images))
     sample = call.sample[rows].detach()
-    empty = trace.model.encode([""])
+    empty, pooled = trace.model.encode([""]), trace.model.pooled([""])
 
     def score(x: torch.Tensor) -> torch.Tensor:
         prompted = trace.replay(step, sample=x, gradients=True)
-        plain = trace.replay(step, sample=x, condition=empty, gradients=True)
+        plain = trace.replay(step, sample=x, condition=empty, pooled=pooled, gradients=True)
         return (prompted - plain).float().square().sum()
 
     if kind == "gradient":

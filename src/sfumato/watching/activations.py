@@ -49,8 +49,8 @@ class Activations:
             raise CannotWatch(f"the output of {name} is no feature map; choose other layers")
         if self._raw:
             self._take(name, run.clock.step, tensor_of(output))
-        else:
-            self._take(name, run.clock.step, features[run.branches.rows("conditional", run.items)].detach())
+        elif (rows := run.rows("conditional")) is not None:
+            self._take(name, run.clock.step, features[rows].detach())
 
 
 def attention_sum(maps: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

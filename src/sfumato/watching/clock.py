@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from sfumato.models.model import Model
+from sfumato.models.model import Branches, Model
 from sfumato.progress import Progress
 from sfumato.watching.hooks import Hooks
+
+ROUNDING = 1e-3
 
 
 class Following(Protocol):
@@ -18,6 +21,11 @@ class Following(Protocol):
     @property
     def model(self) -> Model:
         """The model."""
+        ...
+
+    @property
+    def branches(self) -> Branches:
+        """Layout of the denoiser's batch."""
         ...
 
     @property
@@ -31,6 +39,7 @@ class Clock:
 
     Attributes:
         calls: Finished and current calls so far.
+        turn: Where guidance branches are calls of their own: which of them the current call is, from 0.
         step: Step of the current call, from 0, counted over the scheduler's distinct timesteps.
         timestep: The scheduler's timestep of the current call.
     """
@@ -41,12 +50,15 @@ class Clock:
         self._schedule: list[float] = []
         self._steps: dict[float, int] = {}
         self._offset = 0
+        self._each, self._scale = 1, 1.0
         self.calls = 0
+        self.turn = 0
         self.step = -1
         self.timestep = float("nan")
 
     def install(self, run: Following) -> None:
         """Start following the denoiser of a run; install the clock before whatever reads it."""
+        self._each, self._scale = run.branches.calls, run.model.time_scale
         run.hooks.before(run.model.denoiser, self._tick)
         run.hooks.after(run.model.denoiser, self._report)
 
@@ -63,18 +75,33 @@ class Clock:
         given = kwargs.get("timestep", args[1] if len(args) > 1 else None)
         if self.calls == 0:
             self._schedule = [float(t) for t in self._scheduler.timesteps.tolist()]
-            first = _value(given)
+            first = _nearest(_value(given) * self._scale, self._schedule)
             self._offset = self._schedule.index(first) if first in self._schedule else 0
             self._steps = {t: i for i, t in enumerate(dict.fromkeys(self._schedule[self._offset :]))}
-        on_host = not isinstance(given, torch.Tensor) or given.device.type == "cpu"
-        # reading a value from an accelerator would stall it, so there the schedule's own order is followed
-        value = _value(given) if on_host else self._schedule[min(self._offset + self.calls, len(self._schedule) - 1)]
-        self.timestep = value
+        place = min(self._offset + self.calls // self._each, len(self._schedule) - 1)
+        value = _nearest(_value(given) * self._scale, self._schedule) if _tells(given) else self._schedule[place]
+        self.timestep, self.turn = value, self.calls % self._each
         self.step = self._steps.setdefault(value, len(self._steps))
         self.calls += 1
 
     def _report(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._progress("denoising", self.step + 1, self.steps)
+
+
+def _tells(given: Any) -> bool:
+    """Whether a timestep is to be read: from an accelerator that would stall it, and half precision rounds it.
+
+    Elsewhere the schedule's own order is followed.
+    """
+    return not isinstance(given, torch.Tensor) or (
+        given.device.type == "cpu" and given.dtype not in (torch.float16, torch.bfloat16)
+    )
+
+
+def _nearest(value: float, schedule: Sequence[float]) -> float:
+    """The timestep of the schedule that a value is, up to rounding; else the value itself."""
+    known = min(schedule, key=lambda one: abs(one - value), default=value)
+    return known if abs(known - value) <= ROUNDING * max(1.0, abs(known)) else value
 
 
 def _value(timestep: Any) -> float:

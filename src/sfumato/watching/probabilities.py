@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from sfumato.errors import BudgetExceeded
-from sfumato.watching.attention import ARGUMENTS
+from sfumato.watching.tapping import ARGUMENTS
 
 
 class ExplicitAttention(TorchFunctionMode):

@@ -13,7 +13,8 @@ import torch
 from sfumato.errors import BudgetExceeded, CannotWatch
 from sfumato.models.model import Site
 from sfumato.run import Run
-from sfumato.watching.attention import Attention, tap_attention
+from sfumato.watching.attention import Attention
+from sfumato.watching.tapping import tap_attention
 
 Axis = Literal["step", "layer", "head"]
 
@@ -23,7 +24,8 @@ class GridMaps:
     """Attention maps of one grid, averaged over every axis that was not kept.
 
     Attributes:
-        maps: (item, step, layer, head, token, y, x) mean attention probability; axes not kept have length 1.
+        maps: (item, step, layer, head, token, y, x) mean attention probability, tokens in the order asked for; axes not
+            kept have length 1.
         weights: (step, layer, head) how many maps each mean is made of; 0 where a layer has fewer heads.
         steps: Kept steps.
         layers: Kept layers by module path.
@@ -41,7 +43,7 @@ def check_batch(attention: Attention, run: Run) -> None:
     Raises:
         CannotWatch: The message says how many rows there were.
     """
-    expected = run.items * len(run.branches.names)
+    expected = run.items * run.branches.blocks
     if attention.batch != expected:
         raise CannotWatch(
             f"the denoiser was called with {attention.batch} rows where {expected} were expected "
@@ -57,7 +59,7 @@ class AttentionSums:
     Args:
         sites: Where to look.
         branch: Which guidance branch.
-        tokens: How many tokens from the start of the context.
+        tokens: Which tokens, by their places in the context, rising.
         keep: Axes that are not summed over.
         steps: Count only these steps, or None for all.
         budget: Bytes of kept maps allowed for each image.
@@ -70,12 +72,12 @@ class AttentionSums:
         self,
         sites: Sequence[Site],
         branch: str,
-        tokens: int,
+        tokens: Sequence[int],
         keep: Collection[Axis] = (),
         steps: Collection[int] | None = None,
         budget: float = 256e6,
     ) -> None:
-        self._sites, self._branch, self._tokens, self._keep = tuple(sites), branch, tokens, frozenset(keep)
+        self._sites, self._branch, self._tokens, self._keep = tuple(sites), branch, tuple(tokens), frozenset(keep)
         self._steps, self._budget = None if steps is None else frozenset(steps), budget
         self._sums: dict[tuple[tuple[int, int], int, str], torch.Tensor] = {}  # (item, head, query, token)
         self._weights: dict[tuple[tuple[int, int], int, str], int] = {}
@@ -84,15 +86,15 @@ class AttentionSums:
 
     def install(self, run: Run) -> None:
         """Begin summing."""
-        rows = run.branches.rows(self._branch, run.items)
 
         def see(attention: Attention) -> None:
-            if attention.order or (self._steps is not None and run.clock.step not in self._steps):
+            rows = run.rows(self._branch)
+            if rows is None or attention.order or (self._steps is not None and run.clock.step not in self._steps):
                 return
             check_batch(attention, run)
             self._add(attention, rows, run)
 
-        tap_attention(run.model.denoiser, self._sites, see, run.hooks)
+        tap_attention(run, self._sites, see)
 
     def _add(self, attention: Attention, rows: slice, run: Run) -> None:
         key = (
@@ -100,11 +102,15 @@ class AttentionSums:
             run.clock.step if "step" in self._keep else -1,
             attention.site.name if "layer" in self._keep else "",
         )
-        tokens = min(self._tokens, attention.keys)
-        for heads, maps in attention.by_heads(rows, tokens):
+        if self._tokens[-1] >= attention.keys:
+            raise CannotWatch(
+                f"attention at {attention.site.name} reads {attention.keys} tokens, but the prompt has one at place "
+                f"{self._tokens[-1]}: tokenizer and text encoder do not match; load the model with its own tokenizer"
+            )
+        for heads, maps in attention.by_heads(rows, self._tokens):
             maps = maps.detach()
             if key not in self._sums:
-                self._sums[key] = self._room(key, attention, maps, tokens, run)
+                self._sums[key] = self._room(key, attention, maps, run)
                 self._weights[key] = 0
             if "head" in self._keep:
                 self._sums[key][:, heads] += maps
@@ -113,10 +119,10 @@ class AttentionSums:
         self._weights[key] += 1 if "head" in self._keep else attention.heads
 
     def _room(
-        self, key: tuple[tuple[int, int], int, str], attention: Attention, maps: torch.Tensor, tokens: int, run: Run
+        self, key: tuple[tuple[int, int], int, str], attention: Attention, maps: torch.Tensor, run: Run
     ) -> torch.Tensor:
-        heads = attention.heads if "head" in self._keep else 1
-        positions = attention.grid[0] * attention.grid[1]
+        heads, tokens = attention.heads if "head" in self._keep else 1, len(self._tokens)
+        positions = attention.positions
         if (key[0], key[2]) not in self._counted:  # all steps of a layer are counted when its first one comes
             steps = (len(self._steps) if self._steps is not None else run.clock.steps) if "step" in self._keep else 1
             self._counted.add((key[0], key[2]))

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from sfumato.errors import BudgetExceeded, CannotWatch
 from sfumato.models.model import ReferenceTokens
 from sfumato.run import Run
-from sfumato.watching.attention import CHUNK_BYTES, Attention, tap_attention
+from sfumato.watching.attention import CHUNK_BYTES, Attention
 from sfumato.watching.reduce import check_batch
+from sfumato.watching.tapping import tap_attention
 
 PairAxis = Literal["group", "head"]
 PAIR_AXES: tuple[PairAxis, ...] = ("group", "head")
@@ -73,16 +74,16 @@ class ReferenceSums:
 
     def install(self, run: Run) -> None:
         """Begin summing."""
-        rows = run.branches.rows(self._branch, run.items)
 
         def see(attention: Attention) -> None:
-            if attention.order != self._tokens.order:
+            rows = run.rows(self._branch)
+            if rows is None or attention.order != self._tokens.order:
                 return
             check_batch(attention, run)
             group = min(run.clock.step * self._groups // run.clock.steps, self._groups - 1)
             self._add(attention, rows, group, run.items)
 
-        tap_attention(run.model.denoiser, self._tokens.sites, see, run.hooks)
+        tap_attention(run, self._tokens.sites, see)
 
     def _add(self, attention: Attention, rows: slice, group: int, items: int) -> None:
         name = attention.site.name
@@ -104,7 +105,7 @@ class ReferenceSums:
         sums.counts[group] += 1
 
     def _room(self, attention: Attention, items: int) -> _Sums:
-        places, keys, heads = attention.grid[0] * attention.grid[1], attention.keys, attention.heads
+        places, keys, heads = attention.positions, attention.keys, attention.heads
         kept = (self._groups if "group" in self._keep else 1, heads if "head" in self._keep else 1)
         self._needed += 8.0 * kept[0] * kept[1] * places * keys
         if self._needed > self._budget:

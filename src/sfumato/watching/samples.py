@@ -41,9 +41,9 @@ class Samples:
 
 
 def latent_channels(denoiser: nn.Module) -> int:
-    """How many channels a latent has: what an inpainting denoiser takes beside it does not count."""
+    """How many channels a latent has, without what an inpainting denoiser takes or a learned variance gives beside."""
     config: Any = denoiser.config
-    return int(getattr(config, "out_channels", None) or config.in_channels)
+    return int(min(config.in_channels, getattr(config, "out_channels", None) or config.in_channels))
 
 
 def noisy_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:

@@ -97,7 +97,7 @@ def test_steps_that_a_scheduler_cannot_make(tiny_sd: Build) -> None:
 def test_the_batch_has_one_generator_for_each_image(tiny_pipeline: StableDiffusionPipeline) -> None:
     model = sfumato.wrap(tiny_pipeline)
     one = model.complete(Request("a", seed=5, images=2, negative_prompt="n"))
-    given = model.arguments([one, model.complete(Request("b", seed=2**63 - 1))])
+    given = model.called_with([one, model.complete(Request("b", seed=2**63 - 1))])
     assert given["prompt"] == ["a", "a", "b"]
     assert given["negative_prompt"] == ["n", "n", ""]
     assert [generator.initial_seed() for generator in given["generator"]] == [5, 6, 2**63 - 1]

@@ -1,0 +1,119 @@
+"""The pipeline classes that Sfumato knows: which family each belongs to, what it is for, and how it reads its prompt.
+
+A new pipeline is one line here where its parts are of known kinds (see CONTRIBUTING).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sfumato.models.flux import FluxModel, QwenModel
+from sfumato.models.kandinsky import KandinskyModel
+from sfumato.models.latent import LatentModel
+from sfumato.models.pixel import LabelModel, PixelModel
+from sfumato.models.reference import PaintByExampleModel, ReferenceModel
+from sfumato.models.tasks import CONTROL, EDITING, IMAGE, INPAINTING, TEXT, Task
+from sfumato.models.text import (
+    AuraText,
+    FluxText,
+    HunyuanText,
+    ImageEmbeddings,
+    NoText,
+    PixArtText,
+    QwenText,
+    SanaText,
+    SigmaText,
+    T5Text,
+    Text,
+    ThreeEncoders,
+    TwoEncoders,
+)
+
+CROSS = frozenset({"token-maps", "cross-attention", "replay"})
+JOINT = frozenset({"token-maps", "joint-attention", "replay"})
+PACKED = frozenset({"token-maps", "joint-attention"})
+MAPS = frozenset({"token-maps"})
+ADDED = frozenset({"token-maps", "replay"})
+THOUSAND = 1000.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of a pipeline class whose latents are decoded.
+
+    Attributes:
+        name: Of the family.
+        text: How a prompt is read.
+        features: What methods may rely on, beside words and what the task adds.
+        kind: The class that answers for it.
+        guidance: How the branches of guidance are run: in one batch, one call after the other, or not at all.
+        time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.
+        arguments: What its call is given unless its user says otherwise.
+    """
+
+    name: str
+    text: type[Text]
+    features: frozenset[str]
+    kind: type[LatentModel] = LatentModel
+    guidance: Literal["batched", "sequential", "distilled"] = "batched"
+    time_scale: float = 1.0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+UNET = Family("unet", Text, CROSS | {"one-encoder"})
+CONSISTENCY = Family("unet", Text, CROSS | {"one-encoder"}, guidance="distilled")
+UNET_XL = Family("unet-xl", TwoEncoders, CROSS)
+SD3 = Family("sd3", ThreeEncoders, JOINT)
+FLUX = Family("flux", FluxText, PACKED, FluxModel, "distilled", THOUSAND)
+CHROMA = Family("chroma", T5Text, PACKED, FluxModel, "sequential", THOUSAND)
+QWEN = Family("qwen", QwenText, PACKED, QwenModel, "sequential", THOUSAND)
+AURA = Family("auraflow", AuraText, PACKED, time_scale=THOUSAND)
+WRITTEN = {"clean_caption": False, "use_resolution_binning": False}
+"""The prompt as it was written, the image of the size that was asked for: else words and places would not be known."""
+PIXART = Family("pixart", PixArtText, CROSS, arguments=WRITTEN)
+SANA = Family("sana", SanaText, MAPS, arguments={"use_resolution_binning": False})
+HUNYUAN = Family("hunyuan", HunyuanText, MAPS, arguments={"use_resolution_binning": False})
+SIGMA = Family("pixart", SigmaText, CROSS, arguments=WRITTEN)
+KANDINSKY = Family("kandinsky", ImageEmbeddings, ADDED, KandinskyModel)
+REFERENCE = Family("reference", NoText, frozenset({"reference", "cross-attention", "replay"}), ReferenceModel)
+EXAMPLE = Family("reference", NoText, frozenset({"reference", "cross-attention"}), PaintByExampleModel)
+
+LATENT: dict[str, tuple[Family, Task]] = {
+    "StableDiffusionPipeline": (UNET, TEXT),
+    "StableDiffusionImg2ImgPipeline": (UNET, IMAGE),
+    "StableDiffusionInpaintPipeline": (UNET, INPAINTING),
+    "StableDiffusionControlNetPipeline": (UNET, CONTROL),
+    "StableDiffusionInstructPix2PixPipeline": (UNET, EDITING),
+    "LatentConsistencyModelPipeline": (CONSISTENCY, TEXT),
+    "StableDiffusionXLPipeline": (UNET_XL, TEXT),
+    "StableDiffusionXLImg2ImgPipeline": (UNET_XL, IMAGE),
+    "StableDiffusionXLInpaintPipeline": (UNET_XL, INPAINTING),
+    "StableDiffusionXLControlNetPipeline": (UNET_XL, CONTROL),
+    "StableDiffusion3Pipeline": (SD3, TEXT),
+    "StableDiffusion3Img2ImgPipeline": (SD3, IMAGE),
+    "StableDiffusion3InpaintPipeline": (SD3, INPAINTING),
+    "FluxPipeline": (FLUX, TEXT),
+    "FluxImg2ImgPipeline": (FLUX, IMAGE),
+    "FluxInpaintPipeline": (FLUX, INPAINTING),
+    "ChromaPipeline": (CHROMA, TEXT),
+    "QwenImagePipeline": (QWEN, TEXT),
+    "AuraFlowPipeline": (AURA, TEXT),
+    "SanaPipeline": (SANA, TEXT),
+    "HunyuanDiTPipeline": (HUNYUAN, TEXT),
+    "PixArtAlphaPipeline": (PIXART, TEXT),
+    "PixArtSigmaPipeline": (SIGMA, TEXT),
+    "KandinskyV22Pipeline": (KANDINSKY, TEXT),
+    "KandinskyV22InpaintPipeline": (KANDINSKY, INPAINTING),
+    "ReferenceInpaintPipeline": (REFERENCE, INPAINTING),
+    "PaintByExamplePipeline": (EXAMPLE, INPAINTING),
+}
+PIXEL: dict[str, type[PixelModel]] = {
+    "DDPMPipeline": PixelModel,
+    "DDIMPipeline": PixelModel,
+    "LabelPipeline": LabelModel,
+}
+OWN = ("LabelPipeline", "ReferenceInpaintPipeline")
+"""Those of `sfumato.pipelines`, which diffusers does not know."""
+SUPPORTED = (*LATENT, *PIXEL)

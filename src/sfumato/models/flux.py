@@ -1,0 +1,80 @@
+"""Flux, Chroma and Qwen-Image: latents packed two by two into a sequence; branches of guidance one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sfumato.models.latent import LatentModel
+from sfumato.models.model import Branches
+from sfumato.request import Request
+
+PACKING = 2
+
+
+class FluxModel(LatentModel):
+    """A ``FluxPipeline`` or ``ChromaPipeline``.
+
+    The guidance of Flux is distilled into its network: it is one branch, unless its user gives ``true_cfg_scale`` above
+    1, which makes the negative prompt count.
+    """
+
+    def branches(self, request: Request) -> Branches:
+        """The conditional branch first, then the unconditional one, each in a call of its own."""
+        if float(self.arguments.get("true_cfg_scale", 1.0)) > 1:
+            return Branches(("conditional", "unconditional"), sequential=True)
+        return super().branches(request)
+
+    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+        """Unpacked: (row, position, 4 channels) to (row, channel, y, x)."""
+        height, width = self.token_grid(request)
+        apart = latents.reshape(len(latents), height, width, -1, PACKING, PACKING)
+        return apart.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+    def packed(self, latents: torch.Tensor) -> torch.Tensor:
+        """The other way round."""
+        rows, channels, height, width = latents.shape
+        apart = latents.reshape(rows, channels, height // PACKING, PACKING, width // PACKING, PACKING)
+        return apart.permute(0, 2, 4, 1, 3, 5).flatten(3, 5).flatten(1, 2)
+
+    def _prompts(self, requests: Sequence[Request]) -> dict[str, Any]:
+        found = super()._prompts(requests)
+        found.pop("negative_prompt", None)
+        if "unconditional" in self.branches(requests[0]).names:  # else the pipelines would warn that it is not used
+            found["negative_prompt"] = [r.negative_prompt for r in requests]
+        return found
+
+    @property
+    def _patch(self) -> int:
+        return PACKING
+
+
+class QwenModel(FluxModel):
+    """A ``QwenImagePipeline``: guided where there is a negative prompt, if only " "; its VAE is one of videos."""
+
+    guided_by = "true_cfg_scale"
+
+    def branches(self, request: Request) -> Branches:
+        """As Flux with true guidance, where there is something to guide away from."""
+        on = (request.guidance or 0) > 1 and request.negative_prompt
+        return Branches(("conditional", "unconditional"), sequential=True) if on else Branches(("conditional",))
+
+    def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
+        """Images of latents, each a video of one frame."""
+        mean, spread = self._moments(latents)
+        with torch.set_grad_enabled(gradients):
+            frames: torch.Tensor = self._vae.decode(latents.unsqueeze(2) * spread + mean, return_dict=False)[0]
+        return frames[:, :, 0]
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """The mean of the VAE's posterior, normalised as the denoiser takes it."""
+        mean, spread = self._moments(images)
+        found: torch.Tensor = (self._vae.encode(images.unsqueeze(2)).latent_dist.mean - mean) / spread
+        return found[:, :, 0]
+
+    def _moments(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        config = self._vae.config
+        mean, spread = (torch.tensor(found).view(1, -1, 1, 1, 1) for found in (config.latents_mean, config.latents_std))
+        return mean.to(like), spread.to(like)

@@ -1,0 +1,54 @@
+"""Real images: one given image, noised to one timestep, as the input of one call of the denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sfumato.errors import ModelError, RequestError
+from sfumato.models import noise
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.models.latent import LatentModel
+
+
+def prepared(model: LatentModel, request: Request) -> Request:
+    """The request of one step at the timestep that the image is noised to.
+
+    Raises:
+        RequestError: There is no image.
+        ModelError: The pipeline does not start from latents that are given, or has no such timestep.
+    """
+    if request.image is None:
+        raise RequestError("a given image is to be noised, but there is none; give Request(..., image='photo.png')")
+    if model.task.image is not None or not model.takes("latents") or not model.text.named:
+        raise ModelError(
+            f"{type(model.pipeline).__name__} cannot look at a given image; take a text-to-image pipeline of the same "
+            "model: sfumato.load(..., task='text-to-image')"
+        )
+    trained = int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
+    if not 0 < (request.at or 0) < trained:
+        raise ModelError(f"at is {request.at}; this model has timesteps 1 to {trained - 1}")
+    own = None if noise.is_flow(model.pipeline.scheduler) else "ddim"  # whose input needs no scaling
+    return request.with_(steps=1, schedule=(int(request.at or 0),), scheduler=own)
+
+
+def noised(model: LatentModel, requests: Sequence[Request]) -> torch.Tensor:
+    """The latents of the images with noise, as the pipeline takes them; the noise of an image is that of its seed."""
+    weight = next(model.denoiser.parameters())
+    found = []
+    for request in requests:
+        assert request.image is not None
+        pixels = torch.from_numpy(np.array(request.image.image.convert("RGB"))).permute(2, 0, 1)[None]
+        vae = model.pipeline.vae
+        with torch.no_grad():
+            latent = model.embed((pixels / 127.5 - 1).to(vae.device, vae.dtype)).to(weight)
+        signal, spread = (level.to(latent) for level in model.levels(float(request.at or 0)))
+        for seed in request.seeds:
+            drawn = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+            found.append(signal * latent + spread * drawn)
+    return model.packed(torch.cat(found))

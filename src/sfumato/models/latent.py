@@ -1,0 +1,366 @@
+"""Latent diffusion in general: a denoiser with attention on text, a VAE, guidance; U-Nets and transformers alike."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from sfumato.errors import ModelError
+from sfumato.models import inverting, noise
+from sfumato.models.adapter import adapter_tokens
+from sfumato.models.lexicon import pos
+from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
+from sfumato.models.notes import notes_of
+from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
+from sfumato.models.sites import sites_of
+from sfumato.models.tasks import Task
+from sfumato.models.words import Tokens, split
+from sfumato.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.models.families import Family
+
+DEFAULT_GUIDANCE = 7.5
+PIPELINE_MULTIPLE = 8  # the pipelines' own calls ask for it, whatever the VAE
+
+
+class LatentModel:
+    """A pipeline that makes latents from text and decodes them: what the methods may ask of it.
+
+    Args:
+        pipeline: The pipeline, used as it is; nothing in it is replaced.
+        source: Where it came from.
+        family: What is known of its class.
+        task: What it is given beside text.
+        arguments: What else its call is given.
+
+    Raises:
+        ModelError: The pipeline's call has no such argument, or it is a request's field.
+    """
+
+    condition: str | None = "encoder_hidden_states"
+    guided_by = "guidance_scale"
+    """The argument of the pipeline's call that a request's guidance is."""
+
+    def __init__(
+        self, pipeline: Any, source: Source, family: Family, task: Task, arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        self.pipeline = pipeline
+        self.source = source
+        self.family = family.name
+        self.task = task
+        self.arguments: Mapping[str, Any] = dict(family.arguments) | dict(arguments or {})
+        self._check_arguments()
+        self.text = family.text(pipeline, self.arguments)
+        self.time_scale = family.time_scale
+        # of these, one takes zeros in place of what it makes of an empty prompt, one does without guidance
+        self.mixes = not (pipeline.config.get("force_zeros_for_empty_prompt") or self.guided_by == "true_cfg_scale")
+        self._guidance = family.guidance
+        words = {"words"} if self.text.named else set()
+        self.features = (family.features | task.features | words) - ({"replay"} if task.image == "edit" else set())
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The U-Net or the transformer."""
+        unet = getattr(self.pipeline, "unet", None)
+        found: nn.Module = self.pipeline.transformer if unet is None else unet
+        return found
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The decoder of the VAE."""
+        decoder: nn.Module = self._vae.decoder
+        return decoder
+
+    def complete(self, request: Request) -> Request:
+        """Fill open fields: sizes from the denoiser, steps and guidance from the model's own recommendation.
+
+        Raises:
+            RequestError: A picture is missing that the pipeline needs.
+            ModelError: A size that the VAE cannot make, an unknown scheduler, steps that it cannot make, or something
+                that this pipeline does not take.
+        """
+        if request.invert is not None:
+            request = inverting.prepared(self, request)
+        self.task.check(request)
+        self._refuse(request)
+        sides = self._sides(request)
+        recommended = self._notes.get("defaults", {})
+        done = request.with_(
+            steps=request.steps or int(recommended.get("steps") or self._default("num_inference_steps", DEFAULT_STEPS)),
+            guidance=float(recommended.get("guidance") or self._default(self.guided_by, DEFAULT_GUIDANCE))
+            if request.guidance is None
+            else request.guidance,
+            height=sides[0],
+            width=sides[1],
+            scheduler=known_scheduler(self.pipeline, request.scheduler),
+            strength=request.strength or (float(self._default("strength", 0.8)) if self._starts else None),
+        )
+        check_steps(self.pipeline, done)
+        self._check_sides(sides)
+        if self._starts and self.steps(done) < 1:
+            raise ModelError(
+                f"strength {done.strength} of {done.steps} steps leaves none to run; take {1 / (done.steps or 1):.2g} "
+                "or more, or more steps"
+            )
+        image, mask = done.image, done.mask
+        return done.with_(
+            image=None if image is None else image.resized(*sides),
+            mask=None if mask is None else mask.resized(*sides, smooth=False),
+        )
+
+    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+        """Run the pipeline's own call; every image is an item with a CPU generator of its own."""
+        given = self.called_with(requests)
+        if "callback_on_step_end" in self._takes:
+            given["callback_on_step_end"] = on_step
+        else:  # the older way
+
+            def told(step: int, timestep: Any, latents: torch.Tensor) -> None:
+                on_step(self.pipeline, step, timestep, {"latents": latents})
+
+            given |= {"callback": told, "callback_steps": 1}
+        made = self.pipeline(**given)
+        flagged = tuple(hit for hit in (getattr(made, "nsfw_content_detected", None) or ()) if hit is not None)
+        return Made(made.images, blocked=flagged)
+
+    def called_with(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """Arguments of the pipeline's own call."""
+        first = requests[0]
+        items = [(r, seed) for r in requests for seed in r.seeds]
+        given: dict[str, Any] = {
+            "generator": [torch.Generator().manual_seed(seed) for _, seed in items],
+            "num_inference_steps": first.steps,
+            self.guided_by: first.guidance,
+            "height": first.height,
+            "width": first.width,
+            "strength": first.strength,
+            **self._prompts([r for r, _ in items]),
+            **self.task.arguments(requests),
+        }
+        if first.invert is not None:
+            given |= {"image": None, "latents": inverting.noised(self, requests)}
+        known = {name: value for name, value in given.items() if name in self._takes and value is not None}
+        return known | dict(self.arguments)
+
+    def steps(self, request: Request) -> int:
+        """All that are asked for; from an image only the last ones, as many as the strength says."""
+        steps = int(request.steps or 0)
+        if not self._starts:
+            return steps
+        strength = request.strength or float(self._default("strength", 0.8))
+        if noise.is_flow(self.pipeline.scheduler):  # these pipelines round the part that is left out
+            return steps - int(max(steps - min(steps * strength, steps), 0))
+        return min(int(steps * strength), steps)
+
+    def tokens(self, prompt: str) -> Tokens:
+        """The prompt as the denoiser's context holds it."""
+        return self.text.tokens(prompt)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """Words outside the vocabulary that the model was trained on, where the model's folder lists it."""
+        known = set(self._notes.get("words", ()))
+        if not known:
+            return ()
+        return tuple(dict.fromkeys(word.text for word in split(prompt, pos) if word.text.casefold() not in known))
+
+    def branches(self, request: Request) -> Branches:
+        """The branches of guidance; only the conditional one with guidance off or distilled into the denoiser."""
+        on = (request.guidance or 0) > 1 and getattr(self.denoiser.config, "time_cond_proj_dim", None) is None
+        if not on or self._guidance == "distilled":
+            return Branches(("conditional",))
+        if self._guidance == "sequential":
+            return Branches(("conditional", "unconditional"), sequential=True)
+        if self.task.image == "edit":
+            strong = float(self.arguments.get("image_guidance_scale", 1.5)) >= 1
+            return Branches(("conditional", "image", "unconditional") if strong else ("conditional",))
+        return Branches(("unconditional", "conditional"))
+
+    def sites(self) -> tuple[Site, ...]:
+        """See `sfumato.models.sites.sites_of`."""
+        return sites_of(self.denoiser)
+
+    def reference_tokens(self) -> ReferenceTokens:
+        """How an image-prompt adapter reads a reference.
+
+        Raises:
+            ModelError: There is none, or it is not known.
+        """
+        if not self.task.reference:
+            raise ModelError(
+                f"{self.source.name} takes no reference image; load an image-prompt adapter, or studio/insert"
+            )
+        return adapter_tokens(self.pipeline, self.sites())
+
+    def latent_grid(self, request: Request) -> tuple[int, int]:
+        """Height and width of the latent."""
+        height, width = (request.height or self._side), (request.width or self._side)
+        return height // self._scale, width // self._scale
+
+    def token_grid(self, request: Request) -> tuple[int, int]:
+        """The latent's, divided by the transformer's patches."""
+        height, width = self.latent_grid(request)
+        patch = self._patch
+        return height // patch, width // patch
+
+    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+        """They are maps already."""
+        return latents
+
+    def packed(self, latents: torch.Tensor) -> torch.Tensor:
+        """Maps as the pipeline takes latents: as they are."""
+        return latents
+
+    def takes(self, name: str) -> bool:
+        """Whether the pipeline's own call has an argument of this name."""
+        return name in self._takes
+
+    def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
+        """Hidden states of the text encoders for prompts: (prompt, token, channel)."""
+        with torch.set_grad_enabled(gradients):
+            return self.text.encode(conditions)
+
+    def pooled(self, conditions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Summaries and masks of prompts, by the denoiser's arguments."""
+        with torch.no_grad():
+            return self.text.pooled(conditions)
+
+    def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
+        """See `sfumato.models.noise.clean`; a learned variance beside the prediction is left out."""
+        made = output[:, : sample.shape[1]] if output.ndim == 4 else output
+        return noise.clean(self.pipeline.scheduler, made, sample, timestep)
+
+    def levels(self, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `sfumato.models.noise.levels`."""
+        return noise.levels(self.pipeline.scheduler, timestep)
+
+    def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
+        """The VAE's images of latents."""
+        unscaled = latents / float(self._vae.config.scaling_factor) + self._shift
+        own: torch.dtype = self._vae.dtype
+        upcast = own == torch.float16 and getattr(self._vae.config, "force_upcast", False)  # else it overflows
+        with torch.set_grad_enabled(gradients):
+            if upcast:
+                self._vae.to(torch.float32)
+            try:
+                images: torch.Tensor = self._vae.decode(unscaled.to(self._vae.dtype), return_dict=False)[0]
+            finally:
+                if upcast:
+                    self._vae.to(own)
+        return images
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """The mean of the VAE's posterior, scaled as the denoiser takes it."""
+        latents: torch.Tensor = self._vae.encode(images).latent_dist.mean
+        return (latents - self._shift) * float(self._vae.config.scaling_factor)
+
+    def _prompts(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """One prompt for each image; where embeddings stand in its place, only how many images are to be made."""
+        if not self.text.named:
+            return {"num_images_per_prompt": len(requests)}
+        found: dict[str, Any] = {"prompt": [r.prompt for r in requests]}
+        negative = [r.negative_prompt for r in requests]
+        if any(negative):
+            if not all(negative) and not self.mixes:
+                raise ModelError("this pipeline treats no negative prompt otherwise than an empty one; run them apart")
+            found["negative_prompt"] = negative
+        return found
+
+    def _refuse(self, request: Request) -> None:
+        """Refuse what the request asks for and the pipeline does not take.
+
+        Raises:
+            ModelError: The message says what to leave out.
+        """
+        if request.label is not None:
+            raise ModelError(f"{self.source.name} has no labels; say it in the prompt")
+        for name in ("image", "mask", "reference"):
+            if getattr(request, name) is not None and name not in self.features and not request.invert:
+                other = "leave it out, or take a model that does"
+                if name == "image":
+                    other = "load it with task='image-to-image' or 'inpainting', or give invert='noise' to look at it"
+                raise ModelError(f"{self.source.name} takes no {name}; {other}")
+        if request.strength is not None and not self._starts:
+            raise ModelError(f"{self.source.name} starts from noise, so strength means nothing; leave it out")
+        for name in ("prompt", "negative_prompt"):
+            if getattr(request, name) and (name not in self._takes or not self.text.named):
+                raise ModelError(f"{self.source.name} takes no {name.replace('_', ' ')}; leave it out")
+
+    def _sides(self, request: Request) -> tuple[int, int]:
+        """Height and width that are asked for: the image's where there is one, else the model's own."""
+        of = request.image if self.task.image is not None or request.invert else None
+        height = request.height or (of.height if of is not None else self._side)
+        return height, request.width or (of.width if of is not None else self._side)
+
+    def _check_sides(self, sides: tuple[int, int]) -> None:
+        scale = self._multiple
+        for name, value in zip(("height", "width"), sides, strict=True):
+            if value % scale:
+                low, high = max(scale, value // scale * scale), (value // scale + 1) * scale
+                near = f"{low} or {high}" if low < value else str(high)
+                raise ModelError(f"{name} is {value}; this model makes multiples of {scale}, so take {near}")
+
+    def _check_arguments(self) -> None:
+        fields = {"prompt", "negative_prompt", self.guided_by, "num_inference_steps", "height", "width", "generator",
+                  "strength", "mask_image", "ip_adapter_image", "num_images_per_prompt", "latents"}  # fmt: skip
+        for name in self.arguments:
+            if name in fields:
+                raise ModelError(f"{name} is said by the request, not by the model; leave it out here")
+            if name not in self._takes:
+                near = ", ".join(sorted(self._takes - fields))
+                raise ModelError(f"{type(self.pipeline).__name__} takes no argument {name!r}; it takes: {near}")
+
+    def _default(self, name: str, otherwise: float) -> Any:
+        """What the pipeline's own call takes where nothing is said."""
+        known = inspect.signature(self.pipeline.__call__).parameters.get(name)
+        return known.default if known is not None and isinstance(known.default, int | float) else otherwise
+
+    @cached_property
+    def _takes(self) -> frozenset[str]:
+        """Names of the arguments of the pipeline's own call."""
+        return frozenset(inspect.signature(self.pipeline.__call__).parameters)
+
+    @property
+    def _starts(self) -> bool:
+        """Whether the run begins at a noised image, so that strength counts."""
+        return self.task.image == "start" and "strength" in self._takes
+
+    @property
+    def _vae(self) -> Any:
+        return self.pipeline.vae
+
+    @property
+    def _shift(self) -> float:
+        """What the VAE's latents are shifted by."""
+        return float(getattr(self._vae.config, "shift_factor", None) or 0.0)
+
+    @property
+    def _scale(self) -> int:
+        """How many pixels a place of the latent is wide."""
+        return int(self.pipeline.vae_scale_factor)
+
+    @property
+    def _patch(self) -> int:
+        """How many places of the latent a transformer's position is wide."""
+        return int(getattr(self.denoiser.config, "patch_size", None) or 1)
+
+    @property
+    def _multiple(self) -> int:
+        """What the sides of an image are multiples of."""
+        return math.lcm(PIPELINE_MULTIPLE, self._scale * self._patch)
+
+    @property
+    def _side(self) -> int:
+        """Of an image whose size is not said; the pipelines of Flux leave it to a constant of their own."""
+        size = getattr(self.denoiser.config, "sample_size", None) or getattr(self.pipeline, "default_sample_size", None)
+        return int(size or 128) * self._scale
+
+    @cached_property
+    def _notes(self) -> dict[str, Any]:
+        return notes_of(self.pipeline)
