@@ -20,6 +20,7 @@ from sfumato.trace import generate
 Register = Callable[..., Any]
 BUILT_IN = [
     "ablation",
+    "concept_attention",
     "daam",
     "df_cam",
     "df_rise",
@@ -27,6 +28,7 @@ BUILT_IN = [
     "i2am",
     "lime",
     "lime_image",
+    "ovam",
     "profile",
     "relevance",
     "segments",

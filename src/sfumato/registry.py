@@ -34,6 +34,8 @@ BUILT_IN = (
     "sfumato.methods.step_baselines",
     "sfumato.methods.relevance",
     "sfumato.methods.i2am",
+    "sfumato.methods.ovam",
+    "sfumato.methods.concept_attention",
 )
 
 

@@ -350,6 +350,7 @@ def _check_batch(requests: Sequence[Request]) -> None:
     if not requests:
         raise RequestError("there is no request; give at least one")
     own = {"prompt": "", "negative_prompt": "", "label": None, "image": None, "mask": None, "reference": None}
+    own |= {"invert": None, "at": None}  # what is the same where their schedules are
     plain = [r.with_(**own, seed=0, images=1) for r in requests]
     for number, settings in enumerate(plain):
         for name in (f.name for f in fields(Request)):

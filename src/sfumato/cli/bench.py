@@ -25,6 +25,10 @@ def words(
     context: typer.Context,
     prompts: Annotated[int, typer.Option(help="How many prompts.")] = 100,
     method: Annotated[str, typer.Option(help="Which method; see: sfumato methods.")] = "daam",
+    at: Annotated[
+        int | None,
+        typer.Option(help="Look at drawn scenes, noised to this timestep, instead of generating.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
@@ -41,7 +45,7 @@ def words(
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
-        result = bench_words(loaded, prompts, method=method, seed=seed, progress=progress)
+        result = bench_words(loaded, prompts, method=method, at=at, seed=seed, progress=progress)
     _shown(context, result, out, as_json)
 
 
@@ -200,6 +204,7 @@ add(
     words,
     "sfumato bench words",
     "sfumato bench words --prompts 20",
+    "sfumato bench words --method ovam --at 300",
     "sfumato bench words --out words.json",
 )
 add(

@@ -99,6 +99,28 @@ def explain(
         float | None,
         typer.Option(help="How much of --image is made anew, above 0 to 1.", show_default="0.8", rich_help_panel=IMAGE),
     ] = None,
+    invert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="noise",
+            help="Look at --image itself instead of making one: it is noised to --timestep, and looked at once.",
+            show_default=False,
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
+    timestep: Annotated[
+        int | None,
+        typer.Option(help="How far --invert noises the image, 1 to 999.", show_default="500", rich_help_panel=IMAGE),
+    ] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="What else the pipeline's call is given, such as true_cfg_scale=3.5; may be repeated.",
+            show_default=False,
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
     device: Device = None,
     method: Annotated[
         list[str] | None,
@@ -172,7 +194,7 @@ def explain(
         raise RequestError("--size was given together with --height or --width; give the size once")
     if size is not None:
         height, width = _parsed_size(size)
-    if prompt is None and label is None and reference is None and method is None:
+    if prompt is None and label is None and reference is None and method is None and invert is None:
         raise RequestError(
             "there is nothing to explain; give a prompt, such as: sfumato explain 'a red circle' (models without text "
             "take a --label, a --reference, a --method, or some of them)"
@@ -192,6 +214,8 @@ def explain(
         strength=strength,
         label=label,
         schedule=schedule,
+        invert=invert,
+        at=timestep,
     )
     if strength is not None and image is None:
         raise RequestError("--strength was given without --image; it says how much of that image is made anew")
@@ -199,7 +223,7 @@ def explain(
 
     from sfumato.cli.files import write_results
     from sfumato.cli.loading import load_model
-    from sfumato.cli.options import option_types, parse_each
+    from sfumato.cli.options import option_types, parse_arguments, parse_each
     from sfumato.cli.tables import say_results
     from sfumato.explain import explain as run
     from sfumato.registry import find
@@ -212,6 +236,7 @@ def explain(
     if painted:
         request = request.with_(mask=mask)
     task: Task | None = None if image is None else "inpainting" if painted else "image-to-image"
+    task = task if invert is None else "text-to-image"
     given_to_all = {"mask": None if painted else mask, "budget": budget, "at": at, "until": until}
     shared = [f"{name}={value}" for name, value in given_to_all.items() if value is not None]
     options = parse_each(chosen, [*(option or ()), *shared])
@@ -220,7 +245,7 @@ def explain(
             given.setdefault("stream", f"{target}.partial")
     configured = [one.configure(given) for one, given in zip(chosen, options, strict=True)]
     with progress_shown() as progress, write_folder(target) as folder:
-        loaded = load_model(model, device, progress, task=task)
+        loaded = load_model(model, device, progress, task=task, arguments=parse_arguments(argument or ()))
         request = loaded.complete(request)
         for one, settings in zip(chosen, configured, strict=True):
             one.check(loaded)

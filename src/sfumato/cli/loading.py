@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 
-def load_model(name: str, device: str | None, progress: Progress, *, task: Task | None = None) -> Model:
+def load_model(
+    name: str,
+    device: str | None,
+    progress: Progress,
+    *,
+    task: Task | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Model:
     """The model of a name, a folder or a hub id; see ``sfumato.load``."""
     progress("loading the model", 0, 1)
     from sfumato.models import loading
 
     with _other_bars_hidden():
-        model = loading.load(name, device=device, task=task)
+        model = loading.load(name, device=device, task=task, arguments=arguments)
     progress("loading the model", 1, 1)
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,31 @@ def parse_each(methods: Sequence[Method], given: Sequence[str]) -> list[dict[str
         for number in takers:
             shares[number].append(pair.strip()[len(owner) + 1 :] if dot else pair)
     return [parse_options(one, share) for one, share in zip(methods, shares, strict=True)]
+
+
+def parse_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs for a pipeline's own call; a value is JSON where it can be, else text.
+
+    Raises:
+        OptionError: A pair is unreadable, or given twice.
+
+    Example:
+        >>> parse_arguments(["true_cfg_scale=3.5", "clip_skip=1"])
+        {'true_cfg_scale': 3.5, 'clip_skip': 1}
+    """
+    values: dict[str, Any] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise OptionError(f"--argument is {pair!r}; expected name=value, such as true_cfg_scale=3.5")
+        if name in values:
+            raise OptionError(f"the argument {name} is given twice; give it once")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text.strip()
+    return values
 
 
 def option_types(method: Method) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sfumato.errors import ModelError, OptionError, RequestError
-from sfumato.models.model import Model, Site
+from sfumato.errors import ModelError, OptionError
+from sfumato.models.model import Model
 from sfumato.models.words import Tokens
 from sfumato.progress import Progress
 from sfumato.registry import method
@@ -27,7 +27,19 @@ from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
 from sfumato.trace import Trace, generate
 from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
-from sfumato.watching.tapping import refuse_compiled
+from sfumato.wordmaps import (
+    check_layers,
+    check_steps,
+    hard,
+    mean,
+    mean_maps,
+    places,
+    readable,
+    several,
+    text_sites,
+    tokens_node,
+    words_node,
+)
 
 AXES = ("step", "layer", "head")
 PARITIES = ("daam-0.2",)
@@ -61,7 +73,7 @@ class DaamOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        object.__setattr__(self, "keep", _several(self.keep))
+        object.__setattr__(self, "keep", several(self.keep))
         if unknown := [axis for axis in self.keep if axis not in AXES]:
             raise OptionError(f"keep has {unknown[0]!r}; the axes that can be kept are: {', '.join(AXES)}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
@@ -74,22 +86,8 @@ class DaamOptions:
             raise OptionError(f"parity is {self.parity!r}; known is: {', '.join(PARITIES)}")
         if self.parity is not None and self.keep:
             raise OptionError("parity and keep do not go together: parity keeps layers and heads for its own rounding")
-        if self.steps is not None:
-            object.__setattr__(self, "steps", _several(self.steps))
-            if not self.steps or not all(isinstance(step, int) and step >= 0 for step in self.steps):
-                raise OptionError(f"steps is {self.steps}; expected step numbers from 0")
-        if self.layers is not None:
-            try:
-                re.compile(self.layers)
-            except re.error as error:
-                raise OptionError(
-                    f"layers is {self.layers!r}, no regular expression ({error}); try 'up_blocks'"
-                ) from None
-
-
-def _several(given: Any) -> tuple[Any, ...]:
-    """One value or several, as a tuple."""
-    return (given,) if isinstance(given, str | int) else tuple(given)
+        object.__setattr__(self, "steps", check_steps(self.steps))
+        check_layers(self.layers)
 
 
 @method(
@@ -103,20 +101,18 @@ def _several(given: Any) -> tuple[Any, ...]:
 def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progress: Progress) -> list[Explanation]:
     """Map every word of every request while its images are made."""
     completed = [model.complete(request) for request in requests]
-    read = {"conditional": [_readable(model, r.prompt) for r in completed]}
+    read = {"conditional": [readable(model, r.prompt) for r in completed]}
     if options.negative:
         if "unconditional" not in model.branches(completed[0]).names:
             raise ModelError(
                 "guidance is off, so the negative prompt is not used and has no map; raise guidance above 1"
             )
         read["unconditional"] = [model.tokens(r.negative_prompt) for r in completed]
-    last = model.steps(completed[0]) - 1
-    if options.steps is not None and max(options.steps) > last:
-        raise OptionError(f"steps has {max(options.steps)}; this run has steps 0 to {last}")
+    check_steps(options.steps, model.steps(completed[0]))
     keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
-    sites = _sites(model, options)
+    sites = text_sites(model, options.layers)
     sums = {
-        branch: AttentionSums(sites, branch, _places(tokens), keep, options.steps, options.budget_mb * 1e6)
+        branch: AttentionSums(sites, branch, places(tokens), keep, options.steps, options.budget_mb * 1e6)
         for branch, tokens in read.items()
     }
     trace = generate(model, completed, attachments=list(sums.values()), progress=progress)
@@ -158,10 +154,10 @@ def select(
         tree[f"{prefix}tokens"] = xr.DataTree(tokens.assign(map=(tokens["map"].dims, maps.astype(np.float32))))
         if f"{prefix}words" in tree.children:
             words, owner = tree[f"{prefix}words"].to_dataset(), tokens["word_index"].values
-            means = np.stack([_mean(maps[..., owner == i, :, :]) for i in words["index"].values], axis=-3)
+            means = np.stack([mean(maps[..., owner == i, :, :]) for i in words["index"].values], axis=-3)
             arrays: dict[str, Any] = {"map": (words["map"].dims, means.astype(np.float32))}
             if "hard" in words:
-                arrays["hard"] = (words["map"].dims, _hard(arrays["map"][1], words.attrs["threshold"]))
+                arrays["hard"] = (words["map"].dims, hard(arrays["map"][1], words.attrs["threshold"]))
             tree[f"{prefix}words"] = xr.DataTree(words.assign(arrays))
     return Explanation(
         tree,
@@ -187,27 +183,6 @@ def _selected(attention: xr.DataTree, wanted: Mapping[str, Any], size: tuple[int
     return np.clip(np.asarray(total) / weight, 0, None)
 
 
-def _places(read: Iterable[Tokens]) -> list[int]:
-    """Places of the context that any of the prompts fills."""
-    return sorted({token.index for tokens in read for token in tokens.context})
-
-
-def _readable(model: Model, prompt: str) -> Tokens:
-    tokens = model.tokens(prompt)
-    if not tokens.words and "words" in model.features:
-        raise RequestError(f"the prompt {prompt!r} has no words; write what the image shows, such as 'a red circle'")
-    return tokens
-
-
-def _sites(model: Model, options: DaamOptions) -> list[Site]:
-    refuse_compiled(model.denoiser)
-    sites = [site for site in model.sites() if site.kind != "self" and site.place != "mid"]
-    chosen = [site for site in sites if options.layers is None or re.search(options.layers, site.name)]
-    if not chosen:
-        raise OptionError(f"no layer matches {options.layers!r}; layers are: {', '.join(site.name for site in sites)}")
-    return chosen
-
-
 def _nodes(
     trace: Trace,
     number: int,
@@ -219,8 +194,7 @@ def _nodes(
     latent = trace.model.latent_grid(trace.requests[number])
     for branch, tokens in read.items():
         mapped = tokens[number]
-        places = _places(tokens)
-        filled = [places.index(token.index) for token in mapped.context]
+        filled = [places(tokens).index(token.index) for token in mapped.context]
         own = {
             grid: GridMaps(g.maps[trace.of(number)][..., filled, :, :], g.weights, g.steps, g.layers)
             for grid, g in grids[branch].items()
@@ -231,8 +205,8 @@ def _nodes(
         prefix = "" if branch == "conditional" else NEGATIVE
         unit = "sum over steps of attention probability" if options.parity else "mean attention probability"
         if mapped.words:
-            nodes[f"{prefix}words"] = _words(mapped, maps, unit, options.threshold)
-        nodes[f"{prefix}tokens"] = _tokens(mapped, maps, unit, options.normalise)
+            nodes[f"{prefix}words"] = words_node(mapped, maps, "daam", unit, options.threshold)
+        nodes[f"{prefix}tokens"] = tokens_node(mapped, maps, "daam", unit, normalised=options.normalise)
         if options.keep:
             for grid, found in own.items():
                 nodes[f"{prefix}attention/{grid[0]}x{grid[1]}"] = _kept(found, mapped, options.keep)
@@ -251,12 +225,7 @@ def _token_maps(grids: Mapping[tuple[int, int], GridMaps], latent: tuple[int, in
             raise OptionError("the reference leaves out maps at 1/8 of the latent, and no other layer was chosen")
         pairs = sum(int((found.weights[0] > 0).sum()) for found in large.values())
         return np.asarray(sum(maps.sum((1, 2)) for maps in scaled) / pairs)
-    weight = sum(float(found.weights.sum()) for found in grids.values())
-    total = sum(
-        bicubic(np.einsum("islhtyx,slh->ityx", found.maps.astype(np.float64), found.weights), latent)
-        for found in grids.values()
-    )
-    return np.clip(np.asarray(total) / weight, 0, None)
+    return np.clip(mean_maps(grids, latent), 0, None)
 
 
 def _weighted(data: xr.Dataset, shape: tuple[int, int]) -> Floats:
@@ -264,39 +233,6 @@ def _weighted(data: xr.Dataset, shape: tuple[int, int]) -> Floats:
     summed = (data["map"].astype(np.float64) * data["weight"]).sum(kept)
     order = [dim for dim in ("image", "token", "y", "x") if dim in summed.dims]
     return bicubic(summed.transpose(*order).values, shape)
-
-
-def _words(tokens: Tokens, maps: Floats, unit: str, threshold: float | None) -> xr.Dataset:
-    at = {token.index: place for place, token in enumerate(tokens.context)}
-    means = [_mean(maps[:, [at[token] for token in word.tokens]]) for word in tokens.words]
-    values = np.stack(means, axis=1).astype(np.float32)
-    data: dict[str, Any] = {"map": (("image", "word", "y", "x"), values)}
-    if threshold is not None:
-        data["hard"] = (("image", "word", "y", "x"), _hard(values, threshold))
-    coords = {
-        "word": ("word", [w.text for w in tokens.words]),
-        "occurrence": ("word", [w.occurrence for w in tokens.words]),
-        "index": ("word", [w.index for w in tokens.words]),
-        "pos": ("word", [w.pos for w in tokens.words]),
-        "seen": ("word", [w.seen for w in tokens.words]),
-        "y": ("y", centres(values.shape[-2])),
-        "x": ("x", centres(values.shape[-1])),
-    }
-    attrs = {"method": "daam", "unit": unit} | ({} if threshold is None else {"threshold": threshold})
-    return single(xr.Dataset(data, coords=coords, attrs=attrs))
-
-
-def _tokens(tokens: Tokens, maps: Floats, unit: str, normalised: bool) -> xr.Dataset:
-    coords = {
-        "token": ("token", [t.text for t in tokens.context]),
-        "index": ("token", [t.index for t in tokens.context]),
-        "word_index": ("token", [t.word for t in tokens.context]),
-        "y": ("y", centres(maps.shape[-2])),
-        "x": ("x", centres(maps.shape[-1])),
-    }
-    data = {"map": (("image", "token", "y", "x"), maps.astype(np.float32))}
-    attrs = {"method": "daam", "unit": unit, "normalised": normalised}
-    return single(xr.Dataset(data, coords=coords, attrs=attrs))
 
 
 def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
@@ -320,22 +256,10 @@ def _kept(found: GridMaps, tokens: Tokens, keep: Sequence[Axis]) -> xr.Dataset:
     return single(whole.isel(drop, drop=True))
 
 
-def _mean(maps: Floats) -> Floats:
-    """The mean over tokens (third axis from the end); NaN for a word without tokens."""
-    if maps.shape[-3] == 0:
-        return np.full((*maps.shape[:-3], *maps.shape[-2:]), np.nan)
-    return np.asarray(maps.mean(-3))
-
-
 def _normalised(maps: Floats, owners: Sequence[int]) -> Floats:
     """At every position the share among the prompt's own tokens; start and end token (no word's) are left out."""
     own = [place for place, word in enumerate(owners) if word >= 0] or list(range(len(owners)))
     return np.asarray(maps / (maps[..., own, :, :].sum(-3, keepdims=True) + 1e-6))
-
-
-def _hard(maps: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
-    """Where a map reaches a share of its maximum; nowhere for a word that was not seen."""
-    return np.asarray(maps >= threshold * maps.max((-1, -2), keepdims=True))
 
 
 def _chosen(known: Sequence[Any], wanted: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from sfumato.models.reference import PaintByExampleModel, ReferenceModel
 from sfumato.models.tasks import CONTROL, EDITING, IMAGE, INPAINTING, TEXT, Task
 from sfumato.models.text import (
     AuraText,
+    EditText,
     FluxText,
     HunyuanText,
     ImageEmbeddings,
@@ -32,8 +33,7 @@ from sfumato.models.text import (
 )
 
 CROSS = frozenset({"token-maps", "cross-attention", "replay"})
-JOINT = frozenset({"token-maps", "joint-attention", "replay"})
-PACKED = frozenset({"token-maps", "joint-attention"})
+STREAM = frozenset({"token-maps", "text-stream"})
 MAPS = frozenset({"token-maps"})
 ADDED = frozenset({"token-maps", "replay"})
 THOUSAND = 1000.0
@@ -64,12 +64,13 @@ class Family:
 
 UNET = Family("unet", Text, CROSS | {"one-encoder"})
 CONSISTENCY = Family("unet", Text, CROSS | {"one-encoder"}, guidance="distilled")
+EDIT = Family("unet", EditText, CROSS | {"one-encoder"})
 UNET_XL = Family("unet-xl", TwoEncoders, CROSS)
-SD3 = Family("sd3", ThreeEncoders, JOINT)
-FLUX = Family("flux", FluxText, PACKED, FluxModel, "distilled", THOUSAND)
-CHROMA = Family("chroma", T5Text, PACKED, FluxModel, "sequential", THOUSAND)
-QWEN = Family("qwen", QwenText, PACKED, QwenModel, "sequential", THOUSAND)
-AURA = Family("auraflow", AuraText, PACKED, time_scale=THOUSAND)
+SD3 = Family("sd3", ThreeEncoders, STREAM | {"replay"})
+FLUX = Family("flux", FluxText, STREAM, FluxModel, "distilled", THOUSAND)
+CHROMA = Family("chroma", T5Text, MAPS, FluxModel, "sequential", THOUSAND)
+QWEN = Family("qwen", QwenText, MAPS, QwenModel, "sequential", THOUSAND)
+AURA = Family("auraflow", AuraText, MAPS, time_scale=THOUSAND)
 WRITTEN = {"clean_caption": False, "use_resolution_binning": False}
 """The prompt as it was written, the image of the size that was asked for: else words and places would not be known."""
 PIXART = Family("pixart", PixArtText, CROSS, arguments=WRITTEN)
@@ -85,7 +86,7 @@ LATENT: dict[str, tuple[Family, Task]] = {
     "StableDiffusionImg2ImgPipeline": (UNET, IMAGE),
     "StableDiffusionInpaintPipeline": (UNET, INPAINTING),
     "StableDiffusionControlNetPipeline": (UNET, CONTROL),
-    "StableDiffusionInstructPix2PixPipeline": (UNET, EDITING),
+    "StableDiffusionInstructPix2PixPipeline": (EDIT, EDITING),
     "LatentConsistencyModelPipeline": (CONSISTENCY, TEXT),
     "StableDiffusionXLPipeline": (UNET_XL, TEXT),
     "StableDiffusionXLImg2ImgPipeline": (UNET_XL, IMAGE),

@@ -127,7 +127,7 @@ class Model(Protocol):
         source: Where it came from.
         family: Name of the family.
         features: What methods may rely on: "words"; "label"; "token-maps" (attention on tokens can be mapped),
-            "cross-attention" (it is a softmax over tokens alone), "joint-attention" (over tokens and image);
+            "cross-attention" (it is a softmax over tokens alone), "text-stream" (of its own, beside the image's);
             "one-encoder" (of text, whose attention can be followed); "replay"; "image", "mask" (it paints into one),
             "reference".
         condition: The denoiser's argument that carries the prompt or the label; None where nothing does.

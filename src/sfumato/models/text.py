@@ -69,6 +69,14 @@ class Text:
         )
 
 
+class EditText(Text):
+    """One CLIP encoder, of a pipeline that keeps its reading to itself, as InstructPix2Pix does."""
+
+    def _encoded(self, prompts: Sequence[str], **more: Any) -> Any:
+        device = self._pipeline._execution_device
+        return (self._pipeline._encode_prompt(list(prompts), device, 1, do_classifier_free_guidance=False),)
+
+
 class TwoEncoders(Text):
     """Two CLIP encoders whose channels stand beside each other, as Stable Diffusion XL has them."""
 

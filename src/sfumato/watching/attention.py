@@ -17,6 +17,10 @@ from sfumato.errors import CannotWatch
 from sfumato.models.model import Site
 
 CHUNK_BYTES = 8 * 2**20
+NO_SCORES = (
+    "does not show its scores; switch to PyTorch's own attention, for example "
+    "pipeline.unet.set_attn_processor(AttnProcessor2_0())"
+)
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Attention:
     _scale: float = 1.0
     _log_sum: torch.Tensor | None = None  # (row, head, query) log of the sum of exp(score) over the keys
     _ready: torch.Tensor | None = None  # (row, head, query, key), from an explicit processor
+    _value: torch.Tensor | None = None  # (row, head, key, channel)
+    _output: torch.Tensor | None = None  # (row, head, query, channel)
 
     @property
     def positions(self) -> int:
@@ -113,14 +119,45 @@ class Attention:
                 by is gone, so queries cannot be compared.
         """
         if self._query is None or self._key is None:
-            raise CannotWatch(
-                f"attention at {self.site.name} is computed by an explicit softmax, which does not show its scores; "
-                "switch to PyTorch's own attention, for example pipeline.unet.set_attn_processor(AttnProcessor2_0())"
-            )
+            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
         query = self._query[rows, heads].float() * self._scale
         scores = torch.matmul(query, self._key[rows, heads].float().transpose(-1, -2))
         scores = _masked(scores, self._masking(rows, heads, slice(None)), slice(None))
         return scores.softmax(-1), scores.softmax(-2)
+
+    def reading(self, key: torch.Tensor) -> Attention:
+        """The same queries asking other keys (head, key, channel), which all rows share.
+
+        Raises:
+            CannotWatch: The queries are not known.
+        """
+        if self._query is None:
+            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
+        query = self._query[:, :, self.places]
+        keys = key.to(query).expand(self.batch, *key.shape)
+        return Attention(self.site, 1, self.grid, self.heads, self.batch, query, keys, None, self._scale)
+
+    def scores(self, rows: slice, heads: slice = slice(None)) -> torch.Tensor:
+        """Products of queries and keys, scaled, before any softmax: (row, head, place, token) in float32.
+
+        Raises:
+            CannotWatch: The queries are not known.
+        """
+        if self._query is None or self._key is None:
+            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
+        query = self._query[rows, heads, self.places].float() * self._scale
+        return torch.matmul(query, self._key[rows, heads, self.text].float().transpose(-1, -2))
+
+    def of_the_image(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Keys and values of the image's positions, and what attention gave them: each (row, head, place, channel).
+
+        Raises:
+            CannotWatch: They are not known.
+        """
+        if self._key is None or self._value is None or self._output is None:
+            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
+        places = self.places
+        return self._key[rows, :, places], self._value[rows, :, places], self._output[rows, :, places]
 
     def by_heads(self, rows: slice, tokens: Sequence[int] | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """The probabilities in groups of heads small enough that no more than about 8 MB exist at once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from sfumato.watching.attention import Attention
 from sfumato.watching.tapping import tap_attention
 
 Axis = Literal["step", "layer", "head"]
+Read = Callable[[Attention, slice], Iterator[tuple[slice, torch.Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class AttentionSums:
         keep: Axes that are not summed over.
         steps: Count only these steps, or None for all.
         budget: Bytes of kept maps allowed for each image.
+        read: How maps (row, head, place, token) are read off the rows of a call, by groups of heads; by default they
+            are the probabilities of the tokens.
 
     Raises:
         BudgetExceeded: During the run, before the memory is taken.
@@ -76,9 +79,11 @@ class AttentionSums:
         keep: Collection[Axis] = (),
         steps: Collection[int] | None = None,
         budget: float = 256e6,
+        read: Read | None = None,
     ) -> None:
         self._sites, self._branch, self._tokens, self._keep = tuple(sites), branch, tuple(tokens), frozenset(keep)
         self._steps, self._budget = None if steps is None else frozenset(steps), budget
+        self._read = read or self._probabilities
         self._sums: dict[tuple[tuple[int, int], int, str], torch.Tensor] = {}  # (item, head, query, token)
         self._weights: dict[tuple[tuple[int, int], int, str], int] = {}
         self._counted: set[tuple[tuple[int, int], str]] = set()
@@ -102,12 +107,7 @@ class AttentionSums:
             run.clock.step if "step" in self._keep else -1,
             attention.site.name if "layer" in self._keep else "",
         )
-        if self._tokens[-1] >= attention.keys:
-            raise CannotWatch(
-                f"attention at {attention.site.name} reads {attention.keys} tokens, but the prompt has one at place "
-                f"{self._tokens[-1]}: tokenizer and text encoder do not match; load the model with its own tokenizer"
-            )
-        for heads, maps in attention.by_heads(rows, self._tokens):
+        for heads, maps in self._read(attention, rows):
             maps = maps.detach()
             if key not in self._sums:
                 self._sums[key] = self._room(key, attention, maps, run)
@@ -117,6 +117,14 @@ class AttentionSums:
             else:
                 self._sums[key][:, 0] += maps.sum(1)
         self._weights[key] += 1 if "head" in self._keep else attention.heads
+
+    def _probabilities(self, attention: Attention, rows: slice) -> Iterator[tuple[slice, torch.Tensor]]:
+        if self._tokens[-1] >= attention.keys:
+            raise CannotWatch(
+                f"attention at {attention.site.name} reads {attention.keys} tokens, but the prompt has one at place "
+                f"{self._tokens[-1]}: tokenizer and text encoder do not match; load the model with its own tokenizer"
+            )
+        return attention.by_heads(rows, self._tokens)
 
     def _room(
         self, key: tuple[tuple[int, int], int, str], attention: Attention, maps: torch.Tensor, run: Run

@@ -167,10 +167,19 @@ class _Mode(TorchFunctionMode):
             )
         else:
             output, log_sum = F.scaled_dot_product_attention(*args, **kwargs), None
-        query, key = (self._by_rows(given[name]) for name in ("query", "key"))
+        query, key, value, made = (self._by_rows(one) for one in (*(given[name] for name in ARGUMENTS[:3]), output))
         if key.shape[1] != query.shape[1]:  # grouped queries share keys
-            key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
-        self._show(int(query.shape[1]), query=query, key=key, mask=mask, scale=scale, log_sum=log_sum)
+            key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], 1) for one in (key, value))
+        order, self.seen = self.seen, self.seen + 1
+        if not self._fits(query.shape[2], key.shape[2], order):
+            raise CannotWatch(
+                f"attention at {self.site.name} is over {query.shape[2]} queries and {key.shape[2]} keys, which does "
+                f"not fit an image of {self._grid[0]} x {self._grid[1]} positions; this pipeline puts something "
+                "else beside image and text"
+            )
+        heads = int(query.shape[1])
+        parts = (query, key, mask, scale, log_sum, None, value, made)
+        self._see(Attention(self.site, order, self._grid, heads, self._batch, *parts))
         return output
 
     def _by_rows(self, given: torch.Tensor) -> torch.Tensor:
@@ -188,7 +197,8 @@ class _Mode(TorchFunctionMode):
         if sum(part.shape[0] for part in self._parts) == self._batch * self._heads:
             whole = torch.cat(self._parts).reshape(self._batch, self._heads, *probabilities.shape[1:])
             self._parts.clear()
-            self._show(self._heads, ready=whole)
+            order, self.seen = self.seen, self.seen + 1
+            self._see(Attention(self.site, order, self._grid, self._heads, self._batch, _ready=whole))
 
     def _fits(self, queries: int, keys: int, order: int) -> bool:
         """Whether so many queries and keys can be those of this site, in its first or a later call."""
@@ -196,26 +206,6 @@ class _Mode(TorchFunctionMode):
         if self.site.kind == "joint" and not order:
             return queries == keys > positions
         return queries == positions
-
-    def _show(
-        self,
-        heads: int,
-        *,
-        query: torch.Tensor | None = None,
-        key: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-        scale: float = 1.0,
-        log_sum: torch.Tensor | None = None,
-        ready: torch.Tensor | None = None,
-    ) -> None:
-        order, self.seen = self.seen, self.seen + 1
-        if query is not None and key is not None and not self._fits(query.shape[-2], key.shape[-2], order):
-            raise CannotWatch(
-                f"attention at {self.site.name} is over {query.shape[-2]} queries and {key.shape[-2]} keys, which does "
-                f"not fit an image of {self._grid[0]} x {self._grid[1]} positions; this pipeline puts something "
-                "else beside image and text"
-            )
-        self._see(Attention(self.site, order, self._grid, heads, self._batch, query, key, mask, scale, log_sum, ready))
 
 
 def _takes_flash(given: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.reader import masks_of_words, read
-from sfumato.studio.scenes import held_out_captions
+from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.shapes import COLOURS, SHAPES
 
 BATCH = 8
@@ -43,11 +43,15 @@ class WordBench:
     method: str
     prompts: int
     tables: dict[str, LocalisationTable]
+    at: int | None = None
 
     @property
     def title(self) -> str:
         """One line for people."""
-        return f"{self.method} on {self.prompts} held-out prompts of {self.model}, against the reader's masks"
+        images = f"{self.prompts} held-out prompts of {self.model}"
+        if self.at is not None:
+            images = f"{self.prompts} drawn scenes, noised to timestep {self.at} for {self.model}"
+        return f"{self.method} on {images}, against the reader's masks"
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each kind of word and each method or control: every metric as "mean [low, high]"."""
@@ -65,12 +69,25 @@ class WordBench:
         """Everything as JSON text."""
         tables = {kind: table.to_dict() for kind, table in self.tables.items()}
         return json.dumps(
-            {"model": self.model, "method": self.method, "prompts": self.prompts, "tables": tables}, indent=2
+            {
+                "model": self.model,
+                "method": self.method,
+                "prompts": self.prompts,
+                "at": self.at,
+                "tables": tables,
+            },
+            indent=2,
         )
 
 
 def bench_words(
-    model: Model, prompts: int = 100, *, method: str = "daam", seed: int = 0, progress: Progress = silent
+    model: Model,
+    prompts: int = 100,
+    *,
+    method: str = "daam",
+    at: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> WordBench:
     """Explain held-out prompts and score every word's map against what the reader finds in the generated image.
 
@@ -80,7 +97,8 @@ def bench_words(
     Args:
         model: A model of the scenes.
         prompts: How many prompts, balanced over the kinds of caption.
-        method: A method that makes the node ``words``.
+        method: A method that makes the node ``words``. With "ovam" and `at` the model gets no prompt.
+        at: Instead of generating, look at drawn scenes of the prompts, noised to this timestep.
         seed: Prompt i starts from seed ``seed + i``.
         progress: Told about every prompt.
 
@@ -89,7 +107,7 @@ def bench_words(
     """
     if prompts < 1:
         raise OptionError(f"prompts is {prompts}; expected 1 or more")
-    items = collect(model, held_out_captions(prompts), method=method, seed=seed, progress=progress)
+    items = collect(model, held_out_captions(prompts), method=method, at=at, seed=seed, progress=progress)
     if not items:
         raise OptionError(
             "the images show none of the prompts' objects, so nothing can be scored; train the model longer"
@@ -103,18 +121,28 @@ def bench_words(
                 [item.truth for item in chosen],
                 groups=[item.caption for item in chosen],
             )
-    return WordBench(model.source.name, method, prompts, tables)
+    return WordBench(model.source.name, method, prompts, tables, at)
 
 
 def collect(
-    model: Model, captions: Sequence[str], *, method: str = "daam", seed: int = 0, progress: Progress = silent
+    model: Model,
+    captions: Sequence[str],
+    *,
+    method: str = "daam",
+    at: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> list[Item]:
     """Explain captions of the grammar and pair every word's map with the pixels it speaks of."""
     items: list[Item] = []
     for start in range(0, len(captions), BATCH):
         part = captions[start : start + BATCH]
-        requests = [Request(caption, seed=seed + start + i) for i, caption in enumerate(part)]
-        for caption, explanation in zip(part, explain(model, requests, method, batch=BATCH), strict=True):
+        requests = [_request(caption, seed + start + i, method, at) for i, caption in enumerate(part)]
+        if method == "ovam":
+            made = [explain(model, one, method, text=[asked]) for one, asked in zip(requests, part, strict=True)]
+        else:
+            made = explain(model, requests, method, batch=BATCH)
+        for caption, explanation in zip(part, made, strict=True):
             words, masks, present = masks_of_words(caption, read(np.asarray(explanation.image)))
             heats = explanation.words["map"].values
             parts = explanation.words["pos"].values.tolist()
@@ -123,6 +151,15 @@ def collect(
                     items.append(Item(caption, word, _kind(word), heats[place], masks[place]))
         progress("prompts", start + len(part), len(captions))
     return items
+
+
+def _request(caption: str, seed: int, method: str, at: int | None) -> Request:
+    """The caption as a prompt, or none where its words are asked afterwards; of a drawn scene where ``at`` is given."""
+    prompt = "" if method == "ovam" and at is not None else caption
+    if at is None:
+        return Request(prompt, seed=seed)
+    picture: Any = scene_of(caption, seed).image
+    return Request(prompt, seed=seed, image=picture, invert="noise", at=at)
 
 
 def _is_of_object(words: Sequence[str], place: int) -> bool:

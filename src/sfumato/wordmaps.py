@@ -1,0 +1,155 @@
+"""Word maps as nodes of an explanation: which tokens to watch, and from the maps of tokens to those of words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from sfumato.errors import OptionError, RequestError
+from sfumato.models.model import Model, Site
+from sfumato.models.words import Tokens
+from sfumato.results.images import centres, single
+from sfumato.results.upscale import bicubic
+from sfumato.watching.reduce import GridMaps
+from sfumato.watching.tapping import refuse_compiled
+
+Floats = npt.NDArray[np.float64]
+
+
+def places(read: Iterable[Tokens]) -> list[int]:
+    """Places of the context that any of the prompts fills."""
+    return sorted({token.index for tokens in read for token in tokens.context})
+
+
+def readable(model: Model, prompt: str) -> Tokens:
+    """The tokens of a prompt that has words, or of what stands in its place.
+
+    Raises:
+        RequestError: The model reads words, and there are none.
+    """
+    tokens = model.tokens(prompt)
+    if not tokens.words and "words" in model.features:
+        raise RequestError(f"the prompt {prompt!r} has no words; write what the image shows, such as 'a red circle'")
+    return tokens
+
+
+def several(given: Any) -> tuple[Any, ...]:
+    """One value or several, as a tuple."""
+    return (given,) if isinstance(given, str | int) else tuple(given)
+
+
+def check_steps(given: Any, count: int | None = None) -> tuple[int, ...] | None:
+    """Steps as an option gives them, or None for all.
+
+    Raises:
+        OptionError: They are no step numbers, or beyond the steps of a run of so many.
+    """
+    if given is None:
+        return None
+    steps = several(given)
+    if not steps or not all(isinstance(step, int) and step >= 0 for step in steps):
+        raise OptionError(f"steps is {steps}; expected step numbers from 0")
+    if count is not None and max(steps) >= count:
+        raise OptionError(f"steps has {max(steps)}; this run has steps 0 to {count - 1}")
+    return steps
+
+
+def check_layers(given: str | None) -> None:
+    """Refuse what is no regular expression.
+
+    Raises:
+        OptionError: The message says why.
+    """
+    try:
+        re.compile(given or "")
+    except re.error as error:
+        raise OptionError(f"layers is {given!r}, no regular expression ({error}); try 'up_blocks'") from None
+
+
+def text_sites(model: Model, layers: str | None) -> list[Site]:
+    """Where the denoiser reads the text, but for the middle of a U-Net, in order of execution.
+
+    Args:
+        model: The model.
+        layers: Only those whose names this regular expression finds.
+
+    Raises:
+        OptionError: None is left.
+        CannotWatch: The denoiser is compiled.
+    """
+    refuse_compiled(model.denoiser)
+    sites = [site for site in model.sites() if site.kind != "self" and site.place != "mid"]
+    chosen = [site for site in sites if layers is None or re.search(layers, site.name)]
+    if not chosen:
+        raise OptionError(f"no layer matches {layers!r}; layers are: {', '.join(site.name for site in sites)}")
+    return chosen
+
+
+def mean_maps(grids: Mapping[tuple[int, int], GridMaps], latent: tuple[int, int]) -> Floats:
+    """The mean over steps, layers and heads of all grids, upscaled to the latent's: (item, token, y, x)."""
+    weight = sum(float(found.weights.sum()) for found in grids.values())
+    total = sum(
+        bicubic(np.einsum("islhtyx,slh->ityx", found.maps.astype(np.float64), found.weights), latent)
+        for found in grids.values()
+    )
+    return np.asarray(total) / weight
+
+
+def words_node(tokens: Tokens, maps: Floats, method: str, unit: str, threshold: float | None = None) -> xr.Dataset:
+    """The maps of words: the mean over each word's tokens.
+
+    Args:
+        tokens: The words, and the tokens in the order of the maps.
+        maps: (item, token, y, x).
+        method: What made them.
+        unit: Of the values.
+        threshold: Also where a map reaches this share of its maximum.
+    """
+    at = {token.index: place for place, token in enumerate(tokens.context)}
+    means = [mean(maps[:, [at[token] for token in word.tokens]]) for word in tokens.words]
+    values = np.stack(means, axis=1).astype(np.float32)
+    data: dict[str, Any] = {"map": (("image", "word", "y", "x"), values)}
+    if threshold is not None:
+        data["hard"] = (("image", "word", "y", "x"), hard(values, threshold))
+    coords = {
+        "word": ("word", [w.text for w in tokens.words]),
+        "occurrence": ("word", [w.occurrence for w in tokens.words]),
+        "index": ("word", [w.index for w in tokens.words]),
+        "pos": ("word", [w.pos for w in tokens.words]),
+        "seen": ("word", [w.seen for w in tokens.words]),
+        "y": ("y", centres(values.shape[-2])),
+        "x": ("x", centres(values.shape[-1])),
+    }
+    attrs = {"method": method, "unit": unit} | ({} if threshold is None else {"threshold": threshold})
+    return single(xr.Dataset(data, coords=coords, attrs=attrs))
+
+
+def tokens_node(tokens: Tokens, maps: Floats, method: str, unit: str, *, normalised: bool = False) -> xr.Dataset:
+    """The maps of tokens (item, token, y, x), with what each token is."""
+    coords = {
+        "token": ("token", [t.text for t in tokens.context]),
+        "index": ("token", [t.index for t in tokens.context]),
+        "word_index": ("token", [t.word for t in tokens.context]),
+        "y": ("y", centres(maps.shape[-2])),
+        "x": ("x", centres(maps.shape[-1])),
+    }
+    data = {"map": (("image", "token", "y", "x"), maps.astype(np.float32))}
+    attrs = {"method": method, "unit": unit, "normalised": normalised}
+    return single(xr.Dataset(data, coords=coords, attrs=attrs))
+
+
+def mean(maps: Floats) -> Floats:
+    """The mean over tokens (third axis from the end); NaN for a word without tokens."""
+    if maps.shape[-3] == 0:
+        return np.full((*maps.shape[:-3], *maps.shape[-2:]), np.nan)
+    return np.asarray(maps.mean(-3))
+
+
+def hard(maps: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
+    """Where a map reaches a share of its maximum; nowhere for a word that was not seen."""
+    return np.asarray(maps >= threshold * maps.max((-1, -2), keepdims=True))
