@@ -53,9 +53,11 @@ docs: $(STAMP)
 
 pages-fresh: $(STAMP)
 	$(BIN)/python docs/tooling/command_line.py --check
+	PYTHONPATH=. $(BIN)/python docs/tooling/pipelines.py --check
 
 pages: $(STAMP)
 	$(BIN)/python docs/tooling/command_line.py
+	PYTHONPATH=. $(BIN)/python docs/tooling/pipelines.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

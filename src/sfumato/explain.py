@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any, overload
 
 from sfumato.errors import RequestError, SfumatoWarning
+from sfumato.generations import said
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
@@ -102,6 +103,7 @@ def _explained(
         "revision": model.source.revision,
         "family": model.family,
         "pipeline": type(model.pipeline).__name__,
+        "arguments": said(model.arguments),
         "weights_sha256": weight_hash(model.pipeline),
         "device": str(next(model.denoiser.parameters()).device),
         "dtype": str(next(model.denoiser.parameters()).dtype).removeprefix("torch."),

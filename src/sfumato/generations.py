@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -118,7 +120,20 @@ def identity(model: Model) -> dict[str, Any]:
         "tokenizers": tokenizers,
         "precision": [weights.device.type, str(weights.dtype)],
         "libraries": {name: version(name) for name in MADE_BY},
-    }
+    } | ({"arguments": said(model.arguments)} if model.arguments else {})
+
+
+def said(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a pipeline's call, tensors by the digest of their values, ready for JSON."""
+    found: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if isinstance(value, torch.Tensor):
+            plain = value.detach().to("cpu").contiguous().flatten()
+            values = hashlib.sha256(plain.view(torch.uint8).numpy().data).hexdigest()
+            found[name] = [str(value.dtype), list(value.shape), values]
+        else:
+            found[name] = json.loads(json.dumps(value, default=repr))
+    return found
 
 
 def _tokenizer(part: Any) -> dict[str, Any]:

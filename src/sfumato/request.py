@@ -20,7 +20,8 @@ MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
 LATER = frozenset({"image", "strength", "label", "schedule", "mask", "reference", "invert", "at"})
-AT = 500
+AT = 300
+"""By default: on scenes with known truth maps at 100 and 300 are far better than at 500 (docs/pipelines.md)."""
 PICTURES = ("image", "mask", "reference")
 """Fields that the key leaves out where nothing is given, so that older keys stay as they were."""
 
@@ -53,7 +54,7 @@ class Request:
         reference: What is painted is read from this picture, by models that take one; given like `image`.
         invert: "noise" looks at a given image instead of making one: it is noised to the timestep `at`, and the
             denoiser is called once. For text-to-image pipelines, where `image` has no other meaning.
-        at: The timestep that a given image is noised to, 1 to 999; half of them by default.
+        at: The timestep that a given image is noised to, 1 to 999; 300 by default.
         schedule: Which timesteps the steps visit: "early" or "late" (dense there; "early:30" more so than the usual
             60), "window:600-400" (dense inside), or the timesteps themselves, falling; the scheduler's own by default.
 

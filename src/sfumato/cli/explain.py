@@ -110,7 +110,7 @@ def explain(
     ] = None,
     timestep: Annotated[
         int | None,
-        typer.Option(help="How far --invert noises the image, 1 to 999.", show_default="500", rich_help_panel=IMAGE),
+        typer.Option(help="How far --invert noises the image, 1 to 999.", show_default="300", rich_help_panel=IMAGE),
     ] = None,
     argument: Annotated[
         list[str] | None,

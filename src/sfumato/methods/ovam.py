@@ -42,7 +42,9 @@ class OvamOptions:
     activation: Literal["softmax", "linear"] = field(
         default="softmax", metadata={"help": "softmax over the text's tokens, or the bare products of query and key"}
     )
-    padding: bool = field(default=False, metadata={"help": "let padding tokens share the softmax"})
+    padding: bool | None = field(
+        default=None, metadata={"help": "let padding tokens share the softmax; as the model reads its own prompts"}
+    )
     layers: str | None = field(
         default=None,
         metadata={"help": "regular expression over layer names, such as 'up_blocks'; all"},
@@ -116,7 +118,8 @@ class _Asked:
         if unseen := [word.text for word in read.words if not word.seen and word.start >= len(before)]:
             raise OptionError(f"text {text[:60]!r} is too long: {', '.join(unseen)} would not be read; shorten it")
         kept = [token.index for token in read.context]
-        if options.padding:
+        masked = "encoder_attention_mask" in model.pooled([text])
+        if not masked if options.padding is None else options.padding:
             kept += [place for place in range(read.length) if place not in kept]
         self.embedding = model.encode([before + text.strip()])[:, kept]  # (1, token, channel)
         self.count, self._linear = len(kept), options.activation == "linear"
