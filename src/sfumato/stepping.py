@@ -63,12 +63,14 @@ def step_with_gradients(
     run = trace.replay_guided if branch == "guided" else trace.replay
     output = run(step, sample=sample * scale, attachments=watch, gradients=True)
     with torch.enable_grad():
-        channels = sample.shape[1]
+        channels = trace.model.channels  # without what a denoiser takes or gives beside them
+        noisy, predicted = sample[:, :channels], output[:, :channels]
         if reading == "noise":
-            made = noise.predicted_noise(scheduler, output, sample * scale, call.timestep)
+            made = noise.predicted_noise(scheduler, predicted, noisy * scale, call.timestep)
         else:
-            made = noise.previous(scheduler, output, sample, call.timestep)
-        return Stepped(sample, made[0, :channels].sum(0), features)
+            learned = str(scheduler.config.get("variance_type", "")).startswith("learned")
+            made = noise.previous(scheduler, output if learned else predicted, noisy, call.timestep)
+        return Stepped(sample, made[0].sum(0), features)
 
 
 def gradients(stepped: Stepped, pixels: torch.Tensor, *, chunk: int = 1) -> Iterator[list[torch.Tensor]]:

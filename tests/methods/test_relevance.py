@@ -141,7 +141,7 @@ def test_the_cost_is_told() -> None:
 
 @pytest.mark.parametrize("kind", ["labels", "unconditional"])
 def test_a_model_without_words_is_refused(kind: str) -> None:
-    with pytest.raises(ModelError, match="relevance needs cross-attention, one-encoder, words, which .* does not have"):
+    with pytest.raises(ModelError, match="relevance needs cross-attention, followed, words, which .* does not have"):
         sfumato.explain(model_of(kind), REQUESTS[kind], "relevance")
 
 

@@ -81,7 +81,7 @@ def explain(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Start from this PNG, JPEG or WebP, as image-to-image pipelines do.",
+            help="Start from this PNG, JPEG or WebP, as image-to-image pipelines do; with --invert, look at it.",
             show_default=False,
             rich_help_panel=IMAGE,
         ),

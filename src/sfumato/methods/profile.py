@@ -34,7 +34,7 @@ from sfumato.run import Run
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import Trace, generate
 from sfumato.watching.activations import Activations, attention_sum
-from sfumato.watching.samples import Samples, latent_channels, noisy_input
+from sfumato.watching.samples import Samples, noisy_input
 
 Object = Literal["samples", "clean", "ssim", "attention", "activations", "gradients"]
 OBJECTS: tuple[Object, ...] = ("samples", "clean", "ssim", "attention", "activations", "gradients")
@@ -183,7 +183,7 @@ def _nodes(model: Model, request: Request, plan: Plan, *, masked: bool) -> dict[
         return Array(("step", *(name for name, _ in sizes)), (steps, *(size for _, size in sizes)), kind)
 
     height, width = model.latent_grid(request)
-    channels = latent_channels(model.denoiser)
+    channels = model.channels
     nodes: dict[str, Node] = {}
     for name in ("samples", "clean"):
         if name in plan.objects:
@@ -314,7 +314,8 @@ class _Recorder:
             if "unconditional" in run.branches.names:
                 plain = output[0][run.branches.rows("unconditional", run.items)]
                 made = noise.guided(made, plain, run.requests[0].guidance)
-            estimate = run.model.clean(made, given[:, : made.shape[1]], run.clock.timestep)
+            channels = run.model.channels
+            estimate = run.model.clean(made[:, :channels], given[:, :channels], run.clock.timestep)
             self._keep(run.model, "clean", place, estimate)
         if "attention" in self._objects and self._sum is not None:
             self._sink.write("attention_map", "map", place, self._sum.cpu().numpy())

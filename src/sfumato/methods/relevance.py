@@ -54,7 +54,7 @@ def _steps(model: Model, request: Request, options: RelevanceOptions) -> list[in
     "relevance",
     summary="Which words led at each step? Relevance through all attention layers",
     options=RelevanceOptions,
-    needs=("words", "cross-attention", "one-encoder", "replay"),
+    needs=("words", "cross-attention", "followed", "replay"),
     cost=lambda model, request, options: (
         f"one generation ({request.steps} denoiser calls), then one call forwards and backwards at "
         f"{len(_steps(model, request, options))} steps"

@@ -222,7 +222,7 @@ def _image(trace: Trace, first: int, condition: torch.Tensor, sample: torch.Tens
 
         output = checkpoint(guided, sample, condition, use_reentrant=False)
         timestep = trace.call(step).timestep
-        clean = model.clean(output, sample, timestep)
+        clean = model.clean(output[:, : model.channels], sample, timestep)
         if step == steps[-1]:
             sample = clean
             break

@@ -62,9 +62,9 @@ class Family:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-UNET = Family("unet", Text, CROSS | {"one-encoder"})
-CONSISTENCY = Family("unet", Text, CROSS | {"one-encoder"}, guidance="distilled")
-EDIT = Family("unet", EditText, CROSS | {"one-encoder"})
+UNET = Family("unet", Text, CROSS | {"followed"})
+CONSISTENCY = Family("unet", Text, CROSS | {"followed"}, guidance="distilled")
+EDIT = Family("unet", EditText, CROSS | {"followed"})
 UNET_XL = Family("unet-xl", TwoEncoders, CROSS)
 SD3 = Family("sd3", ThreeEncoders, STREAM | {"replay"})
 FLUX = Family("flux", FluxText, STREAM, FluxModel, "distilled", THOUSAND)

@@ -63,7 +63,9 @@ class LatentModel:
         self.mixes = not (pipeline.config.get("force_zeros_for_empty_prompt") or self.guided_by == "true_cfg_scale")
         self._guidance = family.guidance
         words = {"words"} if self.text.named else set()
-        self.features = (family.features | task.features | words) - ({"replay"} if task.image == "edit" else set())
+        # three branches are guided in another way; an adapter's attention has not been followed
+        lost = {"replay"} if task.image == "edit" else {"followed"} if task.reference else set()
+        self.features = (family.features | task.features | words) - lost
 
     @property
     def denoiser(self) -> nn.Module:
@@ -203,6 +205,11 @@ class LatentModel:
         height, width = (request.height or self._side), (request.width or self._side)
         return height // self._scale, width // self._scale
 
+    @property
+    def channels(self) -> int:
+        """Of the VAE's latents."""
+        return int(self._vae.config.latent_channels)
+
     def token_grid(self, request: Request) -> tuple[int, int]:
         """The latent's, divided by the transformer's patches."""
         height, width = self.latent_grid(request)
@@ -232,9 +239,8 @@ class LatentModel:
             return self.text.pooled(conditions)
 
     def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:
-        """See `sfumato.models.noise.clean`; a learned variance beside the prediction is left out."""
-        made = output[:, : sample.shape[1]] if output.ndim == 4 else output
-        return noise.clean(self.pipeline.scheduler, made, sample, timestep)
+        """See `sfumato.models.noise.clean`."""
+        return noise.clean(self.pipeline.scheduler, output, sample, timestep)
 
     def levels(self, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
         """See `sfumato.models.noise.levels`."""

@@ -128,8 +128,8 @@ class Model(Protocol):
         family: Name of the family.
         features: What methods may rely on: "words"; "label"; "token-maps" (attention on tokens can be mapped),
             "cross-attention" (it is a softmax over tokens alone), "text-stream" (of its own, beside the image's);
-            "one-encoder" (of text, whose attention can be followed); "replay"; "image", "mask" (it paints into one),
-            "reference".
+            "followed" (one text encoder, whose attention relevance can pass through); "replay"; "image", "mask" (it
+            paints into one), "reference".
         condition: The denoiser's argument that carries the prompt or the label; None where nothing does.
         arguments: What else its user wants the pipeline's call to be given, by name.
         time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.
@@ -196,6 +196,11 @@ class Model(Protocol):
 
     def latent_grid(self, request: Request) -> tuple[int, int]:
         """Height and width of the latent of a completed request."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """How many channels a latent has, without what a denoiser takes or gives beside it."""
         ...
 
     def token_grid(self, request: Request) -> tuple[int, int]:

@@ -104,6 +104,8 @@ def previous(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timeste
 
 def input_scale(scheduler: Any, timestep: float) -> float:
     """By what the scheduler multiplies a sample before the denoiser sees it."""
+    if not hasattr(scheduler, "scale_model_input"):  # flows see the sample as it is
+        return 1.0
     alone = copy.deepcopy(scheduler)
     places = _stood_at(alone, timestep)
     one: torch.Tensor = alone.scale_model_input(torch.ones(1), alone.timesteps[places[0] if places else 0])

@@ -131,6 +131,12 @@ class PixelModel:
         size = self.pipeline.unet.config.sample_size
         return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
+    @property
+    def channels(self) -> int:
+        """Of the image."""
+        config = self.pipeline.unet.config
+        return int(min(config.in_channels, getattr(config, "out_channels", None) or config.in_channels))
+
     def token_grid(self, request: Request) -> tuple[int, int]:
         """The latent's."""
         return self.latent_grid(request)

@@ -116,7 +116,8 @@ def _thumbnail(single: Explanation) -> str:
 
 
 def _picture(i: int, single: Explanation) -> str:
-    alt = escaped(f"Image generated for: {single.request.prompt}")
+    said = f"Image generated for: {single.request.prompt}" if single.request.invert is None else "The given image"
+    alt = escaped(said)
     return f'<img id="image-{i}" data-image="{i}" alt="{alt}" src="{picture_uri(single.image)}">'
 
 
@@ -125,7 +126,8 @@ def _original(i: int, single: Explanation) -> str:
     small = single.image
     small.thumbnail((_TILE, _TILE))
     image = f'<img alt="The image without a map" src="{picture_uri(small, 88)}">'
-    return f'<figure class="original" data-image="{i}">{image}<figcaption>as generated</figcaption></figure>'
+    was = "as generated" if single.request.invert is None else "as given"
+    return f'<figure class="original" data-image="{i}">{image}<figcaption>{was}</figcaption></figure>'
 
 
 def _chips(prompt: str, rows: list[dict[str, Any]]) -> str:

@@ -92,11 +92,13 @@ def _passes(
     recovery.calls += 1
     with torch.enable_grad():
         total = (output if weights is None else output * weights.to(output)).sum()
-    found = torch.autograd.grad(total, list(raw.values()), allow_unused=True)
+    reached = {name: maps for name, maps in raw.items() if maps.requires_grad}
+    found = torch.autograd.grad(total, list(reached.values()), allow_unused=True)
+    known = dict(zip(reached, found, strict=True))
     features: dict[str, torch.Tensor] = {}
     gradients: dict[str, torch.Tensor] = {}
-    for (name, maps), gradient in zip(raw.items(), found, strict=True):
-        gradient = torch.zeros_like(maps) if gradient is None else gradient
+    for name, maps in raw.items():
+        gradient = torch.zeros_like(maps) if known.get(name) is None else known[name]
         for values, kept in ((maps, features), (gradient, gradients)):
             shaped = as_map(values.detach(), recovery.grid)
             assert shaped is not None  # the watcher has refused others

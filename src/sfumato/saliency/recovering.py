@@ -17,7 +17,6 @@ from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.trace import Trace
-from sfumato.watching.samples import latent_channels
 
 Target = Literal["x0", "eps"]
 Branch = Literal["guided", "conditional"]
@@ -54,7 +53,7 @@ class Recovery:
         What an inpainting denoiser takes beside the latent is left as it is.
         """
         weights = masks[:, None].to(self.sample)
-        channels = latent_channels(self.trace.model.denoiser)
+        channels = self.trace.model.channels
         latent = self.sample[:, :channels]
         mixed = latent * weights + substrate * (1 - weights)
         beside = self.sample[:, channels:].expand(len(masks), -1, -1, -1)
@@ -69,7 +68,7 @@ class Recovery:
         run = self.trace.replay_guided if self.branch == "guided" else self.trace.replay
         found = [run(self.step, sample=samples[i : i + self.rows]) for i in range(0, len(samples), self.rows)]
         self.calls += len(samples) * (2 if self.branch == "guided" and len(self.trace.branches.names) > 1 else 1)
-        output = torch.cat(found)[:, : latent_channels(self.trace.model.denoiser)]
+        output = torch.cat(found)[:, : self.trace.model.channels]
         if not torch.isfinite(output).all():
             raise NonFinite(
                 f"the denoiser's output is NaN or infinite at step {self.step}; try float32, or other steps"

@@ -35,15 +35,8 @@ class Samples:
             return
         self._seen = run.clock.step
         given = noisy_input(args, kwargs)[run.branches.rows("conditional", run.items)]
-        channels = latent_channels(module)
         scale = noise.input_scale(run.model.pipeline.scheduler, run.clock.timestep)
-        self._take(run.clock.step, given[:, :channels].detach() / scale)
-
-
-def latent_channels(denoiser: nn.Module) -> int:
-    """How many channels a latent has, without what an inpainting denoiser takes or a learned variance gives beside."""
-    config: Any = denoiser.config
-    return int(min(config.in_channels, getattr(config, "out_channels", None) or config.in_channels))
+        self._take(run.clock.step, given[:, : run.model.channels].detach() / scale)
 
 
 def noisy_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
