@@ -22,7 +22,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -140,6 +140,11 @@ class Case:
         query, key, value = (torch.randn(size, generator=generator).to(device, dtype).transpose(1, 2) for _ in range(3))
         return cls(shape, (SHARPNESS * query, key, value), nn.ModuleDict({"attn": Layer(shape.heads)}))
 
+    def exact(self) -> Case:
+        """The same numbers in float32, called once."""
+        query, key, value = (one.float() for one in self.inputs)
+        return Case(replace(self.shape, calls=1), (query, key, value), self.model)
+
     def attend(self) -> torch.Tensor:
         output: torch.Tensor = self.model["attn"](*self.inputs)
         return output
@@ -211,6 +216,7 @@ def measured(shape: Shape, rounds: int, device: torch.device, dtype: torch.dtype
     outputs: dict[str, float] = {}
     maps: dict[str, torch.Tensor] = {}
     usual = case.attend()
+    truth = {which: mapped(case.exact(), which) for which in ("prompt", "all")}
     for number in range(rounds):
         turn = number % len(CONTENDERS)
         for name in [*CONTENDERS, *CONTENDERS][turn : turn + len(CONTENDERS)]:
@@ -230,7 +236,7 @@ def measured(shape: Shape, rounds: int, device: torch.device, dtype: torch.dtype
         "calls": shape.calls,
         "plain seconds": round(statistics.median(cost.seconds for cost in costs["plain"]) / shape.calls, 3),
         "contenders": {name: row(name, costs) | {"output differs by": outputs[name]} for name in CONTENDERS},
-        "maps differ by": {name: apart(name, maps) for name in maps},
+        "maps differ by": {name: apart(maps[name], truth[CONTENDERS[name][1]]) for name in maps},
     }
 
 
@@ -246,10 +252,16 @@ def row(name: str, costs: dict[str, list[Cost]]) -> dict[str, float]:
     }
 
 
-def apart(name: str, maps: dict[str, torch.Tensor]) -> float:
-    """Largest difference from the map of the explicit softmax, as a share of the largest value there."""
-    truth = maps[f"explicit, {name.partition(', ')[2]}"]
-    return float((maps[name] - truth).abs().max() / truth.max())
+def mapped(case: Case, which: str) -> torch.Tensor:
+    """The map of an explicit softmax: (token, position)."""
+    read = explicit(case, case.shape.tokens(which))[1]
+    assert read is not None
+    return read()
+
+
+def apart(found: torch.Tensor, truth: torch.Tensor) -> float:
+    """Largest difference from the map of an explicit softmax in float32, as a share of the largest value there."""
+    return float((found - truth).abs().max() / truth.max())
 
 
 def shown(found: dict[str, Any]) -> str:

@@ -130,7 +130,7 @@ def test_every_field_changes_the_key() -> None:
     assert set(others) | {"invert", "at"} == set(plain.to_dict())
     keys = {plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}
     given = plain.with_(image=others["image"], invert="noise")
-    keys |= {given.key, given.with_(at=300).key}
+    keys |= {given.key, given.with_(at=400).key}
     assert len(keys) == len(others) + 3
 
 

@@ -32,7 +32,7 @@ def _model(tiny_sd: Callable[..., StableDiffusionPipeline]) -> Any:
 @pytest.fixture
 def lent(_model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Every model name gives the same small model, which is loaded once."""
-    monkeypatch.setattr("sfumato.models.loading.load", lambda source, device=None, task=None: _model)
+    monkeypatch.setattr("sfumato.models.loading.load", lambda source, **more: _model)
     return _model
 
 
