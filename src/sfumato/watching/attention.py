@@ -17,6 +17,8 @@ from sfumato.errors import CannotWatch
 from sfumato.models.model import Site
 
 CHUNK_BYTES = 8 * 2**20
+BLOCK_BYTES = 2 * 2**20
+"""Of rows of the whole softmax that exist at once, where the kernel does not tell its sum."""
 NO_SCORES = (
     "does not show its scores; switch to PyTorch's own attention, for example "
     "pipeline.unet.set_attn_processor(AttnProcessor2_0())"
@@ -97,19 +99,21 @@ class Attention:
             return self._ready[rows, heads, self.places][..., columns].float()
         assert self._query is not None
         assert self._key is not None
-        query = self._query[rows, heads, self.places].float() * self._scale
-        key, mask = self._key[rows, heads].float(), self._masking(rows, heads)
-        if self._log_sum is not None:
-            scores = _masked(torch.matmul(query, key[:, :, columns].transpose(-1, -2)), mask, columns)
-            return (scores - self._log_sum[rows, heads, self.places].unsqueeze(-1)).exp()
-        size = max(1, CHUNK_BYTES // max(1, 4 * key.shape[:3].numel()))
-        blocks, start = [], 0
+        query, mask = self._query[rows, heads, self.places].float(), self._masking(rows, heads)
+        if self._log_sum is not None:  # of the keys only those that are asked for; scores rounded as in the kernel
+            few = self._key[rows, heads][:, :, columns].float()
+            scores = _masked(torch.matmul(query, few.transpose(-1, -2)).mul_(self._scale), mask, columns)
+            return scores.sub_(self._log_sum[rows, heads, self.places].unsqueeze(-1)).exp_()
+        key = self._key[rows, heads].float() * self._scale
+        size = max(1, BLOCK_BYTES // max(1, 4 * key.shape[:3].numel()))
+        found, start = query.new_empty(*query.shape[:3], self.keys if tokens is None else len(tokens)), 0
         for part in query.split(size, 2):
-            own = mask if mask is None or mask.shape[2] == 1 else mask[:, :, start : start + part.shape[2]]
+            block = slice(start, start + part.shape[2])
+            own = mask if mask is None or mask.shape[2] == 1 else mask[:, :, block]
             scores = _masked(torch.matmul(part, key.transpose(-1, -2)), own, slice(None))
-            blocks.append(scores.softmax(-1)[..., columns])
+            found[:, :, block] = scores.softmax(-1)[..., columns]
             start += part.shape[2]
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
+        return found
 
     def both_ways(self, rows: slice, heads: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
         """Softmax over the keys, and softmax over the queries: each (row, head, query, key) in float32.
