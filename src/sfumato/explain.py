@@ -105,7 +105,7 @@ def _explained(
         "pipeline": type(model.pipeline).__name__,
         "arguments": said(model.arguments),
         "weights_sha256": weight_hash(model.pipeline),
-        "device": str(next(model.denoiser.parameters()).device),
+        "device": str(model.pipeline._execution_device),
         "dtype": str(next(model.denoiser.parameters()).dtype).removeprefix("torch."),
         "versions": {name: version(name) for name in RECORDED} | {"python": platform.python_version()},
         "started": started.isoformat(timespec="seconds"),

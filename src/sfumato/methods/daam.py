@@ -105,7 +105,7 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
     if options.negative:
         if "unconditional" not in model.branches(completed[0]).names:
             raise ModelError(
-                "guidance is off, so the negative prompt is not used and has no map; raise guidance above 1"
+                f"there is no guidance, so the negative prompt is not used and has no map; {model.how_to_guide}"
             )
         read["unconditional"] = [model.tokens(r.negative_prompt) for r in completed]
     check_steps(options.steps, model.steps(completed[0]))

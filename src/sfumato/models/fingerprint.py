@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sfumato.errors import ModelError
 from sfumato.models.model import modules_of
 
 _known: weakref.WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], str]] = weakref.WeakKeyDictionary()
@@ -21,7 +22,7 @@ def weight_hash(whole: Any) -> str:
     """
     parts = {"": whole} if isinstance(whole, nn.Module) else modules_of(whole)
     tensors = {
-        f"{part}.{name}": tensor
+        f"{part}.{name}": tensor if tensor.device.type != "meta" else _offloaded(module, name)
         for part, module in sorted(parts.items())
         for name, tensor in sorted(module.state_dict().items())
     }
@@ -35,3 +36,18 @@ def weight_hash(whole: Any) -> str:
         digest.update(plain.view(torch.uint8).numpy().data)
     _known[whole] = (state, digest.hexdigest())
     return digest.hexdigest()
+
+
+def _offloaded(module: nn.Module, name: str) -> torch.Tensor:
+    """A weight that accelerate keeps elsewhere between calls.
+
+    Raises:
+        ModelError: It is nowhere to be found.
+    """
+    owner, _, own = name.rpartition(".")
+    holder: Any = getattr(module.get_submodule(owner), "_hf_hook", None)
+    for hook in getattr(holder, "hooks", (holder,)):
+        if (kept := getattr(hook, "weights_map", None)) is not None:
+            found: torch.Tensor = kept[own]
+            return found
+    raise ModelError(f"the weight {name} is on no device, so the model cannot run; load it again")

@@ -21,6 +21,10 @@ class FluxModel(LatentModel):
     1, which makes the negative prompt count.
     """
 
+    how_to_guide = (
+        "wrap the pipeline with true_cfg_scale above 1, or raise guidance above 1 where it takes no such scale"
+    )
+
     def branches(self, request: Request) -> Branches:
         """The conditional branch first, then the unconditional one, each in a call of its own."""
         if float(self.arguments.get("true_cfg_scale", 1.0)) > 1:
@@ -42,7 +46,9 @@ class FluxModel(LatentModel):
     def _prompts(self, requests: Sequence[Request]) -> dict[str, Any]:
         found = super()._prompts(requests)
         found.pop("negative_prompt", None)
-        if "unconditional" in self.branches(requests[0]).names:  # else the pipelines would warn that it is not used
+        if (
+            not self._steered and "unconditional" in self.branches(requests[0]).names
+        ):  # else the pipelines would warn that it is not used
             found["negative_prompt"] = [r.negative_prompt for r in requests]
         return found
 
@@ -55,10 +61,11 @@ class QwenModel(FluxModel):
     """A ``QwenImagePipeline``: guided where there is a negative prompt, if only " "; its VAE is one of videos."""
 
     guided_by = "true_cfg_scale"
+    how_to_guide = "give a negative prompt, if only ' ', and a guidance above 1"
 
     def branches(self, request: Request) -> Branches:
         """As Flux with true guidance, where there is something to guide away from."""
-        on = (request.guidance or 0) > 1 and request.negative_prompt
+        on = (request.guidance or 0) > 1 and (request.negative_prompt or self._steered)
         return Branches(("conditional", "unconditional"), sequential=True) if on else Branches(("conditional",))
 
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:

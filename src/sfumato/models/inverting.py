@@ -9,11 +9,14 @@ import numpy as np
 import torch
 
 from sfumato.errors import ModelError, RequestError
-from sfumato.models import noise
+from sfumato.models import noise, schedulers
 from sfumato.request import Request
 
 if TYPE_CHECKING:
     from sfumato.models.latent import LatentModel
+
+DDIM = "ddim"
+"""Whose input is the noised latent itself."""
 
 
 def prepared(model: LatentModel, request: Request) -> Request:
@@ -25,16 +28,20 @@ def prepared(model: LatentModel, request: Request) -> Request:
     """
     if request.image is None:
         raise RequestError("a given image is to be noised, but there is none; give Request(..., image='photo.png')")
-    if model.task.image is not None or not model.takes("latents") or not model.text.named:
+    flow = noise.is_flow(model.pipeline.scheduler)
+    if model.task.image is not None or not (flow or DDIM in schedulers.choices(model.pipeline)):
         raise ModelError(
             f"{type(model.pipeline).__name__} cannot look at a given image; take a text-to-image pipeline of the same "
             "model: sfumato.load(..., task='text-to-image')"
         )
+    if not model.takes("latents") or not model.text.named:
+        raise ModelError(
+            f"{type(model.pipeline).__name__} cannot look at a given image; take a pipeline that reads text"
+        )
     trained = int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
     if not 0 < (request.at or 0) < trained:
         raise ModelError(f"at is {request.at}; this model has timesteps 1 to {trained - 1}")
-    own = None if noise.is_flow(model.pipeline.scheduler) else "ddim"  # whose input needs no scaling
-    return request.with_(steps=1, schedule=(int(request.at or 0),), scheduler=own)
+    return request.with_(steps=1, schedule=(int(request.at or 0),), scheduler=None if flow else DDIM)
 
 
 def noised(model: LatentModel, requests: Sequence[Request]) -> torch.Tensor:

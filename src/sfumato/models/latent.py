@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from sfumato.models.families import Family
 
 DEFAULT_GUIDANCE = 7.5
+OURS = frozenset(
+    {"prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3"}
+    | {"image", "mask_image", "ip_adapter_image", "strength", "height", "width", "latents", "generator"}
+    | {"num_inference_steps", "num_images_per_prompt", "output_type", "return_dict", "callback", "callback_steps"}
+    | {"callback_on_step_end", "callback_on_step_end_tensor_inputs"}
+)
+"""Arguments of pipelines' calls that a request says, or that a run is made with."""
 PIPELINE_MULTIPLE = 8  # the pipelines' own calls ask for it, whatever the VAE
 
 
@@ -47,6 +55,7 @@ class LatentModel:
     condition: str | None = "encoder_hidden_states"
     guided_by = "guidance_scale"
     """The argument of the pipeline's call that a request's guidance is."""
+    how_to_guide = "raise guidance above 1"
 
     def __init__(
         self, pipeline: Any, source: Source, family: Family, task: Task, arguments: Mapping[str, Any] | None = None
@@ -149,7 +158,9 @@ class LatentModel:
         if first.invert is not None:
             given |= {"image": None, "latents": inverting.noised(self, requests)}
         known = {name: value for name, value in given.items() if name in self._takes and value is not None}
-        return known | dict(self.arguments)
+        # where embeddings are given, some pipelines would else take their default of an empty negative prompt as well
+        none = {"negative_prompt": None} if self._steered else {}
+        return none | known | {name: _for_each(name, value, len(items)) for name, value in self.arguments.items()}
 
     def steps(self, request: Request) -> int:
         """All that are asked for; from an image only the last ones, as many as the strength says."""
@@ -249,30 +260,42 @@ class LatentModel:
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         """The VAE's images of latents."""
         unscaled = latents / float(self._vae.config.scaling_factor) + self._shift
-        own: torch.dtype = self._vae.dtype
-        upcast = own == torch.float16 and getattr(self._vae.config, "force_upcast", False)  # else it overflows
-        with torch.set_grad_enabled(gradients):
-            if upcast:
-                self._vae.to(torch.float32)
-            try:
-                images: torch.Tensor = self._vae.decode(unscaled.to(self._vae.dtype), return_dict=False)[0]
-            finally:
-                if upcast:
-                    self._vae.to(own)
+        with torch.set_grad_enabled(gradients), self._precise():
+            images: torch.Tensor = self._vae.decode(unscaled.to(self._vae.dtype), return_dict=False)[0]
         return images
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """The mean of the VAE's posterior, scaled as the denoiser takes it."""
-        latents: torch.Tensor = self._vae.encode(images).latent_dist.mean
+        with self._precise():
+            made = self._vae.encode(images.to(self._vae.dtype))
+        latents: torch.Tensor = (made.latent_dist.mean if hasattr(made, "latent_dist") else made.latent).to(
+            images.dtype
+        )
         return (latents - self._shift) * float(self._vae.config.scaling_factor)
 
+    @contextmanager
+    def _precise(self) -> Iterator[None]:
+        """The VAE in single precision, if it overflows in half."""
+        own: torch.dtype = self._vae.dtype
+        if own != torch.float16 or not getattr(self._vae.config, "force_upcast", False):
+            yield
+            return
+        self._vae.to(torch.float32)
+        try:
+            yield
+        finally:
+            self._vae.to(own)
+
     def _prompts(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """One prompt for each image; where embeddings stand in its place, only how many images are to be made."""
+        """One prompt for each image, where no embeddings stand in its place."""
         if not self.text.named:
-            return {"num_images_per_prompt": len(requests)}
+            return {}
         found: dict[str, Any] = {"prompt": [r.prompt for r in requests]}
         negative = [r.negative_prompt for r in requests]
-        if any(negative):
+        if self._steered:
+            if any(negative):
+                raise ModelError("negative_prompt_embeds were given to the model; leave out the negative prompt")
+        elif any(negative):
             if not all(negative) and not self.mixes:
                 raise ModelError("this pipeline treats no negative prompt otherwise than an empty one; run them apart")
             found["negative_prompt"] = negative
@@ -313,11 +336,10 @@ class LatentModel:
                 raise ModelError(f"{name} is {value}; this model makes multiples of {scale}, so take {near}")
 
     def _check_arguments(self) -> None:
-        fields = {"prompt", "negative_prompt", self.guided_by, "num_inference_steps", "height", "width", "generator",
-                  "strength", "mask_image", "ip_adapter_image", "num_images_per_prompt", "latents"}  # fmt: skip
+        fields = OURS | {self.guided_by}
         for name in self.arguments:
             if name in fields:
-                raise ModelError(f"{name} is said by the request, not by the model; leave it out here")
+                raise ModelError(f"{name} is said by the request or the run, not by the model; leave it out here")
             if name not in self._takes:
                 near = ", ".join(sorted(self._takes - fields))
                 raise ModelError(f"{type(self.pipeline).__name__} takes no argument {name!r}; it takes: {near}")
@@ -331,6 +353,11 @@ class LatentModel:
     def _takes(self) -> frozenset[str]:
         """Names of the arguments of the pipeline's own call."""
         return frozenset(inspect.signature(self.pipeline.__call__).parameters)
+
+    @property
+    def _steered(self) -> bool:
+        """Whether embeddings stand in place of a negative prompt."""
+        return self.arguments.get("negative_prompt_embeds") is not None
 
     @property
     def _starts(self) -> bool:
@@ -370,3 +397,10 @@ class LatentModel:
     @cached_property
     def _notes(self) -> dict[str, Any]:
         return notes_of(self.pipeline)
+
+
+def _for_each(name: str, value: Any, items: int) -> Any:
+    """An argument of a pipeline's call: embeddings of one prompt, and their masks, once for each image."""
+    if isinstance(value, torch.Tensor) and ("embeds" in name or name.endswith("mask")) and value.shape[0] == 1:
+        return value.expand(items, *value.shape[1:])
+    return value

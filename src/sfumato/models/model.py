@@ -134,6 +134,7 @@ class Model(Protocol):
         arguments: What else its user wants the pipeline's call to be given, by name.
         time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.
         mixes: Whether requests with and without a negative prompt can share a batch.
+        how_to_guide: What to do to have a branch that a negative prompt counts in.
     """
 
     pipeline: Any
@@ -144,6 +145,7 @@ class Model(Protocol):
     arguments: Mapping[str, Any]
     time_scale: float
     mixes: bool
+    how_to_guide: str
 
     @property
     def denoiser(self) -> nn.Module:

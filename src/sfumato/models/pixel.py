@@ -34,6 +34,7 @@ class PixelModel:
     decoder: nn.Module | None = None
     time_scale = 1.0
     mixes = True
+    how_to_guide = "raise guidance above 1"
 
     def __init__(self, pipeline: Any, source: Source) -> None:
         self.arguments: Mapping[str, Any] = {}

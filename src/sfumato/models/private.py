@@ -66,7 +66,7 @@ RELIED_ON = (
             True,
         )
         for owner in (ATTENTION, FLUX_ATTENTION)
-        for name in ("to_q", "to_k", "heads", "processor")
+        for name in ("to_q", "to_k", "heads")
     ),
     *(
         Private(ATTENTION, name, "tells what a module reads (models/sites.py)", True)
@@ -95,15 +95,8 @@ RELIED_ON = (
     Private("torch.overrides", "_pop_mode", "leaves modes in order (watching/tapping.py)"),
     Private("torch.overrides", "_push_mode", "leaves modes in order (watching/tapping.py)"),
     Private("torch.nn:Module", "_compiled_call_impl", "a compiled part hides its attention (watching/tapping.py)"),
+    Private("accelerate.hooks:AlignDevicesHook", "weights_map", "weights kept elsewhere (models/fingerprint.py)", True),
     Private("torch:Tensor", "_version", "whether weights were written to (models/fingerprint.py)"),
     Private("torch", "_foreach_lerp_", "running averages of weights (studio/training/checkpoints.py)"),
 )
 """Configurations' ``_name_or_path`` and ``_class_name`` are part of the files that diffusers writes, and not listed."""
-
-PROCESSORS = (
-    "FluxAttnProcessor",
-    "QwenDoubleStreamAttnProcessor2_0",
-    "AuraFlowAttnProcessor2_0",
-    "JointAttnProcessor2_0",
-)
-"""Classes of processors by whose names the order of text and image in joint attention is known (models/sites.py)."""

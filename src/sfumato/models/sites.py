@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import nn
 
 from sfumato.models.model import Kind, Site
@@ -16,29 +18,37 @@ PLACES = {
     "single_transformer_blocks": "single",
 }
 """Parts of U-Nets and transformers, in order of execution."""
-TEXT_FIRST = ("Flux", "Qwen", "AuraFlow")
-"""How the processors' names begin of joint attention with the text before the image; elsewhere, as in Stable Diffusion
-3, the image is first."""
+TEXT_FIRST = frozenset(
+    {"FluxTransformer2DModel", "ChromaTransformer2DModel", "QwenImageTransformer2DModel", "AuraFlowTransformer2DModel"}
+)
+"""Whose joint attention has the text before the image; elsewhere, as in Stable Diffusion 3, the image is first."""
+
+
+class Layout(NamedTuple):
+    """Of the sequence of joint attention: whether the text is first, and how many registers stand before it."""
+
+    text_first: bool
+    registers: int
 
 
 def sites_of(denoiser: nn.Module) -> tuple[Site, ...]:
     """Every attention module of the denoiser's blocks, in order of execution."""
     registers = getattr(denoiser, "register_tokens", None)
     before = 0 if registers is None else int(registers.shape[1])
+    first = any(kind.__name__ in TEXT_FIRST for kind in type(denoiser).__mro__)
     found = []
     for name, module in denoiser.named_modules():
         top = name.split(".")[0]
         if top in PLACES and hasattr(module, "to_q") and hasattr(module, "to_k") and hasattr(module, "heads"):
-            found.append(_site(name, module, PLACES[top], before))
+            found.append(_site(name, module, PLACES[top], Layout(first, before)))
     order = list(dict.fromkeys(PLACES.values()))
     return tuple(sorted(found, key=lambda site: order.index(site.place)))
 
 
-def _site(name: str, module: nn.Module, place: str, registers: int) -> Site:
+def _site(name: str, module: nn.Module, place: str, layout: Layout) -> Site:
     if place in ("double", "single"):
-        first = type(getattr(module, "processor", None)).__name__.removeprefix("Fused").startswith(TEXT_FIRST)
         joint = place == "single" or getattr(module, "added_kv_proj_dim", None) is not None
-        return Site(name, "joint" if joint else _reads(name, module), place, text_first=first, registers=registers)
+        return Site(name, "joint" if joint else _reads(name, module), place, None, *layout)
     frame, inside, _ = name.partition(".transformer_blocks.")
     if inside:
         return Site(name, _reads(name, module), place, frame)

@@ -203,6 +203,12 @@ class HunyuanText(Text):
 
     lengths = (77, 256)
 
+    def tokens(self, prompt: str) -> Tokens:
+        """As elsewhere; embeddings that stand in place of a prompt are two."""
+        if self.named:
+            return self._tokens(prompt)
+        return unread(sum(int(self._arguments[name].shape[1]) for name in ("prompt_embeds", "prompt_embeds_2")))
+
     def _tokens(self, prompt: str) -> Tokens:
         """Every word has tokens of both kinds, BERT's first."""
         tokenizers = (self._pipeline.tokenizer, self._pipeline.tokenizer_2)
