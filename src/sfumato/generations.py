@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from sfumato.cache import Cache, digest
@@ -124,16 +125,22 @@ def identity(model: Model) -> dict[str, Any]:
 
 
 def said(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a pipeline's call, tensors by the digest of their values, ready for JSON."""
-    found: dict[str, Any] = {}
-    for name, value in arguments.items():
-        if isinstance(value, torch.Tensor):
-            plain = value.detach().to("cpu").contiguous().flatten()
-            values = hashlib.sha256(plain.view(torch.uint8).numpy().data).hexdigest()
-            found[name] = [str(value.dtype), list(value.shape), values]
-        else:
-            found[name] = json.loads(json.dumps(value, default=repr))
-    return found
+    """Arguments of a pipeline's call, tensors and pictures by the digest of their values, ready for JSON."""
+    return {name: _said(value) for name, value in arguments.items()}
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _said(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_said(one) for one in value]
+    if isinstance(value, torch.Tensor):
+        plain = value.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy()
+        return [str(value.dtype), list(value.shape), hashlib.sha256(plain.data).hexdigest()]
+    if isinstance(value, np.ndarray | Image.Image):
+        pixels = np.ascontiguousarray(value)
+        return [str(pixels.dtype), list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()]
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
 def _tokenizer(part: Any) -> dict[str, Any]:

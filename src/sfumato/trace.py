@@ -83,8 +83,6 @@ class Trace:
         """An explanation of the request with this number: its images and what a method found."""
         request = self.requests[number]
         pixels = [np.asarray(image.convert("RGB")) for image in self.images[self.of(number)]]
-        if request.invert is not None and request.image is not None:  # what is explained is the given image
-            pixels = [np.asarray(request.image.image.convert("RGB"))] * request.images
         image = image_node(pixels, request.seeds)
         return Explanation(xr.DataTree.from_dict({"image": image, **nodes}), request, {})
 

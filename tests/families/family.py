@@ -56,11 +56,12 @@ class Family:
         return self.name
 
     def request(self, **more: Any) -> Request:
-        """What a user asks of Sfumato for the same image, in two steps."""
+        """What a user asks of Sfumato for the same image, in two steps; a given image is looked at in one."""
         guided = {"true_cfg_scale": "guidance"} if self.pipeline == "QwenImagePipeline" else {}
         fields = FIELDS | guided
         asked = {fields[name]: value for name, value in self.arguments.items() if name in fields}
-        return Request(**{"seed": SEED, "steps": 2, **asked, **more})
+        steps = {} if more.get("invert") else {"steps": 2}
+        return Request(**{"seed": SEED, **steps, **asked, **more})
 
     def wrapped(self, pipeline: Any | None = None) -> Model:
         """The pipeline (a fresh one) for Sfumato, with those arguments that no request has a field for."""

@@ -29,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 ELSEWHERE = {"lime", "shapley", "lime_image", "i2am"}
 """Games only ask for images; a reference has tests of its own."""
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 
 @cache

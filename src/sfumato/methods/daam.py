@@ -107,7 +107,7 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
             raise ModelError(
                 f"there is no guidance, so the negative prompt is not used and has no map; {model.how_to_guide}"
             )
-        read["unconditional"] = [model.tokens(r.negative_prompt) for r in completed]
+        read["unconditional"] = [model.tokens(r.negative_prompt, negative=True) for r in completed]
     check_steps(options.steps, model.steps(completed[0]))
     keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
     sites = text_sites(model, options.layers)

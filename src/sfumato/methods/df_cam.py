@@ -91,7 +91,8 @@ def _explained(model: Model, request: Request, options: DfCamOptions, progress: 
         weights = None
         if lacking is not None:
             with_word = trace.replay(recovery.step)
-            weights = with_word - trace.replay(recovery.step, condition=lacking.to(with_word))
+            condition, pooled = lacking
+            weights = with_word - trace.replay(recovery.step, condition=condition.to(with_word), pooled=pooled)
             recovery.calls += 2
         if inside is not None:
             mask = torch.from_numpy(inside).to(recovery.sample)
@@ -123,8 +124,9 @@ def _usual(known: Sequence[Any]) -> list[str]:
     return found or ["**"]
 
 
-def _lacking(model: Model, request: Request, word: str) -> torch.Tensor:
-    """The condition of the prompt without a word."""
+def _lacking(model: Model, request: Request, word: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The condition of the prompt without a word, and what goes with it."""
     if "words" not in model.features:
         raise ModelError(f"{model.source.name} reads no words; leave out word={word}")
-    return model.encode([without(request.prompt, find(model.tokens(request.prompt).words, word))])
+    rest = [without(request.prompt, find(model.tokens(request.prompt).words, word))]
+    return model.encode(rest), model.pooled(rest)

@@ -86,7 +86,7 @@ def ovam(model: Model, requests: Sequence[Request], options: OvamOptions, progre
     sites = text_sites(model, options.layers)
     asked = [_Asked(model, text, options) for text in options.text]
     sums = [
-        AttentionSums(sites, "conditional", range(one.count), (), options.steps, read=one.reading(model, sites))
+        AttentionSums(sites, "conditional", range(one.count), (), options.steps, read=one.reading(model))
         for one in asked
     ]
     trace = generate(model, completed, attachments=sums, progress=progress)
@@ -128,12 +128,15 @@ class _Asked:
             raise OptionError(f"text {text!r} has no words; say which to look for, such as 'crown'")
         self.tokens = _renumbered(read, own)
 
-    def reading(self, model: Model, sites: Sequence[Site]) -> Read:
+    def reading(self, model: Model) -> Read:
         """How maps are read off a call: its queries, with the keys that its layer makes of this text."""
-        keys = {site.name: _keys(model, site, self.embedding) for site in sites}
+        keys: dict[str, torch.Tensor] = {}
 
         def read(attention: Attention, rows: slice) -> Iterator[tuple[slice, torch.Tensor]]:
-            other = attention.reading(keys[attention.site.name])
+            name = attention.site.name
+            if name not in keys:  # not before the run, when weights may lie elsewhere
+                keys[name] = _keys(model, attention.site, self.embedding)
+            other = attention.reading(keys[name])
             if not self._linear:
                 yield from other.by_heads(rows)
                 return

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sfumato.errors import ModelError
 from sfumato.models.latent import LatentModel
 from sfumato.models.model import Branches
 from sfumato.request import Request
@@ -24,6 +25,17 @@ class FluxModel(LatentModel):
     how_to_guide = (
         "wrap the pipeline with true_cfg_scale above 1, or raise guidance above 1 where it takes no such scale"
     )
+
+    def _refuse(self, request: Request) -> None:
+        """As elsewhere, and a negative prompt that would not count.
+
+        Raises:
+            ModelError: The message says what to do.
+        """
+        super()._refuse(request)
+        distilled = self.guided_by == "guidance_scale" and self.takes("true_cfg_scale")
+        if request.negative_prompt and distilled and "unconditional" not in self.branches(request).names:
+            raise ModelError(f"the negative prompt would not count; leave it out, or {self.how_to_guide}")
 
     def branches(self, request: Request) -> Branches:
         """The conditional branch first, then the unconditional one, each in a call of its own."""

@@ -28,8 +28,9 @@ def prepared(model: LatentModel, request: Request) -> Request:
     """
     if request.image is None:
         raise RequestError("a given image is to be noised, but there is none; give Request(..., image='photo.png')")
-    flow = noise.is_flow(model.pipeline.scheduler)
-    if model.task.image is not None or not (flow or DDIM in schedulers.choices(model.pipeline)):
+    own = model.pipeline.scheduler
+    flow = noise.is_flow_match(own)
+    if model.task.image is not None:
         raise ModelError(
             f"{type(model.pipeline).__name__} cannot look at a given image; take a text-to-image pipeline of the same "
             "model: sfumato.load(..., task='text-to-image')"
@@ -38,10 +39,23 @@ def prepared(model: LatentModel, request: Request) -> Request:
         raise ModelError(
             f"{type(model.pipeline).__name__} cannot look at a given image; take a pipeline that reads text"
         )
+    if not flow and (noise.is_flow(own) or DDIM not in schedulers.choices(model.pipeline)):
+        raise ModelError(
+            f"{type(model.pipeline).__name__} cannot look at a given image: {type(own).__name__} begins at no timestep "
+            "that is asked for"
+        )
     trained = int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
     if not 0 < (request.at or 0) < trained:
         raise ModelError(f"at is {request.at}; this model has timesteps 1 to {trained - 1}")
-    return request.with_(steps=1, schedule=(int(request.at or 0),), scheduler=None if flow else DDIM)
+    forced = {
+        "steps": 1,
+        "schedule": (int(request.at or 0),),
+        "scheduler": schedulers.scheduler_name(own) if flow else DDIM,
+    }
+    for name, value in forced.items():
+        if getattr(request, name) not in (None, value):
+            raise ModelError(f"{name} is {getattr(request, name)}; a given image is looked at once, so leave it out")
+    return request.with_(**forced)
 
 
 def noised(model: LatentModel, requests: Sequence[Request]) -> torch.Tensor:
@@ -53,7 +67,7 @@ def noised(model: LatentModel, requests: Sequence[Request]) -> torch.Tensor:
         pixels = torch.from_numpy(np.array(request.image.image.convert("RGB"))).permute(2, 0, 1)[None]
         vae = model.pipeline.vae
         with torch.no_grad():
-            latent = model.embed((pixels / 127.5 - 1).to(vae.device, vae.dtype)).to(weight)
+            latent = model.embed((pixels / 127.5 - 1).to(model.pipeline._execution_device, vae.dtype)).to(weight.dtype)
         signal, spread = (level.to(latent) for level in model.levels(float(request.at or 0)))
         for seed in request.seeds:
             drawn = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)

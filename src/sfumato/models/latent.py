@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sfumato.errors import ModelError
+from sfumato.errors import ModelError, SfumatoError
 from sfumato.models import inverting, noise
 from sfumato.models.adapter import adapter_tokens
 from sfumato.models.lexicon import pos
@@ -32,7 +32,8 @@ OURS = frozenset(
     {"prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3"}
     | {"image", "mask_image", "ip_adapter_image", "strength", "height", "width", "latents", "generator"}
     | {"num_inference_steps", "num_images_per_prompt", "output_type", "return_dict", "callback", "callback_steps"}
-    | {"callback_on_step_end", "callback_on_step_end_tensor_inputs"}
+    | {"callback_on_step_end", "callback_on_step_end_tensor_inputs", "example_image", "reference"}
+    | {"timesteps", "sigmas", "denoising_start", "denoising_end"}
 )
 """Arguments of pipelines' calls that a request says, or that a run is made with."""
 PIPELINE_MULTIPLE = 8  # the pipelines' own calls ask for it, whatever the VAE
@@ -65,15 +66,18 @@ class LatentModel:
         self.family = family.name
         self.task = task
         self.arguments: Mapping[str, Any] = dict(family.arguments) | dict(arguments or {})
-        self._check_arguments()
+        self._check_arguments(family)
+        if hasattr(getattr(pipeline, "controlnet", None), "nets"):
+            raise ModelError("several ControlNets are loaded; load one, so that the image of a request has one meaning")
         self.text = family.text(pipeline, self.arguments)
         self.time_scale = family.time_scale
         # of these, one takes zeros in place of what it makes of an empty prompt, one does without guidance
         self.mixes = not (pipeline.config.get("force_zeros_for_empty_prompt") or self.guided_by == "true_cfg_scale")
         self._guidance = family.guidance
         words = {"words"} if self.text.named else set()
-        # three branches are guided in another way; an adapter's attention has not been followed
-        lost = {"replay"} if task.image == "edit" else {"followed"} if task.reference else set()
+        lost = {"followed"} if task.reference else set()  # an adapter's attention has not been followed
+        if task.image == "edit" or self.arguments.get("guidance_rescale"):
+            lost.add("replay")  # a step cannot be guided again by the plain rule
         self.features = (family.features | task.features | words) - lost
 
     @property
@@ -137,7 +141,18 @@ class LatentModel:
                 on_step(self.pipeline, step, timestep, {"latents": latents})
 
             given |= {"callback": told, "callback_steps": 1}
-        made = self.pipeline(**given)
+        inverted = requests[0].invert is not None
+        if inverted:
+            given["output_type"] = "latent"  # what one step makes of the image is of no use
+        try:
+            made = self.pipeline(**given)
+        except SfumatoError:
+            raise
+        except ValueError as error:  # how the pipelines refuse their arguments
+            line = " ".join(str(error).split())[:300]
+            raise ModelError(f"{type(self.pipeline).__name__} refuses its arguments: {line}") from error
+        if inverted:
+            return Made([r.image.image for r in requests for _ in r.seeds if r.image is not None])
         flagged = tuple(hit for hit in (getattr(made, "nsfw_content_detected", None) or ()) if hit is not None)
         return Made(made.images, blocked=flagged)
 
@@ -172,9 +187,9 @@ class LatentModel:
             return steps - int(max(steps - min(steps * strength, steps), 0))
         return min(int(steps * strength), steps)
 
-    def tokens(self, prompt: str) -> Tokens:
-        """The prompt as the denoiser's context holds it."""
-        return self.text.tokens(prompt)
+    def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
+        """The prompt, or the negative one, as the denoiser's context holds it."""
+        return self.text.tokens(prompt, negative=negative)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words outside the vocabulary that the model was trained on, where the model's folder lists it."""
@@ -275,11 +290,17 @@ class LatentModel:
 
     @contextmanager
     def _precise(self) -> Iterator[None]:
-        """The VAE in single precision, if it overflows in half."""
+        """The VAE in single precision, if it overflows in half.
+
+        Raises:
+            ModelError: Derivatives are to be taken, which would meet it in half precision again.
+        """
         own: torch.dtype = self._vae.dtype
         if own != torch.float16 or not getattr(self._vae.config, "force_upcast", False):
             yield
             return
+        if torch.is_grad_enabled():
+            raise ModelError("the VAE overflows in float16, so it has no derivatives; load the model in another dtype")
         self._vae.to(torch.float32)
         try:
             yield
@@ -335,8 +356,14 @@ class LatentModel:
                 near = f"{low} or {high}" if low < value else str(high)
                 raise ModelError(f"{name} is {value}; this model makes multiples of {scale}, so take {near}")
 
-    def _check_arguments(self) -> None:
+    def _check_arguments(self, family: Family) -> None:
         fields = OURS | {self.guided_by}
+        for name, value in family.arguments.items():
+            if self.arguments[name] != value:
+                raise ModelError(f"{name} must be {value}: else words and places would not be known; leave it out")
+        length = self.arguments.get("max_sequence_length", 1)
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise ModelError(f"max_sequence_length is {length!r}; expected a whole number of tokens, 1 or more")
         for name in self.arguments:
             if name in fields:
                 raise ModelError(f"{name} is said by the request or the run, not by the model; leave it out here")
@@ -390,7 +417,9 @@ class LatentModel:
 
     @property
     def _side(self) -> int:
-        """Of an image whose size is not said; the pipelines of Flux leave it to a constant of their own."""
+        """Of an image whose size is not said: as the pipeline's own call has it, else as its configuration."""
+        if said := self._default("height", 0):
+            return int(said)
         size = getattr(self.denoiser.config, "sample_size", None) or getattr(self.pipeline, "default_sample_size", None)
         return int(size or 128) * self._scale
 

@@ -17,7 +17,7 @@ def following(kind: type, timesteps: tuple[int, ...]) -> type:
         ModelError: The scheduler cannot follow a list.
     """
     name = kind.__name__
-    if name.startswith("FlowMatch"):
+    if name == "FlowMatchEulerDiscreteScheduler":
         return type(name, (_ListedFlow, kind), {"listed": timesteps})
     if name == "DDIMScheduler":
         return type(name, (_ListedDDIM, kind), {"listed": timesteps})

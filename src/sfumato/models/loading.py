@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from sfumato.errors import ModelError
-from sfumato.models.adapter import has_adapter
+from sfumato.models.adapter import adapter_tokens, has_adapter
 from sfumato.models.families import LATENT, OWN, PIXEL, SUPPORTED
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.tasks import TEXT
@@ -107,6 +107,7 @@ def _model(pipeline: Any, source: Source, arguments: Mapping[str, Any]) -> Model
             raise ModelError(
                 f"an IP-Adapter on {name} is not supported; take StableDiffusionPipeline or StableDiffusionXLPipeline"
             )
+        adapter_tokens(pipeline, ())  # refuses several, and kinds that are not known
         task = replace(task, reference=True)
     return family.kind(pipeline, source, family, task, arguments)
 

@@ -172,8 +172,8 @@ class Model(Protocol):
         """How many denoising steps the run of a completed request has."""
         ...
 
-    def tokens(self, prompt: str) -> Tokens:
-        """The prompt as the denoiser's context holds it."""
+    def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
+        """The prompt, or the negative one, as the denoiser's context holds it."""
         ...
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:

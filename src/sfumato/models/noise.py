@@ -13,6 +13,11 @@ from sfumato.errors import ModelError
 
 def is_flow(scheduler: Any) -> bool:
     """Whether the scheduler follows a straight flow from noise to image, as those of transformers do."""
+    return is_flow_match(scheduler) or scheduler.config.get("prediction_type") == "flow_prediction"
+
+
+def is_flow_match(scheduler: Any) -> bool:
+    """Whether it is one of the schedulers that can follow nothing but a flow."""
     return type(scheduler).__name__.startswith("FlowMatch")
 
 

@@ -93,7 +93,7 @@ class PixelModel:
         """All that are asked for."""
         return int(request.steps or 0)
 
-    def tokens(self, prompt: str) -> Tokens:
+    def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
         """There is no text.
 
         Raises:

@@ -88,6 +88,18 @@ RELIED_ON = (
     Private("diffusers:PixArtTransformer2DModel", "caption_projection", "keys of other words (methods/ovam.py)", True),
     Private("diffusers:FluxTransformer2DModel", "context_embedder", "concepts (watching/concepts.py)", True),
     Private("diffusers:SD3Transformer2DModel", "context_embedder", "concepts (watching/concepts.py)", True),
+    *(
+        Private("diffusers.models.embeddings:MultiIPAdapterImageProjection", name, "adapters (models/adapter.py)", True)
+        for name in ("image_projection_layers",)
+    ),
+    Private(
+        "diffusers.models.embeddings:ImageProjection", "num_image_text_embeds", "an adapter's tokens (models)", True
+    ),
+    *(
+        Private(ATTENTION, name, "makes keys of other words (methods/ovam.py)", True)
+        for name in ("norm_cross", "norm_k")
+    ),
+    Private("diffusers:StableDiffusionPipeline", "vae_scale_factor", "size of a latent (models/latent.py)", True),
     # PyTorch
     Private("torch", "_fused_sdp_choice", "whether the fused kernel would be chosen (watching/tapping.py)"),
     Private("torch.ops.aten", "_scaled_dot_product_flash_attention_for_cpu", "its sum (watching/tapping.py)"),

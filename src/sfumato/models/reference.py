@@ -60,7 +60,7 @@ class ReferenceModel(LatentModel):
                 picture = getattr(request, name.removesuffix("_image"))
                 found += [picture.image] * len(request.seeds)
         kept = ("generator", "num_inference_steps", "guidance_scale")
-        return {name: given[name] for name in kept} | pictures
+        return {name: given[name] for name in (*kept, *self.arguments)} | pictures
 
     def reference_tokens(self) -> ReferenceTokens:
         """All cross-attention reads the reference; every token is a patch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ def choices(pipeline: Any) -> dict[str, type]:
         for c in pipeline.scheduler.compatibles
         if not hasattr(c, "_backends") and not c.__name__.startswith("EDM")
     }
+    if is_flow(pipeline.scheduler):  # which others do not predict
+        classes = {name: c for name, c in classes.items() if "use_flow_sigmas" in inspect.signature(c).parameters}
     return dict(sorted(classes.items())) | {scheduler_name(pipeline.scheduler): type(pipeline.scheduler)}
 
 
@@ -78,9 +81,9 @@ def check_steps(pipeline: Any, request: Request) -> None:
 def schedule_of(model: Model, request: Request) -> list[float]:
     """The distinct timesteps of a completed request's run, in order, found on a copy of the scheduler."""
     scheduler = _built(model.pipeline, request)
-    # flows may be shifted by the image's size, which changes where their timesteps lie a little
-    shift = {"mu": 0.0} if scheduler.config.get("use_dynamic_shifting") else {}
-    scheduler.set_timesteps(int(request.steps or 1), **shift)
+    if scheduler.config.get("use_dynamic_shifting"):
+        raise ModelError("the timesteps of this model depend on the image's size; say steps by their numbers instead")
+    scheduler.set_timesteps(int(request.steps or 1))
     known = list(dict.fromkeys(float(time) for time in scheduler.timesteps.tolist()))
     return known[-model.steps(request) :]
 

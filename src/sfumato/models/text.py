@@ -22,9 +22,6 @@ class Text:
         arguments: What else its call is given: "clip_skip", "max_sequence_length" and "prompt_embeds" matter here.
     """
 
-    embedded = 0
-    """Where the pipeline's ``encode_prompt`` returns the sequence."""
-
     def __init__(self, pipeline: Any, arguments: Mapping[str, Any]) -> None:
         self._pipeline = pipeline
         self._arguments = arguments
@@ -34,15 +31,21 @@ class Text:
         """Whether the context stands for words, not for embeddings that came from elsewhere."""
         return self._arguments.get("prompt_embeds") is None
 
-    def tokens(self, prompt: str) -> Tokens:
-        """The prompt as the denoiser's context holds it; without words where embeddings are given in its place."""
-        if not self.named:
-            return unread(int(self._arguments["prompt_embeds"].shape[1]))
-        return self._tokens(prompt)
+    def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
+        """A prompt as the denoiser's context holds it; without words where embeddings are given in its place.
+
+        Args:
+            prompt: The text.
+            negative: Whether it is the negative prompt.
+        """
+        embeddings = self._arguments.get("negative_prompt_embeds" if negative else "prompt_embeds")
+        if embeddings is not None:
+            return unread(int(embeddings.shape[1]))
+        return self._negative(prompt) if negative else self._tokens(prompt)
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
         """The denoiser's context: (prompt, token, channel)."""
-        found: torch.Tensor = self._encoded(prompts)[self.embedded]
+        found: torch.Tensor = self._encoded(prompts)[0]
         return found
 
     def pooled(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -51,6 +54,9 @@ class Text:
 
     def _tokens(self, prompt: str) -> Tokens:
         return self._read(prompt, self._pipeline.tokenizer)
+
+    def _negative(self, prompt: str) -> Tokens:
+        return self._tokens(prompt)
 
     def _read(self, prompt: str, tokenizer: Any, length: int | None = None, **more: Any) -> Tokens:
         # a textual inversion of several vectors is written out as the pipeline does it, else later words would shift
@@ -132,6 +138,17 @@ class T5Text(Text):
     def _tokens(self, prompt: str) -> Tokens:
         return self._read(prompt, self._pipeline.tokenizer, self._length)
 
+    def _lowered(self, prompt: str, **more: Any) -> Tokens:
+        """A prompt in lower case without space around it, its words at their places in what was written."""
+        short = prompt.strip()
+        lowered = short.lower() if len(short.lower()) == len(short) else short  # else letters would change places
+        found = self._read(lowered, self._pipeline.tokenizer, self._length, **more)
+        before = len(prompt) - len(prompt.lstrip())
+        words = (
+            replace(w, start=w.start + before, end=w.end + before, text=short[w.start : w.end]) for w in found.words
+        )
+        return replace(found, words=tuple(words))
+
     @property
     def _length(self) -> int:
         return int(self._arguments.get("max_sequence_length", self.length))
@@ -161,9 +178,7 @@ class PixArtText(T5Text):
     length = 120
 
     def _tokens(self, prompt: str) -> Tokens:
-        lowered = prompt.lower()
-        # the words keep their places in the prompt; a letter whose lower case is longer leaves it as it was
-        return self._read(lowered if len(lowered) == len(prompt) else prompt, self._pipeline.tokenizer, self._length)
+        return self._lowered(prompt)
 
     def pooled(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Which tokens are padding: (prompt, token)."""
@@ -182,7 +197,19 @@ class AuraText(T5Text):
     length = 256
 
 
-class SanaText(T5Text):
+class Unencoded(T5Text):
+    """Of pipelines whose context cannot be made apart from a run."""
+
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        """There is no way.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("this pipeline makes its context in its own call only, so no prompt can be put in its place")
+
+
+class SanaText(Unencoded):
     """Gemma of a prompt in lower case, after instructions whose tokens, but for the last, are left out."""
 
     length = 300
@@ -190,24 +217,28 @@ class SanaText(T5Text):
     def _tokens(self, prompt: str) -> Tokens:
         own = inspect.signature(self._pipeline.__call__).parameters["complex_human_instruction"].default
         said = "\n".join(self._arguments.get("complex_human_instruction", own) or ())
-        lowered = prompt.lower() if len(prompt.lower()) == len(prompt) else prompt
         tokenizer = self._pipeline.tokenizer
         dropped = len(tokenizer(said)["input_ids"]) - 2 if said else 0
-        found = self._read(lowered, tokenizer, self._length, within=f"{said}{{}}", dropped=dropped)
+        found = self._lowered(prompt, within=f"{said}{{}}", dropped=dropped)
         first = Token(0, tokenizer.bos_token, -1)  # which is kept whatever is left out after it
         return replace(found, context=(first, *found.context[1:]))
 
+    def _negative(self, prompt: str) -> Tokens:
+        return self._lowered(prompt)  # without instructions
 
-class HunyuanText(Text):
+
+class HunyuanText(Unencoded):
     """A BERT encoder of Chinese and English, then a T5 encoder, as Hunyuan-DiT has them."""
 
     lengths = (77, 256)
 
-    def tokens(self, prompt: str) -> Tokens:
+    def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
         """As elsewhere; embeddings that stand in place of a prompt are two."""
-        if self.named:
-            return self._tokens(prompt)
-        return unread(sum(int(self._arguments[name].shape[1]) for name in ("prompt_embeds", "prompt_embeds_2")))
+        before = "negative_" if negative else ""
+        found = [self._arguments.get(f"{before}prompt_embeds{more}") for more in ("", "_2")]
+        if any(one is None for one in found):
+            return super().tokens(prompt, negative=negative)
+        return unread(sum(int(one.shape[1]) for one in found if one is not None))
 
     def _tokens(self, prompt: str) -> Tokens:
         """Every word has tokens of both kinds, BERT's first."""
@@ -216,7 +247,7 @@ class HunyuanText(Text):
         return joined(replace(first, length=self.lengths[0]), second)
 
 
-class QwenText(T5Text):
+class QwenText(Unencoded):
     """Qwen of a prompt within a conversation, whose beginning is left out, as Qwen-Image has it."""
 
     def _tokens(self, prompt: str) -> Tokens:
@@ -229,7 +260,7 @@ class ImageEmbeddings(Text):
 
     named = False
 
-    def tokens(self, prompt: str) -> Tokens:
+    def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
         """The tokens that the embedding becomes."""
         return unread(int(self._pipeline.unet.encoder_hid_proj.num_image_text_embeds))
 
@@ -247,7 +278,7 @@ class NoText(Text):
 
     named = False
 
-    def tokens(self, prompt: str) -> Tokens:
+    def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
         """There is no text.
 
         Raises:

@@ -75,8 +75,7 @@ class Clock:
         given = kwargs.get("timestep", args[1] if len(args) > 1 else None)
         if self.calls == 0:
             self._schedule = [float(t) for t in self._scheduler.timesteps.tolist()]
-            first = _nearest(_value(given) * self._scale, self._schedule)
-            self._offset = self._schedule.index(first) if first in self._schedule else 0
+            self._offset = _begins(self._scheduler, _value(given) * self._scale, self._schedule)
             self._steps = {t: i for i, t in enumerate(dict.fromkeys(self._schedule[self._offset :]))}
         place = min(self._offset + self.calls // self._each, len(self._schedule) - 1)
         value = _nearest(_value(given) * self._scale, self._schedule) if _tells(given) else self._schedule[place]
@@ -86,6 +85,14 @@ class Clock:
 
     def _report(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._progress("denoising", self.step + 1, self.steps)
+
+
+def _begins(scheduler: Any, first: float, schedule: Sequence[float]) -> int:
+    """The place in the schedule where a run begins: as the scheduler was told, else nearest to its timestep."""
+    told = getattr(scheduler, "begin_index", None)
+    if told is not None:
+        return int(told)
+    return min(range(len(schedule)), key=lambda place: abs(schedule[place] - first), default=0)
 
 
 def _tells(given: Any) -> bool:

@@ -60,7 +60,8 @@ class ConceptStream:
         """Begin with the first double block of every call."""
         sites = [site for site in run.model.sites() if site.kind == "joint" and site.place == "double"]
         denoiser: Any = run.model.denoiser
-        run.hooks.before(denoiser, lambda module, args, kwargs: self._start(denoiser))
+        first = denoiser.get_submodule(sites[0].name.rpartition(".")[0])
+        run.hooks.before(first, lambda module, args, kwargs: self._start(denoiser))
         for site in sites:
             name = site.name.rpartition(".")[0]
             self._blocks[site.name] = denoiser.get_submodule(name)

@@ -34,7 +34,10 @@ class Samples:
         if run.clock.step == self._seen:
             return
         self._seen = run.clock.step
-        given = noisy_input(args, kwargs)[run.branches.rows("conditional", run.items)]
+        rows = run.rows("conditional")
+        if rows is None:
+            return
+        given = run.model.spatial(noisy_input(args, kwargs)[rows], run.requests[0])
         scale = noise.input_scale(run.model.pipeline.scheduler, run.clock.timestep)
         self._take(run.clock.step, given[:, : run.model.channels].detach() / scale)
 
