@@ -59,6 +59,16 @@ def check_steps(given: Any, count: int | None = None) -> tuple[int, ...] | None:
     return steps
 
 
+def check_threshold(given: float | None) -> None:
+    """Refuse what is no share of a maximum.
+
+    Raises:
+        OptionError: It is 0 or less, or more than 1.
+    """
+    if given is not None and not 0 < given <= 1:
+        raise OptionError(f"threshold is {given}; expected more than 0 and at most 1 (a share of the maximum)")
+
+
 def check_layers(given: str | None) -> None:
     """Refuse what is no regular expression.
 

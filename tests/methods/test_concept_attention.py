@@ -46,7 +46,7 @@ def test_the_prompt_as_concepts_goes_through_the_blocks_as_the_text_does(name: s
     model, request = family(name).wrapped(), family(name).request()
     compared = Compared(model.encode([request.prompt]))
     generate(model, request, attachments=[compared])
-    blocks = len([site for site in model.sites() if site.place == "double" and site.kind == "joint"])
+    blocks = len([site for site in model.sites() if site.place == "block" and site.kind == "joint"])
     assert len(compared.pairs) == 2 * blocks  # once at every step, also where each branch is a call of its own
     for concepts, text in compared.pairs:
         torch.testing.assert_close(concepts, text, rtol=1e-3, atol=1e-4)
@@ -82,7 +82,7 @@ def test_the_map_is_the_softmax_of_the_products_of_outputs() -> None:
             kept.append(torch.einsum("rpd,rkd->rkp", image, given.transpose(1, 2).flatten(2)).softmax(1))
             return given
 
-    layers = [site.name for site in model.sites() if site.place == "double"]
+    layers = [site.name for site in model.sites() if site.place == "block"]
     stream = Kept(embeddings, "conditional", layers)
     generate(model, request, attachments=[stream])
     expected = torch.stack(kept).mean(0).reshape(1, 2, 8, 12).numpy()

@@ -25,7 +25,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.trace import generate
 from sfumato.watching.concepts import ConceptStream
-from sfumato.wordmaps import check_layers, check_steps, several, text_sites, words_node
+from sfumato.wordmaps import check_layers, check_steps, check_threshold, several, text_sites, words_node
 
 NOUNS = ("noun", "propn", "x")  # what the lexicon does not know is mostly a noun
 
@@ -62,10 +62,7 @@ class ConceptAttentionOptions:
                 raise OptionError(f"{name} is {given!r}; expected words, such as ('cat', 'tree')")
         if doubled := {one for one in self.concepts if one in self.background}:
             raise OptionError(f"{sorted(doubled)[0]!r} is a concept and background; leave it out in one of them")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise OptionError(
-                f"threshold is {self.threshold}; expected more than 0 and at most 1 (a share of the maximum)"
-            )
+        check_threshold(self.threshold)
         object.__setattr__(self, "steps", check_steps(self.steps))
         check_layers(self.layers)
 
@@ -89,7 +86,7 @@ def _explained(model: Model, request: Request, options: ConceptAttentionOptions,
     concepts = (*_wanted(model, request, options), *options.background)
     count = model.steps(request)
     steps = check_steps(options.steps, count) or range(count // 2, count)
-    layers = [site.name for site in text_sites(model, options.layers) if site.place == "double"]
+    layers = [site.name for site in text_sites(model, options.layers) if site.place == "block"]
     if not layers:
         raise OptionError(f"layers is {options.layers!r}, which finds no double block; try 'transformer_blocks'")
     if options.layers is None:

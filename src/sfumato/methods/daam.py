@@ -30,6 +30,7 @@ from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
 from sfumato.wordmaps import (
     check_layers,
     check_steps,
+    check_threshold,
     hard,
     mean,
     mean_maps,
@@ -76,10 +77,7 @@ class DaamOptions:
         object.__setattr__(self, "keep", several(self.keep))
         if unknown := [axis for axis in self.keep if axis not in AXES]:
             raise OptionError(f"keep has {unknown[0]!r}; the axes that can be kept are: {', '.join(AXES)}")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise OptionError(
-                f"threshold is {self.threshold}; expected more than 0 and at most 1 (a share of the maximum)"
-            )
+        check_threshold(self.threshold)
         if not self.budget_mb > 0:
             raise OptionError(f"budget_mb is {self.budget_mb}; expected a number of megabytes above 0")
         if self.parity is not None and self.parity not in PARITIES:

@@ -24,7 +24,16 @@ from sfumato.results.explanation import Explanation
 from sfumato.trace import generate
 from sfumato.watching.attention import Attention
 from sfumato.watching.reduce import AttentionSums, Read
-from sfumato.wordmaps import check_layers, check_steps, mean_maps, several, text_sites, tokens_node, words_node
+from sfumato.wordmaps import (
+    check_layers,
+    check_steps,
+    check_threshold,
+    mean_maps,
+    several,
+    text_sites,
+    tokens_node,
+    words_node,
+)
 
 ACTIVATIONS = ("softmax", "linear")
 
@@ -61,10 +70,7 @@ class OvamOptions:
             raise OptionError(f"text is {self.text!r}; expected words to look for, such as 'crown' or ('crown', 'sky')")
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"activation is {self.activation!r}; choose from: {', '.join(ACTIVATIONS)}")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise OptionError(
-                f"threshold is {self.threshold}; expected more than 0 and at most 1 (a share of the maximum)"
-            )
+        check_threshold(self.threshold)
         object.__setattr__(self, "steps", check_steps(self.steps))
         check_layers(self.layers)
 
@@ -118,8 +124,7 @@ class _Asked:
         if unseen := [word.text for word in read.words if not word.seen and word.start >= len(before)]:
             raise OptionError(f"text {text[:60]!r} is too long: {', '.join(unseen)} would not be read; shorten it")
         kept = [token.index for token in read.context]
-        masked = "encoder_attention_mask" in model.pooled([text])
-        if not masked if options.padding is None else options.padding:
+        if not model.masks_padding if options.padding is None else options.padding:
             kept += [place for place in range(read.length) if place not in kept]
         self.embedding = model.encode([before + text.strip()])[:, kept]  # (1, token, channel)
         self.count, self._linear = len(kept), options.activation == "linear"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from sfumato.errors import ModelError
 from sfumato.models.latent import LatentModel
@@ -35,12 +34,6 @@ class KandinskyModel(LatentModel):
                 "sfumato.wrap(pipeline, image_embeds=..., negative_image_embeds=...)"
             )
         super().__init__(pipeline, source, family, task, arguments)
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The decoder of the MOVQ."""
-        decoder: nn.Module = self._vae.decoder
-        return decoder
 
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         """The MOVQ's images of latents."""

@@ -73,6 +73,7 @@ class LatentModel:
         self.time_scale = family.time_scale
         # of these, one takes zeros in place of what it makes of an empty prompt, one does without guidance
         self.mixes = not (pipeline.config.get("force_zeros_for_empty_prompt") or self.guided_by == "true_cfg_scale")
+        self.masks_padding = self.text.masked
         self._guidance = family.guidance
         words = {"words"} if self.text.named else set()
         lost = {"followed"} if task.reference else set()  # an adapter's attention has not been followed

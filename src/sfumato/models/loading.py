@@ -119,6 +119,8 @@ def _for(task: Task | None, pipeline: Any) -> Any:
     name = type(pipeline).__name__
     if task is None or name not in SUPPORTED or name in OWN:
         return pipeline  # has one task, or is refused by its name
+    if name in LATENT and LATENT[name][1].name == task:
+        return pipeline
     if name in LATENT and LATENT[name][1].image in ("control", "edit") and task == "image-to-image":
         return pipeline  # takes an image in its own way
     kinds = {

@@ -26,7 +26,8 @@ class Site:
     Attributes:
         name: Path of the module inside the denoiser.
         kind: What it reads.
-        place: The part of the denoiser it lies in: "down", "mid" or "up"; of a transformer "double" or "single" blocks.
+        place: The part of the denoiser it lies in: "down", "mid" or "up"; of a transformer "block", or "single" where
+            text and image are one stream.
         frame: Path of the module whose 4-D input gives the site's grid (height, width); None where the denoiser works
             on a sequence, whose grid the model knows (``token_grid``).
         text_first: Whether tokens stand before the image's positions, where both are in one sequence.
@@ -135,6 +136,7 @@ class Model(Protocol):
         time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.
         mixes: Whether requests with and without a negative prompt can share a batch.
         how_to_guide: What to do to have a branch that a negative prompt counts in.
+        masks_padding: Whether the denoiser is told which tokens are padding.
     """
 
     pipeline: Any
@@ -146,6 +148,7 @@ class Model(Protocol):
     time_scale: float
     mixes: bool
     how_to_guide: str
+    masks_padding: bool
 
     @property
     def denoiser(self) -> nn.Module:

@@ -35,6 +35,7 @@ class PixelModel:
     time_scale = 1.0
     mixes = True
     how_to_guide = "raise guidance above 1"
+    masks_padding = False
 
     def __init__(self, pipeline: Any, source: Source) -> None:
         self.arguments: Mapping[str, Any] = {}

@@ -9,7 +9,7 @@ import torch
 
 from sfumato.errors import ModelError, RequestError
 from sfumato.models.latent import LatentModel
-from sfumato.models.model import Made, OnStep, ReferenceTokens
+from sfumato.models.model import ReferenceTokens
 from sfumato.pictures import Picture
 from sfumato.request import Request
 
@@ -104,17 +104,11 @@ class ReferenceModel(LatentModel):
 class PaintByExampleModel(ReferenceModel):
     """A ``PaintByExamplePipeline``: the reference is one token, so its attention has no say in the image."""
 
-    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
-        """Run the pipeline's own call, which tells of its steps in an older way."""
+    def called_with(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """Arguments of ``PaintByExamplePipeline.__call__``."""
         given = super().called_with(requests)
         given["example_image"] = given.pop("reference")
-
-        def told(step: int, timestep: Any, latents: torch.Tensor) -> None:
-            on_step(self.pipeline, step, timestep, {"latents": latents})
-
-        first = requests[0]
-        made = self.pipeline(**given, height=first.height, width=first.width, callback=told)
-        return Made(made.images, blocked=tuple(getattr(made, "nsfw_content_detected", None) or ()))
+        return given | {"height": requests[0].height, "width": requests[0].width}
 
     def _read(self, reference: Picture) -> Picture:
         return reference  # the pipeline's own processor resizes and crops it

@@ -12,9 +12,9 @@ PLACES = {
     "down_blocks": "down",
     "mid_block": "mid",
     "up_blocks": "up",
-    "transformer_blocks": "double",
-    "joint_transformer_blocks": "double",
-    "blocks": "double",
+    "transformer_blocks": "block",
+    "joint_transformer_blocks": "block",
+    "blocks": "block",
     "single_transformer_blocks": "single",
 }
 """Parts of U-Nets and transformers, in order of execution."""
@@ -46,7 +46,7 @@ def sites_of(denoiser: nn.Module) -> tuple[Site, ...]:
 
 
 def _site(name: str, module: nn.Module, place: str, layout: Layout) -> Site:
-    if place in ("double", "single"):
+    if place in ("block", "single"):
         joint = place == "single" or getattr(module, "added_kv_proj_dim", None) is not None
         return Site(name, "joint" if joint else _reads(name, module), place, None, *layout)
     frame, inside, _ = name.partition(".transformer_blocks.")

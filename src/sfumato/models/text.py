@@ -22,6 +22,9 @@ class Text:
         arguments: What else its call is given: "clip_skip", "max_sequence_length" and "prompt_embeds" matter here.
     """
 
+    masked = False
+    """Whether the denoiser is told which tokens are padding."""
+
     def __init__(self, pipeline: Any, arguments: Mapping[str, Any]) -> None:
         self._pipeline = pipeline
         self._arguments = arguments
@@ -176,6 +179,7 @@ class PixArtText(T5Text):
     """T5 of a prompt in lower case, as PixArt reads it."""
 
     length = 120
+    masked = True
 
     def _tokens(self, prompt: str) -> Tokens:
         return self._lowered(prompt)

@@ -19,10 +19,11 @@ from sfumato.models.model import Site
 CHUNK_BYTES = 8 * 2**20
 BLOCK_BYTES = 2 * 2**20
 """Of rows of the whole softmax that exist at once, where the kernel does not tell its sum."""
-NO_SCORES = (
-    "does not show its scores; switch to PyTorch's own attention, for example "
-    "pipeline.unet.set_attn_processor(AttnProcessor2_0())"
+HOW_TO_SWITCH = (
+    "switch to PyTorch's own attention: pipeline.unet.set_attn_processor(AttnProcessor2_0()) for a U-Net, "
+    "pipeline.transformer.set_attention_backend('native') for a transformer"
 )
+NO_SCORES = f"does not show its scores; {HOW_TO_SWITCH}"
 
 
 @dataclass

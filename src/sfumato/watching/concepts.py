@@ -58,7 +58,7 @@ class ConceptStream:
 
     def install(self, run: Run) -> None:
         """Begin with the first double block of every call."""
-        sites = [site for site in run.model.sites() if site.kind == "joint" and site.place == "double"]
+        sites = [site for site in run.model.sites() if site.kind == "joint" and site.place == "block"]
         denoiser: Any = run.model.denoiser
         first = denoiser.get_submodule(sites[0].name.rpartition(".")[0])
         run.hooks.before(first, lambda module, args, kwargs: self._start(denoiser))

@@ -23,15 +23,11 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from sfumato.errors import CannotWatch
 from sfumato.models.model import Site
 from sfumato.run import Run
-from sfumato.watching.attention import Attention
+from sfumato.watching.attention import HOW_TO_SWITCH, Attention
 from sfumato.watching.hooks import Hooks
 
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 SOFTMAXES = frozenset({torch.softmax, torch.Tensor.softmax, F.softmax})
-HOW_TO_SWITCH = (
-    "switch to PyTorch's own attention: pipeline.unet.set_attn_processor(AttnProcessor2_0()) for a U-Net, "
-    "pipeline.transformer.set_attention_backend('native') for a transformer"
-)
 
 See = Callable[[Attention], None]
 
