@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import warnings
 from pathlib import Path
+
+import diffusers.utils.logging
+import transformers.utils.logging
 
 from sfumato.models.model import Model
 from tests.families import FAMILIES, Family
@@ -70,6 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the page differs")
     warnings.simplefilter("ignore")
+    for log in (diffusers.utils.logging, transformers.utils.logging):
+        log.set_verbosity(logging.CRITICAL)
     made = page()
     if not parser.parse_args().check:
         PAGE.write_text(made, encoding="utf-8")

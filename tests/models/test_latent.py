@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import ModelError, SfumatoWarning
+from sfumato.generations import said
 from sfumato.models.schedulers import choices, scheduler_name
 from sfumato.request import Request
+from tests.families import family
 from tests.pipelines import PROMPT, SD15_NARROW, Shape, ddim, stable_diffusion
 
 # diffusers turns tensors into arrays in a way that NumPy 2 is going to drop
@@ -227,3 +230,63 @@ def test_encoding_and_decoding(tiny_pipeline: StableDiffusionPipeline) -> None:
     scaled = latents / tiny_pipeline.vae.config.scaling_factor
     torch.testing.assert_close(images, tiny_pipeline.vae.decode(scaled).sample, rtol=0, atol=0)
     assert not images.requires_grad
+
+
+# --- arguments of the pipeline's own call -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PixArt sigma", "Sana"])
+def test_space_around_a_prompt_moves_no_token(name: str) -> None:
+    model = family(name).wrapped()
+    plain, spaced = model.tokens("a red cat"), model.tokens("   A Red cat ")
+    assert [word.tokens for word in spaced.words] == [word.tokens for word in plain.words]
+    assert [(word.text, word.start) for word in spaced.words] == [("A", 3), ("Red", 5), ("cat", 9)]
+
+
+def test_a_negative_prompt_of_sana_has_no_instructions_before_it() -> None:
+    model = family("Sana").wrapped()
+    texts = [token.text for token in model.tokens("a cat", negative=True).context]
+    assert texts[:2] == ["<bos>", "a"]
+    assert len(texts) == 3
+        "<bos>",
+        "\u2581a",
+        "\u2581cat",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("Stable Diffusion XL", {"denoising_end": 0.5}, "denoising_end is said by the request or the run"),
+        ("Stable Diffusion", {"timesteps": [5, 3]}, "timesteps is said by the request or the run"),
+        (
+            "PixArt sigma",
+            {"clean_caption": True},
+            "clean_caption must be False: else words",
+        ),
+        ("Flux dev", {"max_sequence_length": 0}, "max_sequence_length is 0; expected a whole number of tokens"),
+    ],
+)
+def test_arguments_that_would_change_what_is_known(name: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        sfumato.wrap(family(name).build(), **arguments)
+
+
+def test_a_negative_prompt_that_would_not_count_is_refused() -> None:
+    with pytest.raises(ModelError, match="would not count; leave it out, or wrap the pipeline with true_cfg_scale"):
+        family("Flux dev").wrapped().complete(family("Flux dev").request(negative_prompt="a dog"))
+
+
+def test_rescaled_guidance_is_not_made_again() -> None:
+    model = sfumato.wrap(stable_diffusion(), guidance_rescale=0.7)
+    with pytest.raises(ModelError, match="df_rise needs replay"):
+        sfumato.explain(model, Request("a cat", height=16, width=16, steps=1), "df_rise")
+
+
+def test_arguments_are_known_by_their_values() -> None:
+    masks = [torch.zeros(5000), torch.zeros(5000)]
+    masks[1][4999] = 1
+    one, other = ({"cross_attention_kwargs": {"ip_adapter_masks": [mask]}} for mask in masks)
+    assert said(one) != said(other)
+    assert said(one) == said({"cross_attention_kwargs": {"ip_adapter_masks": [torch.zeros(5000)]}})
+    assert json.loads(json.dumps(said(one | {"scale": 0.5, "name": "x", "none": None})))["scale"] == 0.5

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.request import Request
 from sfumato.trace import generate
+from sfumato.watching.samples import Samples
+from tests.families import family
 from tests.watching.watchers import Seeing
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -50,3 +53,28 @@ def test_watchers_read_the_step_that_is_under_way(tiny_pipeline: StableDiffusion
     )
     expected = [(call.step, number + 1, call.timestep) for number, call in enumerate(trace.calls)]
     assert list(dict.fromkeys(seen)) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["Flux, image to image", "Stable Diffusion 3, image to image"])
+def test_a_run_from_an_image_begins_where_the_strength_says(name: str, dtype: torch.dtype) -> None:
+    """The denoiser is told a timestep that half precision rounds, so the place must come from elsewhere."""
+    pipeline = family(name).build().to(dtype)
+    model, request = family(name).wrapped(pipeline), family(name).request(steps=10, strength=0.45)
+    seen: list[tuple[int, float]] = []
+    generate(
+        model,
+        request,
+        attachments=[Seeing(lambda a, run: seen.append((run.clock.step, run.clock.timestep)), ("joint",))],
+    )
+    steps = list(dict.fromkeys(seen))
+    assert [step for step, _ in steps] == list(range(model.steps(model.complete(request))))
+    assert len(steps) == 5
+    assert [time for _, time in steps] == pytest.approx(pipeline.scheduler.timesteps[-5:].tolist())
+
+
+def test_samples_of_packed_latents_are_maps() -> None:
+    found: list[tuple[int, ...]] = []
+    taking = Samples(lambda step, samples: found.append(tuple(samples.shape)))
+    trace = generate(family("Chroma").wrapped(), family("Chroma").request(), attachments=[taking])
+    assert found == [tuple(trace.latents.shape)] * 2 == [(1, 16, 16, 24)] * 2
