@@ -51,7 +51,7 @@ def test_a_given_image_is_explained_where_its_things_are(scene: Path, tmp_path: 
         (("--argument", "clip_skip"), "--argument is 'clip_skip'; expected name=value"),
         (("--argument", "clip_skip=1", "--argument", "clip-skip=2"), "the argument clip_skip is given twice"),
         (("--argument", "colour=red"), "StableDiffusionPipeline takes no argument 'colour'; it takes: "),
-        (("--argument", "height=64"), "height is said by the request, not by the model"),
+        (("--argument", "height=64"), "height is said by the request or the run, not by the model"),
     ],
 )
 def test_what_cannot_be_is_one_line(scene: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:

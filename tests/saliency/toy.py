@@ -30,7 +30,7 @@ class ToyTrace:
         self.largest = 0
         channels = sample.shape[1]
         self.model = SimpleNamespace(
-            denoiser=SimpleNamespace(config=SimpleNamespace(out_channels=channels, in_channels=channels)),
+            channels=channels,
             clean=lambda output, given, timestep: output,
             decode=decode,
         )
