@@ -35,6 +35,7 @@ from tests.models.test_families import Explained, by_softmax
 from tests.pipelines import fingerprint
 
 pytestmark = [
+    pytest.mark.slow,
     # diffusers and transformers turn tensors into arrays in a way that NumPy 2 is going to drop
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`(FluxPosEmbed|upcast_vae)` is deprecated:FutureWarning"),
