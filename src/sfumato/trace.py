@@ -19,6 +19,7 @@ from torch import nn
 
 from sfumato.errors import ModelError, NonFinite, RequestError
 from sfumato.models import noise, schedulers
+from sfumato.models.arguments import of_rows, repeated, replaced
 from sfumato.models.model import Branches, Model, modules_of
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -27,9 +28,6 @@ from sfumato.results.images import image_node
 from sfumato.run import Attachment, Run
 from sfumato.watching.clock import Clock
 from sfumato.watching.hooks import temporary_hooks
-
-SHARED = frozenset({"img_ids", "txt_ids"})
-"""Arguments of denoisers that are not by rows, whatever their size."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +131,12 @@ class Trace:
         if condition is None and call.condition is not None:
             condition = call.condition[rows]
         count = max(sample.shape[0], 1 if condition is None else condition.shape[0])
-        sample = _repeated(sample, count, "sample")
-        given = _of_rows(call.arguments, call.sample.shape[0], rows, count) | {"return_dict": False}
+        sample = repeated(sample, count, "sample")
+        given = of_rows(call.arguments, call.sample.shape[0], rows, count) | {"return_dict": False}
         if condition is not None:
-            given[str(self.model.condition)] = _repeated(condition, count, "condition")
+            given[str(self.model.condition)] = repeated(condition, count, "condition")
         for path, summary in (pooled or {}).items():
-            given = replaced(given, path, _repeated(summary, count, path))
+            given = replaced(given, path, repeated(summary, count, path))
         clock = Clock(self.model.pipeline.scheduler, silent)
         clock.hold(call.step, call.timestep)
         with (
@@ -359,30 +357,3 @@ def _check_batch(requests: Sequence[Request]) -> None:
                 raise RequestError(
                     f"requests of one batch must share {name}: request 0 has {first}, request {number} has {value}"
                 )
-
-
-def replaced(arguments: Mapping[str, Any], path: str, value: torch.Tensor) -> dict[str, Any]:
-    """A denoiser's arguments with one of them changed; "a.b" is the entry b of a dictionary; one not given stays so."""
-    first, _, rest = path.partition(".")
-    if arguments.get(first) is None:
-        return dict(arguments)
-    return {**arguments, first: replaced(arguments[first], rest, value) if rest else value.to(arguments[first])}
-
-
-def _of_rows(given: Any, batch: int, rows: slice, count: int) -> Any:
-    """What of a call's arguments concerns some rows of its batch, repeated to so many; else the argument itself."""
-    if isinstance(given, dict):
-        return {name: value if name in SHARED else _of_rows(value, batch, rows, count) for name, value in given.items()}
-    if isinstance(given, list | tuple):
-        return type(given)(_of_rows(value, batch, rows, count) for value in given)
-    if not isinstance(given, torch.Tensor) or given.ndim == 0 or given.shape[0] != batch:
-        return given
-    return _repeated(given[rows], count, "recorded call")
-
-
-def _repeated(rows: torch.Tensor, count: int, what: str) -> torch.Tensor:
-    if rows.shape[0] == count:
-        return rows
-    if rows.shape[0] != 1:
-        raise RequestError(f"the {what} has {rows.shape[0]} rows where {count} are needed; give 1 or {count}")
-    return rows.expand(count, *rows.shape[1:])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.models.arguments import replaced
 from sfumato.run import Run
 
 
@@ -43,7 +44,7 @@ class SwitchCondition:
             now = [place for place, step in enumerate(steps) if step is not None and run.clock.step >= step]
             if not now:
                 return None
-            condition: torch.Tensor = kwargs[name].clone()
+            condition: torch.Tensor = kwargs[name]
             if condition.shape[1:] != new.shape[1:]:
                 raise ModelError(
                     f"the new condition has the shape {tuple(new.shape[1:])}, the old one {tuple(condition.shape[1:])}"
@@ -52,22 +53,9 @@ class SwitchCondition:
             if rows is None:
                 return None
             chosen = [rows.start + place for place in now]
-            condition[chosen] = new.to(condition)
-            changed = kwargs | {name: condition}
+            changed = replaced(kwargs, name, new, chosen)
             for path, summary in pooled.items():
-                changed = _with(changed, path.split("."), chosen, summary)
+                changed = replaced(changed, path, summary, chosen)
             return args, changed
 
         run.hooks.before(run.model.denoiser, switch)
-
-
-def _with(kwargs: dict[str, Any], path: list[str], rows: list[int], new: torch.Tensor) -> dict[str, Any]:
-    """Arguments with some rows of one of them, which may lie in a dictionary, replaced."""
-    first, rest = path[0], path[1:]
-    if kwargs.get(first) is None:
-        return kwargs
-    if rest:
-        return kwargs | {first: _with(kwargs[first], rest, rows, new)}
-    found = kwargs[first].clone()
-    found[rows] = new.to(found)
-    return kwargs | {first: found}

@@ -50,7 +50,7 @@ class Family:
         kind: The class that answers for it.
         guidance: How the branches of guidance are run: in one batch, one call after the other, or not at all.
         time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.
-        arguments: What its call is given unless its user says otherwise.
+        arguments: What its call is given, whatever its user says.
     """
 
     name: str

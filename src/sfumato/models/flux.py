@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -55,14 +54,11 @@ class FluxModel(LatentModel):
         apart = latents.reshape(rows, channels, height // PACKING, PACKING, width // PACKING, PACKING)
         return apart.permute(0, 2, 4, 1, 3, 5).flatten(3, 5).flatten(1, 2)
 
-    def _prompts(self, requests: Sequence[Request]) -> dict[str, Any]:
-        found = super()._prompts(requests)
-        found.pop("negative_prompt", None)
-        if (
-            not self._steered and "unconditional" in self.branches(requests[0]).names
-        ):  # else the pipelines would warn that it is not used
-            found["negative_prompt"] = [r.negative_prompt for r in requests]
-        return found
+    def _negatives(self, requests: Sequence[Request]) -> list[str] | None:
+        negative = super()._negatives(requests)
+        if self._steered or "unconditional" not in self.branches(requests[0]).names:
+            return None  # the pipelines would warn that they are not used
+        return negative or [""] * len(requests)
 
     @property
     def _patch(self) -> int:

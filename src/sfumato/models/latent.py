@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from sfumato.models.families import Family
 
 DEFAULT_GUIDANCE = 7.5
-OURS = frozenset(
-    {"prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3"}
-    | {"image", "mask_image", "ip_adapter_image", "strength", "height", "width", "latents", "generator"}
-    | {"num_inference_steps", "num_images_per_prompt", "output_type", "return_dict", "callback", "callback_steps"}
-    | {"callback_on_step_end", "callback_on_step_end_tensor_inputs", "example_image", "reference"}
-    | {"timesteps", "sigmas", "denoising_start", "denoising_end"}
-)
+OURS = frozenset({
+    "prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3",
+    "image", "mask_image", "ip_adapter_image", "example_image", "reference", "strength", "height", "width", "latents",
+    "generator", "num_inference_steps", "num_images_per_prompt", "timesteps", "sigmas", "denoising_start",
+    "denoising_end", "output_type", "return_dict", "callback", "callback_steps", "callback_on_step_end",
+    "callback_on_step_end_tensor_inputs",
+})  # fmt: skip
 """Arguments of pipelines' calls that a request says, or that a run is made with."""
 PIPELINE_MULTIPLE = 8  # the pipelines' own calls ask for it, whatever the VAE
 
@@ -116,7 +116,7 @@ class LatentModel:
             height=sides[0],
             width=sides[1],
             scheduler=known_scheduler(self.pipeline, request.scheduler),
-            strength=request.strength or (float(self._default("strength", 0.8)) if self._starts else None),
+            strength=self._strength(request) if self._starts else request.strength,
         )
         check_steps(self.pipeline, done)
         self._check_sides(sides)
@@ -172,7 +172,7 @@ class LatentModel:
             **self.task.arguments(requests),
         }
         if first.invert is not None:
-            given |= {"image": None, "latents": inverting.noised(self, requests)}
+            given["latents"] = inverting.noised(self, requests)
         known = {name: value for name, value in given.items() if name in self._takes and value is not None}
         # where embeddings are given, some pipelines would else take their default of an empty negative prompt as well
         none = {"negative_prompt": None} if self._steered else {}
@@ -183,7 +183,7 @@ class LatentModel:
         steps = int(request.steps or 0)
         if not self._starts:
             return steps
-        strength = request.strength or float(self._default("strength", 0.8))
+        strength = self._strength(request)
         if noise.is_flow(self.pipeline.scheduler):  # these pipelines round the part that is left out
             return steps - int(max(steps - min(steps * strength, steps), 0))
         return min(int(steps * strength), steps)
@@ -312,16 +312,22 @@ class LatentModel:
         """One prompt for each image, where no embeddings stand in its place."""
         if not self.text.named:
             return {}
-        found: dict[str, Any] = {"prompt": [r.prompt for r in requests]}
+        return {"prompt": [r.prompt for r in requests], "negative_prompt": self._negatives(requests)}
+
+    def _negatives(self, requests: Sequence[Request]) -> list[str] | None:
+        """One negative prompt for each image; None where there are none.
+
+        Raises:
+            ModelError: There are embeddings in their place, or some without, which the pipeline treats otherwise.
+        """
         negative = [r.negative_prompt for r in requests]
+        if not any(negative):
+            return None
         if self._steered:
-            if any(negative):
-                raise ModelError("negative_prompt_embeds were given to the model; leave out the negative prompt")
-        elif any(negative):
-            if not all(negative) and not self.mixes:
-                raise ModelError("this pipeline treats no negative prompt otherwise than an empty one; run them apart")
-            found["negative_prompt"] = negative
-        return found
+            raise ModelError("negative_prompt_embeds were given to the model; leave out the negative prompt")
+        if not all(negative) and not self.mixes:
+            raise ModelError("this pipeline treats no negative prompt otherwise than an empty one; run them apart")
+        return negative
 
     def _refuse(self, request: Request) -> None:
         """Refuse what the request asks for and the pipeline does not take.
@@ -369,18 +375,22 @@ class LatentModel:
             if name in fields:
                 raise ModelError(f"{name} is said by the request or the run, not by the model; leave it out here")
             if name not in self._takes:
-                near = ", ".join(sorted(self._takes - fields))
+                near = ", ".join(sorted(self._takes.keys() - fields))
                 raise ModelError(f"{type(self.pipeline).__name__} takes no argument {name!r}; it takes: {near}")
 
     def _default(self, name: str, otherwise: float) -> Any:
         """What the pipeline's own call takes where nothing is said."""
-        known = inspect.signature(self.pipeline.__call__).parameters.get(name)
+        known = self._takes.get(name)
         return known.default if known is not None and isinstance(known.default, int | float) else otherwise
 
+    def _strength(self, request: Request) -> float:
+        """How much of the image is made anew."""
+        return request.strength or float(self._default("strength", 0.8))
+
     @cached_property
-    def _takes(self) -> frozenset[str]:
-        """Names of the arguments of the pipeline's own call."""
-        return frozenset(inspect.signature(self.pipeline.__call__).parameters)
+    def _takes(self) -> Mapping[str, inspect.Parameter]:
+        """The arguments of the pipeline's own call by name."""
+        return inspect.signature(self.pipeline.__call__).parameters
 
     @property
     def _steered(self) -> bool:

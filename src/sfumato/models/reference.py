@@ -17,6 +17,9 @@ from sfumato.request import Request
 class ReferenceModel(LatentModel):
     """A ``ReferenceInpaintPipeline``."""
 
+    read_as = "reference"
+    """The argument of the pipeline's call that the reference is."""
+
     def complete(self, request: Request) -> Request:
         """As for text to image; image, mask and reference are resized to what the model takes.
 
@@ -45,22 +48,12 @@ class ReferenceModel(LatentModel):
                 f"the image is {request.image.height} x {request.image.width} pixels (height x width); this model "
                 f"paints {size[0]} x {size[1]}: crop it, or give height and width to stretch it"
             )
-        return done.with_(
-            image=request.image.resized(*size),
-            mask=request.mask.resized(*size, smooth=False),
-            reference=self._read(request.reference),
-        )
+        return done.with_(reference=self._read(request.reference))
 
     def called_with(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """Arguments of ``ReferenceInpaintPipeline.__call__``."""
-        given = super().called_with(requests)
-        pictures: dict[str, list[Any]] = {"reference": [], "image": [], "mask_image": []}
-        for request in requests:
-            for name, found in pictures.items():
-                picture = getattr(request, name.removesuffix("_image"))
-                found += [picture.image] * len(request.seeds)
-        kept = ("generator", "num_inference_steps", "guidance_scale")
-        return {name: given[name] for name in (*kept, *self.arguments)} | pictures
+        """As elsewhere, with the reference of each image."""
+        references = [r.reference.image for r in requests for _ in r.seeds if r.reference is not None]
+        return super().called_with(requests) | {self.read_as: references}
 
     def reference_tokens(self) -> ReferenceTokens:
         """All cross-attention reads the reference; every token is a patch."""
@@ -104,11 +97,7 @@ class ReferenceModel(LatentModel):
 class PaintByExampleModel(ReferenceModel):
     """A ``PaintByExamplePipeline``: the reference is one token, so its attention has no say in the image."""
 
-    def called_with(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """Arguments of ``PaintByExamplePipeline.__call__``."""
-        given = super().called_with(requests)
-        given["example_image"] = given.pop("reference")
-        return given | {"height": requests[0].height, "width": requests[0].width}
+    read_as = "example_image"
 
     def _read(self, reference: Picture) -> Picture:
         return reference  # the pipeline's own processor resizes and crops it

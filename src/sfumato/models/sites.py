@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import nn
 
 from sfumato.models.model import Kind, Site
@@ -24,13 +22,6 @@ TEXT_FIRST = frozenset(
 """Whose joint attention has the text before the image; elsewhere, as in Stable Diffusion 3, the image is first."""
 
 
-class Layout(NamedTuple):
-    """Of the sequence of joint attention: whether the text is first, and how many registers stand before it."""
-
-    text_first: bool
-    registers: int
-
-
 def sites_of(denoiser: nn.Module) -> tuple[Site, ...]:
     """Every attention module of the denoiser's blocks, in order of execution."""
     registers = getattr(denoiser, "register_tokens", None)
@@ -40,15 +31,15 @@ def sites_of(denoiser: nn.Module) -> tuple[Site, ...]:
     for name, module in denoiser.named_modules():
         top = name.split(".")[0]
         if top in PLACES and hasattr(module, "to_q") and hasattr(module, "to_k") and hasattr(module, "heads"):
-            found.append(_site(name, module, PLACES[top], Layout(first, before)))
+            found.append(_site(name, module, PLACES[top], first, before))
     order = list(dict.fromkeys(PLACES.values()))
     return tuple(sorted(found, key=lambda site: order.index(site.place)))
 
 
-def _site(name: str, module: nn.Module, place: str, layout: Layout) -> Site:
+def _site(name: str, module: nn.Module, place: str, text_first: bool, registers: int) -> Site:
     if place in ("block", "single"):
         joint = place == "single" or getattr(module, "added_kv_proj_dim", None) is not None
-        return Site(name, "joint" if joint else _reads(name, module), place, None, *layout)
+        return Site(name, "joint" if joint else _reads(name, module), place, None, text_first, registers)
     frame, inside, _ = name.partition(".transformer_blocks.")
     if inside:
         return Site(name, _reads(name, module), place, frame)

@@ -248,7 +248,7 @@ class HunyuanText(Unencoded):
         """Every word has tokens of both kinds, BERT's first."""
         tokenizers = (self._pipeline.tokenizer, self._pipeline.tokenizer_2)
         first, second = (self._read(prompt, one, size) for one, size in zip(tokenizers, self.lengths, strict=True))
-        return joined(replace(first, length=self.lengths[0]), second)
+        return joined(first, second)
 
 
 class QwenText(Unencoded):

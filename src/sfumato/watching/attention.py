@@ -23,7 +23,6 @@ HOW_TO_SWITCH = (
     "switch to PyTorch's own attention: pipeline.unet.set_attn_processor(AttnProcessor2_0()) for a U-Net, "
     "pipeline.transformer.set_attention_backend('native') for a transformer"
 )
-NO_SCORES = f"does not show its scores; {HOW_TO_SWITCH}"
 
 
 @dataclass
@@ -123,10 +122,7 @@ class Attention:
             CannotWatch: Only probabilities are known, from an explicit processor: what each query's scores were divided
                 by is gone, so queries cannot be compared.
         """
-        if self._query is None or self._key is None:
-            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
-        query = self._query[rows, heads].float() * self._scale
-        scores = torch.matmul(query, self._key[rows, heads].float().transpose(-1, -2))
+        scores = self._products(rows, heads, slice(None), slice(None))
         scores = _masked(scores, self._masking(rows, heads, slice(None)), slice(None))
         return scores.softmax(-1), scores.softmax(-2)
 
@@ -136,11 +132,9 @@ class Attention:
         Raises:
             CannotWatch: The queries are not known.
         """
-        if self._query is None:
-            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
-        query = self._query[:, :, self.places]
-        keys = key.to(query).expand(self.batch, *key.shape)
-        return Attention(self.site, 1, self.grid, self.heads, self.batch, query, keys, None, self._scale)
+        asking = self._known(self._query)[:, :, self.places]
+        keys = key.to(asking).expand(self.batch, *key.shape)
+        return Attention(self.site, 1, self.grid, self.heads, self.batch, asking, keys, None, self._scale)
 
     def scores(self, rows: slice, heads: slice = slice(None)) -> torch.Tensor:
         """Products of queries and keys, scaled, before any softmax: (row, head, place, token) in float32.
@@ -148,10 +142,7 @@ class Attention:
         Raises:
             CannotWatch: The queries are not known.
         """
-        if self._query is None or self._key is None:
-            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
-        query = self._query[rows, heads, self.places].float() * self._scale
-        return torch.matmul(query, self._key[rows, heads, self.text].float().transpose(-1, -2))
+        return self._products(rows, heads, self.places, self.text)
 
     def of_the_image(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Keys and values of the image's positions, and what attention gave them: each (row, head, place, channel).
@@ -159,10 +150,8 @@ class Attention:
         Raises:
             CannotWatch: They are not known.
         """
-        if self._key is None or self._value is None or self._output is None:
-            raise CannotWatch(f"attention at {self.site.name} is computed by an explicit softmax, which {NO_SCORES}")
-        places = self.places
-        return self._key[rows, :, places], self._value[rows, :, places], self._output[rows, :, places]
+        key, value, output = (self._known(part) for part in (self._key, self._value, self._output))
+        return key[rows, :, self.places], value[rows, :, self.places], output[rows, :, self.places]
 
     def by_heads(self, rows: slice, tokens: Sequence[int] | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """The probabilities in groups of heads small enough that no more than about 8 MB exist at once."""
@@ -173,6 +162,25 @@ class Attention:
         for start in range(0, self.heads, group):
             heads = slice(start, min(start + group, self.heads))
             yield heads, self.probabilities(rows, heads, tokens)
+
+    def _products(self, rows: slice, heads: slice, places: slice, columns: slice) -> torch.Tensor:
+        """Of some queries and keys, scaled, before mask and softmax, in float32."""
+        query, key = self._known(self._query), self._known(self._key)
+        asking = query[rows, heads, places].float() * self._scale
+        return torch.matmul(asking, key[rows, heads, columns].float().transpose(-1, -2))
+
+    def _known(self, part: torch.Tensor | None) -> torch.Tensor:
+        """An ingredient.
+
+        Raises:
+            CannotWatch: Only probabilities are known.
+        """
+        if part is None:
+            raise CannotWatch(
+                f"attention at {self.site.name} is computed by an explicit softmax, which does not show its scores; "
+                f"{HOW_TO_SWITCH}"
+            )
+        return part
 
     @property
     def _counts(self) -> tuple[int, int]:
