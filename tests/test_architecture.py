@@ -86,7 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "judging", "experiments", "plots", "pipelines"},
-    "cli": MAKERS | {"methods", "explain", "judging", "plots", "report", "studio", "protocols", "experiments"},
+    "studies": MAKERS | {"methods", "explain", "experiments", "plots", "studio"},
+    "cli": MAKERS | {"methods", "explain", "judging", "plots", "report", "studio", "protocols", "experiments", "studies"},
     "__main__": {"cli"},
 }
 

@@ -43,7 +43,7 @@ def steps(
     """
     from sfumato.cli.loading import load_model
     from sfumato.results.folders import write_folder
-    from sfumato.studio.studies.steps import study_steps
+    from sfumato.studies.steps import study_steps
 
     session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
     with progress_shown() as progress, write_folder(out) as folder:
@@ -71,7 +71,7 @@ def parts(
     """
     from sfumato.cli.loading import load_model
     from sfumato.results.folders import write_folder
-    from sfumato.studio.studies.parts import study_parts
+    from sfumato.studies.parts import study_parts
 
     session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
     with progress_shown() as progress, write_folder(out) as folder:

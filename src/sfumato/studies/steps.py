@@ -22,7 +22,7 @@ from sfumato.request import Request
 from sfumato.saliency.recovering import Recovery
 from sfumato.studio.grammar import expected
 from sfumato.studio.reader import Reading, assign, read
-from sfumato.studio.studies.prompts import PARTS, by_part, relation_captions, word_scores
+from sfumato.studies.prompts import PARTS, by_part, relation_captions, word_scores
 from sfumato.trace import generate
 
 LOW = 4.0

@@ -19,7 +19,7 @@ from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
-from sfumato.studio.studies.prompts import Part, by_part, relation_captions, word_scores
+from sfumato.studies.prompts import Part, by_part, relation_captions, word_scores
 from sfumato.trace import generate
 
 SCHEDULES = ("uniform", "late", "early")
