@@ -82,12 +82,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judging": FOUNDATION | {"metrics", "models", "results", "saliency", "similarity", "trace"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
-    "experiments": MAKERS | {"methods", "explain", "plots"},
+    "findings": FOUNDATION | {"cache", "generations", "models", "results"},
+    "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
+    "experiments": MAKERS | {"methods", "explain", "findings", "plots"},
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
-    "studio": MAKERS | {"methods", "explain", "judging", "experiments", "plots", "pipelines"},
-    "studies": MAKERS | {"methods", "explain", "experiments", "plots", "studio"},
-    "cli": MAKERS | {"methods", "explain", "judging", "plots", "report", "studio", "protocols", "experiments", "studies"},
+    "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines"},
+    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "studio"},
+    "cli": MAKERS
+    | {"methods", "explain", "findings", "judging", "plots", "report"}
+    | {"studio", "protocols", "experiments", "studies"},
     "__main__": {"cli"},
 }
 

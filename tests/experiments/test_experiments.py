@@ -19,7 +19,8 @@ from PIL import Image
 import sfumato
 from sfumato.cache import Cache
 from sfumato.errors import ModelError, OptionError
-from sfumato.experiments.experiment import NAMES, Finding, Setting, experiment, setting
+from sfumato.experiments.experiment import NAMES, Setting, experiment, setting
+from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.metrics.divergence import diverge
 from sfumato.metrics.structure import ssim

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 import sfumato
 from sfumato.cache import Cache
 from sfumato.experiments.artifact import _unusual
-from sfumato.experiments.experiment import Finding, Setting, experiment, setting
+from sfumato.experiments.experiment import Setting, experiment, setting
+from sfumato.findings import Finding
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.progress import silent

@@ -10,12 +10,12 @@ import pytest
 
 import sfumato
 from sfumato.errors import OptionError
-from sfumato.studio.grammar import parsed
-from sfumato.studio.scenes import held_out_captions
 from sfumato.studies import parts, steps
 from sfumato.studies.parts import study_parts
 from sfumato.studies.prompts import PARTS, by_part, parts_of, relation_captions
 from sfumato.studies.steps import ATTRIBUTES, study_steps
+from sfumato.studio.grammar import parsed
+from sfumato.studio.scenes import held_out_captions
 
 ABOUT = {"model": "made up"}
 TIMES = np.array([900.0, 600.0, 300.0, 0.0])

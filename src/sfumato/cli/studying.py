@@ -13,7 +13,7 @@ from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, ModelName
 from sfumato.cli.session import session_of
 
 if TYPE_CHECKING:
-    from sfumato.experiments.experiment import Finding
+    from sfumato.findings import Finding
 
 group = typer.Typer(help="Ask what the sources asked, on many studio prompts.", rich_markup_mode="rich")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.cli.console import print_table, say, shown
 
 if TYPE_CHECKING:
-    from sfumato.experiments.experiment import Finding
+    from sfumato.findings import Finding
 
 MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
 IMPORTANCE = ("word", "worth", "95% interval", "share")

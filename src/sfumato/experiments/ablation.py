@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
-from sfumato.experiments.experiment import Finding, Setting, about
+from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
+from sfumato.findings import Finding
 from sfumato.layers import chosen, layers_of
 from sfumato.metrics import bootstrap
 from sfumato.plots.curves import bars_sheet

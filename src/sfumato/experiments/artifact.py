@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from sfumato.changing.channels import AblateChannels
 from sfumato.errors import OptionError
-from sfumato.experiments.experiment import Finding, Setting, about
+from sfumato.experiments.experiment import Setting, about
+from sfumato.findings import Finding
 from sfumato.layers import chosen, layers_of
 from sfumato.masks import on_latent
 from sfumato.metrics import bootstrap

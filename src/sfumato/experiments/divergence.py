@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
-from sfumato.experiments.experiment import Finding, Setting, about, over_time
+from sfumato.experiments.experiment import Setting, about, over_time
+from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.metrics.divergence import APART
 from sfumato.metrics.structure import frobenius, ssim

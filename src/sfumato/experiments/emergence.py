@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
-from sfumato.experiments.experiment import Finding, Setting, about, over_time
+from sfumato.experiments.experiment import Setting, about, over_time
+from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.metrics.structure import ssim
 from sfumato.models.schedulers import schedule_of

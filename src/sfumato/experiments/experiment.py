@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from sfumato.cache import Cache, default_folder, digest
+from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
-from sfumato.generations import identity
+from sfumato.findings import Finding, one_by_one, remembered
 from sfumato.masks import mask_of
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.progress import Progress
 from sfumato.request import Request
-from sfumato.results.rows import as_csv
 
 NAMES = ("emergence", "localisation", "ablation", "artifact", "divergence", "switch")
-KIND = "experiments"
 
 
 @dataclass(frozen=True)
@@ -52,75 +47,8 @@ class Setting:
         self, name: str, work: Callable[[Request], Mapping[str, NDArray[Any]]], **about: Any
     ) -> list[dict[str, NDArray[Any]]]:
         """What ``work`` gives for every request, taken from the cache where it was computed before."""
-        return remembered(self.model, name, self.requests, work, self.cache, partial(self.progress, "seeds"), **about)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What came out.
-
-    Attributes:
-        name: Of the experiment.
-        source: The source's finding, in one sentence.
-        holds: Whether it holds here.
-        sentence: The measured result, computed from the numbers.
-        rows: The table.
-        figure: The picture.
-        about: Model, seeds, steps and what else the numbers depend on.
-    """
-
-    name: str
-    source: str
-    holds: bool
-    sentence: str
-    rows: Sequence[Mapping[str, Any]]
-    figure: Image.Image
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """All but the figure as JSON text."""
-        parts = ("name", "source", "holds", "sentence", "about", "rows")
-        return json.dumps({part: getattr(self, part) for part in parts}, indent=2)
-
-    def write(self, folder: Path) -> None:
-        """Write figure.png, table.csv and finding.json into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.figure.save(folder / "figure.png")
-        (folder / "table.csv").write_text(as_csv(self.rows), encoding="utf-8")
-        (folder / "finding.json").write_text(self.to_json() + "\n", encoding="utf-8")
-
-
-def remembered(
-    model: Model,
-    name: str,
-    requests: Sequence[Request],
-    work: Callable[[Request], Mapping[str, NDArray[Any]]],
-    cache: Cache,
-    told: Callable[[int, int], None],
-    **about: Any,
-) -> list[dict[str, NDArray[Any]]]:
-    """What ``work`` gives for every request, taken from the cache where it was computed before.
-
-    Args:
-        model: What the result depends on, beside the request.
-        name: Of the work.
-        requests: Completed.
-        work: From a request to named arrays.
-        cache: Keeps them.
-        told: Told how many requests are done, of how many.
-        about: What else the result depends on.
-    """
-    found: list[dict[str, NDArray[Any]]] = []
-    known = identity(model)
-    for number, request in enumerate(requests):
-        key = digest({"experiment": name, "model": known, "request": request.key} | about)
-        entry = cache.get(KIND, key)
-        if entry is None:
-            entry = {part: np.asarray(value) for part, value in work(request).items()}
-            cache.put(KIND, key, entry)
-        found.append(entry)
-        told(number + 1, len(requests))
-    return found
+        told = partial(self.progress, "seeds")
+        return remembered(self.model, name, self.requests, one_by_one(work), self.cache, told, **about)
 
 
 def setting(

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.experiments.experiment import Finding, Setting, about
+from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
+from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.cache import Cache, default_folder
-from sfumato.experiments.experiment import Finding, remembered
+from sfumato.findings import Finding, one_by_one, remembered
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet
@@ -49,7 +49,7 @@ def study_parts(
         for place, one in enumerate(captions)
     ]
     cache, told = Cache(default_folder()), partial(progress, "prompts")
-    found = remembered(model, "parts", asked, lambda request: _summed(model, request), cache, told)
+    found = remembered(model, "parts", asked, one_by_one(partial(_summed, model)), cache, told)
     sums = np.stack([entry["sums"] for entry in found]).reshape(len(SCHEDULES), prompts, len(THREE))
     share = sums / sums.sum(-1, keepdims=True)
     rows = []

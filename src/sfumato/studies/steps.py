@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sfumato.cache import Cache, default_folder
-from sfumato.experiments.experiment import Finding, remembered
+from sfumato.findings import Finding, one_by_one, remembered
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet, curves_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.saliency.recovering import Recovery
+from sfumato.studies.prompts import PARTS, by_part, relation_captions, word_scores
 from sfumato.studio.grammar import expected
 from sfumato.studio.reader import Reading, assign, read
-from sfumato.studies.prompts import PARTS, by_part, relation_captions, word_scores
 from sfumato.trace import generate
 
 LOW = 4.0
@@ -51,7 +51,7 @@ def study_steps(
     captions = relation_captions(prompts)
     requests = [model.complete(Request(one, seed=seed + place, steps=steps)) for place, one in enumerate(captions)]
     cache, told = Cache(default_folder()), partial(progress, "prompts")
-    entries = remembered(model, "steps", requests, lambda request: _followed(model, request), cache, told)
+    entries = remembered(model, "steps", requests, one_by_one(partial(_followed, model)), cache, told)
     times = entries[0]["timestep"]
     about = {
         "model": model.source.name,

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import ModelError, OptionError
-from sfumato.experiments.experiment import remembered
 from sfumato.explain import explain
+from sfumato.findings import one_by_one, remembered
 from sfumato.metrics import bootstrap, box, imacs, iou
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
@@ -105,7 +105,7 @@ def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: P
         }
 
     cache, told = Cache(default_folder()), partial(progress, "pairs")
-    entries = remembered(model, "bench reference", requests, work, cache, told, groups=GROUPS)
+    entries = remembered(model, "bench reference", requests, one_by_one(work), cache, told, groups=GROUPS)
     names = json.loads(entries[0]["names"].tobytes())
     values = np.stack([entry["pointing"] for entry in entries])  # (pair, name, measure)
     found = {name: values[:, place] for place, name in enumerate(names)}

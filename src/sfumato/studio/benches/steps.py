@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
-from sfumato.experiments.experiment import remembered
 from sfumato.explain import explain
+from sfumato.findings import one_by_one, remembered
 from sfumato.judging.games import Curve
 from sfumato.judging.judge import Played, Verdict, judge
 from sfumato.methods.df_rise import CHOICES
@@ -133,7 +133,7 @@ def bench_steps(
 
     cache, told = Cache(default_folder()), partial(progress, "prompts")
     name = "bench steps" if compare == "methods" else f"bench steps, {compare}"
-    entries = remembered(model, name, requests, work, cache, told, masks=masks, points=POINTS)
+    entries = remembered(model, name, requests, one_by_one(work), cache, told, masks=masks, points=POINTS)
     played: list[Played] = []
     calls: dict[str, list[float]] = {}
     for number, entry in enumerate(entries):

@@ -1,0 +1,116 @@
+"""What came out of an experiment or a study, and work on many requests that is done once for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.cache import Cache, digest
+from sfumato.generations import identity
+from sfumato.models.model import Model
+from sfumato.request import Request
+from sfumato.results.rows import as_csv
+
+KIND = "experiments"
+
+Work = Callable[[Sequence[Request]], Sequence[Mapping[str, NDArray[Any]]]]
+"""From some requests to named arrays for each."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out.
+
+    Attributes:
+        name: Of the experiment or the study.
+        source: The source's finding, in one sentence.
+        holds: Whether it holds here.
+        sentence: The measured result, computed from the numbers.
+        rows: The table.
+        figure: The picture.
+        about: Model, seeds, steps and what else the numbers depend on.
+        items: What the table was computed from, a row for each word, pair or image; a study has them.
+    """
+
+    name: str
+    source: str
+    holds: bool
+    sentence: str
+    rows: Sequence[Mapping[str, Any]]
+    figure: Image.Image
+    about: Mapping[str, Any] = field(default_factory=dict)
+    items: Sequence[Mapping[str, Any]] = ()
+
+    def to_json(self) -> str:
+        """All but the figure and the items as JSON text."""
+        parts = ("name", "source", "holds", "sentence", "about", "rows")
+        return json.dumps({part: getattr(self, part) for part in parts}, indent=2)
+
+    def write(self, folder: Path) -> None:
+        """Write figure.png, table.csv, finding.json, and items.csv where there are any, into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.figure.save(folder / "figure.png")
+        (folder / "table.csv").write_text(as_csv(self.rows), encoding="utf-8")
+        (folder / "finding.json").write_text(self.to_json() + "\n", encoding="utf-8")
+        if self.items:
+            (folder / "items.csv").write_text(as_csv(self.items), encoding="utf-8")
+
+
+def one_by_one(work: Callable[[Request], Mapping[str, NDArray[Any]]]) -> Work:
+    """Work on single requests as work on several."""
+    return lambda requests: [work(request) for request in requests]
+
+
+def remembered(
+    model: Model,
+    name: str,
+    requests: Sequence[Request],
+    work: Work,
+    cache: Cache,
+    told: Callable[[int, int], None],
+    *,
+    batch: int = 1,
+    **about: Any,
+) -> list[dict[str, NDArray[Any]]]:
+    """What ``work`` gives for every request, taken from the cache where it was computed before.
+
+    Args:
+        model: What the result depends on, beside the request.
+        name: Of the work.
+        requests: Completed.
+        work: Is given up to `batch` requests whose result is not known yet.
+        cache: Keeps each result as soon as its batch is done.
+        told: Told how many requests are done, of how many.
+        batch: How many requests are worked on together.
+        about: What else the result depends on.
+    """
+    known = identity(model)
+    keys = [digest({"experiment": name, "model": known, "request": request.key} | about) for request in requests]
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    waiting: dict[str, Request] = {}
+
+    def work_off() -> None:
+        made = work(list(waiting.values())) if waiting else ()
+        for key, entry in zip(waiting, made, strict=True):
+            found[key] = {part: np.asarray(value) for part, value in entry.items()}
+            cache.put(KIND, key, found[key])
+        waiting.clear()
+
+    for number, (key, request) in enumerate(zip(keys, requests, strict=True)):
+        if key not in found and key not in waiting:
+            entry = cache.get(KIND, key)
+            if entry is None:
+                waiting[key] = request
+            else:
+                found[key] = entry
+        if len(waiting) == batch or number + 1 == len(requests):
+            work_off()
+        told(number + 1 - len(waiting), len(requests))
+    return [found[key] for key in keys]
