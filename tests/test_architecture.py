@@ -258,14 +258,19 @@ def test_files_stay_short() -> None:
 
 def test_every_library_in_use_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    import_names = {"pillow": "PIL", "scikit-image": "skimage"}
-    declared = set()
-    for requirement in project["dependencies"]:
-        distribution = requirement.split(">")[0].split("=")[0].split("<")[0].strip()
-        declared.add(import_names.get(distribution, distribution.replace("-", "_")))
+    extras = project["optional-dependencies"]
+    offered = [one for name, extra in extras.items() if name not in {"test", "docs", "dev"} for one in extra]
+    declared, optional = _libraries(project["dependencies"]), _libraries(offered)
+    early = {
+        f"{name} line {item.line}"
+        for name in MODULES
+        for item in imports(name)
+        if item.at_load and item.target.split(".")[0] in optional
+    }
+    assert not early, f"import what only an extra installs inside functions: {sorted(early)}"
     used = {found.target.split(".")[0]: name for name in MODULES for found in imports(name)}
     unknown = {library: name for library, name in used.items() if library not in sys.stdlib_module_names}
-    missing = {library: name for library, name in unknown.items() if library not in declared | {"sfumato"}}
+    missing = {library: name for library, name in unknown.items() if library not in declared | optional | {"sfumato"}}
     assert not missing, f"add these to the dependencies in pyproject.toml: {missing}"
 
 
@@ -297,6 +302,12 @@ def test_a_module_never_hides_the_public_function_of_its_name() -> None:
         "print([name for name in names if not isinstance(getattr(sfumato, name), types.FunctionType)])"
     )
     assert _output(script).splitlines()[-1] == "[]"
+
+
+def _libraries(requirements: list[str]) -> set[str]:
+    import_names = {"pillow": "PIL", "scikit-image": "skimage"}
+    names = (requirement.split(">")[0].split("=")[0].split("<")[0].strip() for requirement in requirements)
+    return {import_names.get(name, name.replace("-", "_")) for name in names}
 
 
 def _output(script: str) -> str:

@@ -1,9 +1,9 @@
-"""``sfumato study``: questions of the sources, answered on many studio prompts."""
+"""``sfumato study``: questions of the sources, answered on many prompts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +11,31 @@ import typer
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, ModelName, add, help_when_alone
 from sfumato.cli.session import session_of
+from sfumato.errors import OptionError
 
 if TYPE_CHECKING:
     from sfumato.findings import Finding
+    from sfumato.models.model import Model
+    from sfumato.progress import Progress
 
-group = typer.Typer(help="Ask what the sources asked, on many studio prompts.", rich_markup_mode="rich")
+group = typer.Typer(help="Ask what the sources asked, on many prompts.", rich_markup_mode="rich")
+
+PromptsOrNumber = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE|NUMBER", help="A text file with one prompt a line, or how many held-out prompts of the scenes."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.", show_default="the model's own")]
+Method = Annotated[str, typer.Option(help="A method that maps words; see: sfumato methods.")]
+Tagger = Annotated[
+    str,
+    typer.Option(
+        help="Who tells parts of speech and heads: lexicon, or the name or folder of a spaCy model.",
+        show_default="lexicon for the scenes' prompts, else spaCy",
+    ),
+]
 
 
 @group.callback(invoke_without_command=True)
@@ -24,13 +44,142 @@ def root(context: typer.Context) -> None:
     help_when_alone(context)
 
 
+def pos(
+    context: typer.Context,
+    prompts: PromptsOrNumber = "200",
+    tagger: Tagger = "auto",
+    method: Method = "daam",
+    seed: Seed = 0,
+    denoising: Steps = None,
+    model: ModelName = DEFAULT_MODEL,
+    out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-pos",
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """How much of the image does each part of speech cover? Do numerals and determiners stand out, and conjunctions?
+
+    What was computed for a prompt is kept, so the same command goes on after a stop.
+    """
+    from sfumato.studies.pos import study_pos
+
+    asked = _prompts(prompts)
+
+    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
+        return [study_pos(loaded, asked, method=method, tagger=tagger, seed=seed, steps=denoising, progress=progress)]
+
+    _studied(context, ask, model, device, out, as_json)
+
+
+def relations(
+    context: typer.Context,
+    prompts: PromptsOrNumber = "200",
+    tagger: Tagger = "auto",
+    method: Method = "daam",
+    seed: Seed = 0,
+    denoising: Steps = None,
+    model: ModelName = DEFAULT_MODEL,
+    out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-relations",
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """How far does a word's map lie within that of its head, and which of the two is larger, at which thresholds?
+
+    What was computed for a prompt is kept, so the same command goes on after a stop.
+    """
+    from sfumato.studies.relations import study_relations
+
+    asked = _prompts(prompts)
+
+    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
+        return [
+            study_relations(loaded, asked, method=method, tagger=tagger, seed=seed, steps=denoising, progress=progress)
+        ]
+
+    _studied(context, ask, model, device, out, as_json)
+
+
+def numbers(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts of a numeral.")] = 120,
+    method: Method = "daam",
+    seed: Seed = 0,
+    denoising: Steps = None,
+    model: ModelName = DEFAULT_MODEL,
+    out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-numbers",
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """How many objects are drawn where two or three were asked for, and does the numeral's map tell?
+
+    What was computed for a prompt is kept, so the same command goes on after a stop.
+    """
+    from sfumato.studies.numbers import study_numbers
+
+    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
+        return [study_numbers(loaded, prompts, method=method, seed=seed, steps=denoising, progress=progress)]
+
+    _studied(context, ask, model, device, out, as_json)
+
+
+def entanglement(
+    context: typer.Context,
+    pairs: Annotated[
+        int,
+        typer.Option(help="How many pairs of images for each question."),
+    ] = 60,
+    method: Method = "daam",
+    seed: Seed = 0,
+    denoising: Steps = None,
+    model: ModelName = DEFAULT_MODEL,
+    out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-entanglement",
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Similar nouns, a swapped adjective, a colour on the wrong object: what spills from one object onto another?
+
+    What was computed for a prompt is kept, so the same command goes on after a stop.
+    """
+    from sfumato.studies.entanglement import study_entanglement
+
+    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
+        return study_entanglement(loaded, pairs, method=method, seed=seed, steps=denoising, progress=progress)
+
+    _studied(context, ask, model, device, out, as_json)
+
+
+def scrambled(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts of each set.")] = 60,
+    method: Method = "daam",
+    seed: Seed = 0,
+    denoising: Steps = None,
+    model: ModelName = DEFAULT_MODEL,
+    out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-scrambled",
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Word maps against a supervised segmenter: on prompts as trained, held out, and such as never occur in training.
+
+    What was computed for a prompt is kept, so the same command goes on after a stop.
+    """
+    from sfumato.studies.scrambled import study_scrambled
+
+    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
+        return [study_scrambled(loaded, prompts, method=method, seed=seed, steps=denoising, progress=progress)]
+
+    _studied(context, ask, model, device, out, as_json)
+
+
 def steps(
     context: typer.Context,
     prompts: Annotated[int, typer.Option(help="How many held-out prompts of two objects.")] = 30,
-    seed: Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")] = 0,
-    denoising: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps.", show_default="the model's own")
-    ] = None,
+    seed: Seed = 0,
+    denoising: Steps = None,
     model: ModelName = DEFAULT_MODEL,
     out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-steps",
     device: Device = None,
@@ -41,23 +190,18 @@ def steps(
 
     What was computed for a prompt is kept, so the same command goes on after a stop.
     """
-    from sfumato.cli.loading import load_model
-    from sfumato.results.folders import write_folder
     from sfumato.studies.steps import study_steps
 
-    session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
-    with progress_shown() as progress, write_folder(out) as folder:
-        loaded = load_model(model, device, progress)
-        found = study_steps(loaded, prompts, seed=seed, steps=denoising, progress=progress)
-        for one in found:
-            one.write(folder / one.name)
-    _shown(found, out, as_json)
+    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
+        return study_steps(loaded, prompts, seed=seed, steps=denoising, progress=progress)
+
+    _studied(context, ask, model, device, out, as_json)
 
 
 def parts(
     context: typer.Context,
     prompts: Annotated[int, typer.Option(help="How many held-out prompts of two objects.")] = 30,
-    seed: Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")] = 0,
+    seed: Seed = 0,
     denoising: Annotated[int, typer.Option("--steps", help="Denoising steps of each schedule.")] = 30,
     model: ModelName = DEFAULT_MODEL,
     out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-parts",
@@ -69,31 +213,70 @@ def parts(
 
     What was computed for a prompt is kept, so the same command goes on after a stop.
     """
-    from sfumato.cli.loading import load_model
-    from sfumato.results.folders import write_folder
     from sfumato.studies.parts import study_parts
+
+    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
+        return [study_parts(loaded, prompts, seed=seed, steps=denoising, progress=progress)]
+
+    _studied(context, ask, model, device, out, as_json)
+
+
+def _prompts(given: str) -> Sequence[str]:
+    """The prompts of a file, or so many held-out captions of the scenes."""
+    from sfumato.studies.asking import read_prompts
+    from sfumato.studio.scenes import held_out_captions
+
+    if not given.strip().isdecimal():
+        return read_prompts(given)
+    if int(given) < 1:
+        raise OptionError(f"--prompts is {given}; expected a file, or a whole number, 1 or more")
+    return held_out_captions(int(given))
+
+
+def _studied(
+    context: typer.Context,
+    ask: Callable[[Model, Progress], Sequence[Finding]],
+    model: str,
+    device: str | None,
+    out: str,
+    as_json: bool,
+) -> None:
+    """Ask, write what was found into a folder, and print it as tables with their sentences or as JSON."""
+    from sfumato.cli.loading import load_model
+    from sfumato.cli.tables import say_finding
+    from sfumato.results.folders import write_folder
 
     session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
     with progress_shown() as progress, write_folder(out) as folder:
-        loaded = load_model(model, device, progress)
-        found = study_parts(loaded, prompts, seed=seed, steps=denoising, progress=progress)
-        found.write(folder)
-    _shown([found], out, as_json)
-
-
-def _shown(found: Sequence[Finding], folder: str, as_json: bool) -> None:
-    """Print findings as tables with their sentences, or as JSON."""
-    from sfumato.cli.tables import say_finding
-
+        found = ask(load_model(model, device, progress), progress)
+        for one in found:
+            one.write(folder / one.name if len(found) > 1 else folder)
     if as_json:
-        print_json({"findings": [json.loads(one.to_json()) for one in found], "folder": folder})
+        print_json({"findings": [json.loads(one.to_json()) for one in found], "folder": out})
         return
     for one in found:
         say()
         say_finding(one, f"{one.name} on {one.about['model']}")
     say()
-    say(f"results in {folder}: a figure, a table and a finding for each question")
+    say(f"results in {out}: a figure, a table and a finding for each question, and the items where it has some")
 
 
+add(
+    group,
+    "pos",
+    pos,
+    "sfumato study pos",
+    "sfumato study pos --prompts captions.txt --model my-model --tagger en_core_web_sm",
+)
+add(
+    group,
+    "relations",
+    relations,
+    "sfumato study relations",
+    "sfumato study relations --prompts captions.txt --model my-model --tagger en_core_web_sm",
+)
+add(group, "numbers", numbers, "sfumato study numbers", "sfumato study numbers --prompts 40 --out out/numbers")
+add(group, "entanglement", entanglement, "sfumato study entanglement", "sfumato study entanglement --pairs 20")
+add(group, "scrambled", scrambled, "sfumato study scrambled", "sfumato study scrambled --prompts 20 --json")
 add(group, "steps", steps, "sfumato study steps", "sfumato study steps --prompts 10 --out out/steps")
 add(group, "parts", parts, "sfumato study parts", "sfumato study parts --prompts 100 --steps 30")

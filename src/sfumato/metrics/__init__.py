@@ -5,12 +5,16 @@ from sfumato.metrics.imacs import imacs
 from sfumato.metrics.importance import rank_correlation, ranks, ranks_aligned, rmse
 from sfumato.metrics.intervals import Interval, bootstrap
 from sfumato.metrics.localisation import average_precision, box, box_iou, coverage, hard, iou, miou, pointing
+from sfumato.metrics.overlap import Overlap, overlap
+from sfumato.metrics.separation import Separation, separation
 from sfumato.metrics.tables import LocalisationTable, localisation_table
 
 __all__ = [
     "CONTROLS",
     "Interval",
     "LocalisationTable",
+    "Overlap",
+    "Separation",
     "average_precision",
     "bootstrap",
     "box",
@@ -21,9 +25,11 @@ __all__ = [
     "iou",
     "localisation_table",
     "miou",
+    "overlap",
     "pointing",
     "rank_correlation",
     "ranks",
     "ranks_aligned",
     "rmse",
+    "separation",
 ]

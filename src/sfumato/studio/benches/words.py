@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sfumato.errors import OptionError
-from sfumato.explain import explain
+from sfumato.mapped import Mapped, mapped
 from sfumato.metrics import LocalisationTable, localisation_table
+from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -20,7 +21,6 @@ from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.shapes import COLOURS, SHAPES
 
-BATCH = 8
 KINDS = ("all", "nouns", "colours", "others")
 
 
@@ -134,23 +134,25 @@ def collect(
     progress: Progress = silent,
 ) -> list[Item]:
     """Explain captions of the grammar and pair every word's map with the pixels it speaks of."""
-    items: list[Item] = []
-    for start in range(0, len(captions), BATCH):
-        part = captions[start : start + BATCH]
-        requests = [_request(caption, seed + start + i, method, at) for i, caption in enumerate(part)]
-        if method == "ovam":
-            made = [explain(model, one, method, text=[asked]) for one, asked in zip(requests, part, strict=True)]
-        else:
-            made = explain(model, requests, method, batch=BATCH)
-        for caption, explanation in zip(part, made, strict=True):
-            words, masks, present = masks_of_words(caption, read(np.asarray(explanation.image)))
-            heats = explanation.words["map"].values
-            parts = explanation.words["pos"].values.tolist()
-            for place, word in enumerate(words):
-                if present[place] and parts[place] in ("noun", "adj", "num") and _is_of_object(words, place):
-                    items.append(Item(caption, word, _kind(word), heats[place], masks[place]))
-        progress("prompts", start + len(part), len(captions))
-    return items
+    requests = [_request(caption, seed + i, method, at) for i, caption in enumerate(captions)]
+    if method == "ovam":  # is told the words apart from the prompt
+        found = []
+        for number, (request, caption) in enumerate(zip(requests, captions, strict=True)):
+            found += mapped(model, [request], method=method, text=[caption])
+            progress("prompts", number + 1, len(captions))
+    else:
+        found = mapped(model, requests, method=method, progress=progress)
+    return [item for caption, one in zip(captions, found, strict=True) for item in items_of(caption, one)]
+
+
+def items_of(caption: str, found: Mapped) -> list[Item]:
+    """The words of a caption whose object the image shows, each with its map and the pixels that it speaks of."""
+    words, masks, present = masks_of_words(caption, read(found.image))
+    return [
+        Item(caption, word, _kind(word), found.maps[place], masks[place])
+        for place, word in enumerate(words)
+        if present[place] and pos(word) in ("noun", "adj", "num") and _is_of_object(words, place)
+    ]
 
 
 def _request(caption: str, seed: int, method: str, at: int | None) -> Request:

@@ -1,0 +1,95 @@
+"""What all studies of word maps share: which prompts are asked, and what their numbers depend on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sfumato.errors import ModelError, OptionError, RequestError, SfumatoWarning
+from sfumato.mapped import METHOD, Mapped, mapped
+from sfumato.models.model import Model
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.studio.shapes import SIZE
+
+TAUS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+"""Thresholds of a sweep, relative to each map's maximum."""
+
+
+def read_prompts(file: str) -> tuple[str, ...]:
+    """The prompts of a text file, one a line; empty lines are left out.
+
+    Raises:
+        RequestError: It cannot be read, is no text, or holds no prompt.
+    """
+    try:
+        content = Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot read {file!r}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{file!r} is no text in UTF-8; expected a text file with one prompt a line") from error
+    if "\0" in text:
+        raise RequestError(f"{file!r} holds NUL characters, so it is no text; expected one prompt a line")
+    prompts = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not prompts:
+        raise RequestError(f"{file!r} holds no prompt; write one a line, such as: a red circle left of a blue square")
+    return prompts
+
+
+def asked(
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    method: str = METHOD,
+    steps: int | None = None,
+    progress: Progress = silent,
+) -> list[Mapped]:
+    """The images of prompts with the maps of their words; what was made before is taken from the cache."""
+    if len(prompts) == 1:
+        warnings.warn("one prompt gives no interval, so nothing can be said to hold", SfumatoWarning, stacklevel=2)
+    requests = [Request(prompt, seed=seed, steps=steps) for prompt, seed in zip(prompts, seeds, strict=True)]
+    return mapped(model, requests, method=method, progress=progress)
+
+
+def readable_by_reader(found: Sequence[Mapped], study: str) -> None:
+    """Refuse images that the reader of the scenes cannot read.
+
+    Raises:
+        ModelError: They have another size.
+    """
+    height, width = found[0].image.shape[:2]
+    if (height, width) != (SIZE, SIZE):
+        raise ModelError(
+            f"`study {study}` reads what the images show, which works for the scenes alone ({SIZE} x {SIZE} pixels); "
+            f"this model makes {height} x {width}; take studio/scenes or a model trained by `sfumato train scenes`"
+        )
+
+
+def at_least_one(name: str, count: int) -> int:
+    """The number, if there can be so many.
+
+    Raises:
+        OptionError: It is below 1.
+    """
+    if isinstance(count, bool) or count < 1:
+        raise OptionError(f"{name} is {count}; expected a whole number, 1 or more")
+    return count
+
+
+def about(model: Model, found: Sequence[Mapped], **more: Any) -> dict[str, Any]:
+    """What the numbers depend on."""
+    first = found[0].request
+    seeds = [one.request.seed for one in found]
+    return {
+        "model": model.source.name,
+        "prompts": len(found),
+        "seeds": f"{min(seeds)} to {max(seeds)}",
+        "steps": first.steps,
+        "scheduler": first.scheduler,
+        "guidance": first.guidance,
+    } | more
