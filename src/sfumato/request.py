@@ -19,7 +19,7 @@ MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
-LATER = frozenset({"image", "strength", "label", "schedule", "mask", "reference", "invert", "at"})
+LATER = frozenset({"image", "strength", "label", "schedule", "mask", "reference", "invert", "at", "variation"})
 AT = 300
 """By default: on scenes with known truth maps at 100 and 300 are far better than at 500 (docs/pipelines.md)."""
 PICTURES = ("image", "mask", "reference")
@@ -57,6 +57,9 @@ class Request:
         at: The timestep that a given image is noised to, 1 to 999; 300 by default.
         schedule: Which timesteps the steps visit: "early" or "late" (dense there; "early:30" more so than the usual
             60), "window:600-400" (dense inside), or the timesteps themselves, falling; the scheduler's own by default.
+        variation: Another seed and a strength s from 0 to 1: all noise is mixed with that of the other seed, as
+            sqrt(1 - s^2) and s. Strength 0 gives the image of the own seed, 1 that of the other one; image i is mixed
+            with the other seed + i.
 
     Raises:
         RequestError: A field is out of range; the message says which and what is allowed.
@@ -83,6 +86,7 @@ class Request:
     schedule: str | tuple[int, ...] | None = None
     invert: str | None = None
     at: int | None = None
+    variation: tuple[int, float] | None = None
 
     def __post_init__(self) -> None:
         """Check every field, so that an existing request is a possible one."""
@@ -108,6 +112,8 @@ class Request:
         if self.strength is not None:
             object.__setattr__(self, "strength", _checked_strength(self.strength))
         self._check_invert()
+        if self.variation is not None:
+            object.__setattr__(self, "variation", _checked_variation(self.variation, self.images))
         object.__setattr__(self, "schedule", schedule := parse_schedule(self.schedule))
         if isinstance(schedule, tuple):
             if self.steps not in (None, len(schedule)):
@@ -207,6 +213,16 @@ def _checked_guidance(value: object) -> float:
     if not math.isfinite(number) or number < 0:
         raise RequestError(f"guidance is {value!r}; expected a finite number, 0 or more (1 or below switches it off)")
     return number + 0.0  # -0.0 becomes 0.0: equal requests have equal keys
+
+
+def _checked_variation(value: object, images: int) -> tuple[int, float]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise RequestError(f"variation is {value!r}; expected another seed and a strength, such as (5, 0.1)")
+    seed, strength = value
+    _check_whole("the seed of the variation", seed, 0, SEEDS - images)
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:
+        raise RequestError(f"the strength of the variation is {strength!r}; expected a number from 0 to 1")
+    return int(seed), float(strength)
 
 
 def _checked_strength(value: object) -> float:

@@ -21,6 +21,7 @@ from sfumato.errors import ModelError, NonFinite, RequestError
 from sfumato.models import noise, schedulers
 from sfumato.models.arguments import of_rows, repeated, replaced
 from sfumato.models.model import Branches, Model, modules_of
+from sfumato.models.variation import varied
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -207,7 +208,7 @@ def generate(
     start = time.perf_counter()
     with schedulers.using(model.pipeline, asked[0]), _quiet(model.pipeline):
         clock = Clock(model.pipeline.scheduler, progress)
-        with _running(model, asked, items, model.branches(asked[0]), clock, [clock, *attached]):
+        with _running(model, asked, items, model.branches(asked[0]), clock, [clock, *attached]), varied(asked):
             made = model.call(asked, latents.on_step)
         scheduler = copy.deepcopy(model.pipeline.scheduler)
     _refuse_blocked(made.blocked)

@@ -121,6 +121,15 @@ def explain(
             rich_help_panel=IMAGE,
         ),
     ] = None,
+    variation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEED:STRENGTH",
+            help="Mix the noise with that of another seed, from 0 (not at all) to 1 (altogether), such as 5:0.1.",
+            show_default=False,
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
     device: Device = None,
     method: Annotated[
         list[str] | None,
@@ -216,6 +225,7 @@ def explain(
         schedule=schedule,
         invert=invert,
         at=timestep,
+        variation=None if variation is None else _parsed_variation(variation),
     )
     if strength is not None and image is None:
         raise RequestError("--strength was given without --image; it says how much of that image is made anew")
@@ -273,6 +283,13 @@ def _parsed_size(text: str) -> tuple[int, int]:
     if found is None:
         raise RequestError(f"--size is {text!r}; expected height x width in pixels, such as 512x768")
     return int(found[1]), int(found[2])
+
+
+def _parsed_variation(text: str) -> tuple[int, float]:
+    found = re.fullmatch(r"\s*(\d{1,19})\s*:\s*(\d*\.?\d+)\s*", text, re.ASCII)
+    if found is None:
+        raise RequestError(f"--variation is {text!r}; expected another seed and a strength, such as 5:0.1")
+    return int(found[1]), float(found[2])
 
 
 def _default_folder(request: Request) -> str:

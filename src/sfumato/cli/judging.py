@@ -1,16 +1,28 @@
-"""``sfumato judge``: take places away, or give them back, in the order of a map, and see what the step recovers."""
+"""``sfumato judge``: how far can explanations be trusted, and do their maps order the places of a step rightly?"""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import Debug, Device, Json
 from sfumato.cli.session import session_of
-from sfumato.errors import ModelError, OptionError
+from sfumato.errors import ModelError, OptionError, SfumatoError
+
+if TYPE_CHECKING:
+    from sfumato.judging.judge import Verdict
+    from sfumato.judging.trust import Trust
+    from sfumato.models.model import Model
+    from sfumato.progress import Progress
+    from sfumato.results.explanation import Explanation
+
+GAMES = "games"
+STEPS = "The games of the steps"
 
 
 def judge(
@@ -18,77 +30,165 @@ def judge(
     explanations: Annotated[
         list[str], typer.Argument(help="Results of sfumato explain, of one model; one image each.", show_default=False)
     ],
-    game: Annotated[list[str] | None, typer.Option(help="deletion or insertion.", show_default="both")] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="removal, randomisation, seeds, noise or games; may be repeated.", show_default="all that fit"
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="How many other seeds, and small changes of the noise.")] = 4,
+    stages: Annotated[int, typer.Option(help="In how many parts the weights get random.")] = 6,
+    strength: Annotated[float, typer.Option(help="Of a small change of the noise, between 0 and 1.")] = 0.05,
+    game: Annotated[
+        list[str] | None, typer.Option(help="deletion or insertion.", show_default="both", rich_help_panel=STEPS)
+    ] = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option(help="A distance: ssim, features or clip; may be repeated.", show_default="ssim and features"),
+        typer.Option(
+            help="A distance: ssim, features or clip; may be repeated.",
+            show_default="ssim and features",
+            rich_help_panel=STEPS,
+        ),
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="STEPS", help="Such as 5,10,15.", show_default="those of the maps"),
+        typer.Option(metavar="STEPS", help="Such as 5,10,15.", show_default="those of the maps", rich_help_panel=STEPS),
     ] = None,
-    points: Annotated[int, typer.Option(help="In how many parts places are taken away.")] = 64,
+    points: Annotated[int, typer.Option(help="In how many parts places are taken away.", rich_help_panel=STEPS)] = 64,
+    memory: Annotated[
+        float, typer.Option(help="Most memory for the feature maps of a batch, in MB.", rich_help_panel=STEPS)
+    ] = 1000.0,
     model: Annotated[
         str | None, typer.Option(help="The model that made them.", show_default="the one they name")
     ] = None,
-    memory: Annotated[float, typer.Option(help="Most memory for the feature maps of a batch, in MB.")] = 1000.0,
     out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/judge",
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Judge every map of explanations by the deletion and insertion games, beside the controls random and centre.
+    """Can this explanation be trusted? Every check gives a number, beside that of a control that knows nothing.
 
-    In deletion, the most salient places of a step's noisy latent are set to zero first; in insertion, they are the
-    first to be restored in a blurred one. Measured is how far the recovered image is from the step's own (a share of
-    the distance when everything is gone), and the CLIP score with the prompt. The folder gets curves.png, curves.json
-    and table.csv, where the paired gains over the controls stand too.
+    removal: without a word, from the same noise, does the image change where the word's map says? randomisation: with
+    random weights, from the output to the input, do the maps fall apart? seeds: are shares and maps alike from other
+    seeds? noise: how much do maps change with a small change of the starting noise? games: when places of a step's
+    latent are taken away or given back in the order of a map, does the recovered image follow?
+
+    The folder gets the explanation with what was found (report.html, trust.png and more), trust.csv, and of the games
+    curves.png, curves.json and table.csv.
     """
-    from sfumato.cli.loading import load_model
     from sfumato.cli.options import whole_numbers
-    from sfumato.cli.tables import say_rows
-    from sfumato.judging.games import GAMES
-    from sfumato.judging.judge import judge as run
-    from sfumato.plots.games import games_sheet
+    from sfumato.judging.trust import CHECKS, cost
     from sfumato.results.folders import write_folder
-    from sfumato.results.rows import as_csv
     from sfumato.results.store import open as open_explanation
 
     steps = whole_numbers(at) if at is not None else ()
     if steps is None:
         raise OptionError(f"--at is {at!r}; expected steps such as 5,10,15 or a range such as 0:10")
+    if unknown := [name for name in check or () if name not in (*CHECKS, GAMES)]:
+        raise OptionError(f"there is no check {unknown[0]!r}; choose from: {', '.join((*CHECKS, GAMES))}")
+    chosen = tuple(dict.fromkeys(check or (*CHECKS, GAMES)))
+    trusted = [name for name in chosen if name != GAMES]
     opened = [open_explanation(one) for one in explanations]
     name = model or str(opened[0].provenance.get("model"))
     session_of(context).stopped = "stopped; nothing was written"
+    left_out: list[str] = []
+    found: list[Trust] = []
+    verdict: Verdict | None = None
     with progress_shown() as progress, write_folder(out) as folder:
-        try:
-            loaded = load_model(name, device, progress)
-        except ModelError as error:
-            if model is not None:
-                raise
-            raise ModelError(
-                f"{explanations[0]} was made by {name!r}, which cannot be loaded by that name; "
-                "give its folder with --model"
-            ) from error
-        verdict = run(
-            loaded,
-            opened,
-            games=tuple(game or GAMES),  # type: ignore[arg-type]  # refused if unknown
-            distances=tuple(measure or ("ssim", "features")),
-            at=steps,
-            points=points,
-            memory=memory,
-            progress=progress,
-        )
-        games_sheet({pair: verdict.mean_curves(*pair) for pair in verdict.pairs()}).save(folder / "curves.png")
-        rows = verdict.rows()
-        (folder / "table.csv").write_text(as_csv(rows), encoding="utf-8")
-        (folder / "curves.json").write_text(json.dumps(verdict.curves()) + "\n", encoding="utf-8")
+        loaded = _loaded(name, explanations[0], given=model is not None, device=device, progress=progress)
+        if trusted:
+            from sfumato.judging.trust import trust
+
+            for one in opened:
+                if not as_json:
+                    say(f"cost: {cost(one, loaded, trusted, repeats, stages)}")
+                numbers = {"repeats": repeats, "stages": stages, "strength": strength}
+                found.append(trust(loaded, one, trusted if check else None, progress=progress, **numbers))  # type: ignore[arg-type]
+        if GAMES in chosen:
+            settings = {"games": game, "distances": measure, "at": steps, "points": points, "memory": memory}
+            try:
+                verdict = _played(loaded, opened, settings, progress)
+            except SfumatoError as error:
+                if check or game or measure or at:
+                    raise
+                left_out.append(f"games: {error}")
+        _write_trust(found, folder, progress)
+        if verdict is not None:
+            _write_games(verdict, folder)
+    rows = [row for number, one in enumerate(found) for row in _numbered(one.rows(), number, len(found))]
+    left_out += [line for one in found for line in one.left_out] + (list(verdict.skipped) if verdict else [])
     if as_json:
-        print_json({"rows": rows, "skipped": list(verdict.skipped), "folder": out})
+        print_json({"trust": rows, "rows": verdict.rows() if verdict else [], "skipped": left_out, "folder": out})
         return
-    narrow = [{column: value for column, value in row.items() if not column.startswith("over ")} for row in rows]
-    say_rows(f"{name}, {len(opened)} image{'s' if len(opened) > 1 else ''}", narrow)
-    for line in verdict.skipped:
+    _say(name, rows, verdict, left_out)
+    say(f"results in {out}")
+
+
+def _loaded(name: str, explanation: str, *, given: bool, device: str | None, progress: Progress) -> Model:
+    """The model that made an explanation."""
+    from sfumato.cli.loading import load_model
+
+    try:
+        return load_model(name, device, progress)
+    except ModelError as error:
+        if given:
+            raise
+        raise ModelError(
+            f"{explanation} was made by {name!r}, which cannot be loaded by that name; give its folder with --model"
+        ) from error
+
+
+def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any], progress: Progress) -> Verdict:
+    """The games on every map of all explanations."""
+    from sfumato.judging.games import GAMES as BOTH
+    from sfumato.judging.judge import judge as run
+
+    chosen = {
+        "games": tuple(settings["games"] or BOTH),
+        "distances": tuple(settings["distances"] or ("ssim", "features")),
+    }
+    return run(model, opened, progress=progress, **settings | chosen)
+
+
+def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> None:
+    """The explanations with what was found, each in a folder of its own where there are several."""
+    from sfumato.cli.files import write_results
+    from sfumato.results.rows import as_csv
+
+    for number, one in enumerate(found):
+        place = folder if len(found) == 1 else folder / str(number + 1)
+        place.mkdir(exist_ok=True)
+        (place / "trust.csv").write_text(as_csv(one.rows()), encoding="utf-8")
+        write_results(one.explanation, one.explanation.summary(), place, progress)
+
+
+def _write_games(verdict: Verdict, folder: Path) -> None:
+    """Curves as a picture and as numbers, and the table."""
+    from sfumato.plots.games import games_sheet
+    from sfumato.results.rows import as_csv
+
+    games_sheet({pair: verdict.mean_curves(*pair) for pair in verdict.pairs()}).save(folder / "curves.png")
+    (folder / "table.csv").write_text(as_csv(verdict.rows()), encoding="utf-8")
+    (folder / "curves.json").write_text(json.dumps(verdict.curves()) + "\n", encoding="utf-8")
+
+
+def _numbered(rows: Sequence[dict[str, Any]], number: int, count: int) -> list[dict[str, Any]]:
+    """Rows that say which of several explanations they are of."""
+    return [({"explanation": number + 1} if count > 1 else {}) | row for row in rows]
+
+
+def _say(name: str, rows: Sequence[dict[str, Any]], verdict: Verdict | None, left_out: Sequence[str]) -> None:
+    from sfumato.cli.tables import say_rows
+
+    if rows:
+        short = [
+            {key: str(value).partition(" (n=")[0] for key, value in row.items() if key not in ("number", "difference")}
+            for row in rows
+        ]
+        say_rows(f"{name}: how far can it be trusted?", short)
+    if verdict is not None:
+        say()
+        narrow = [{key: value for key, value in row.items() if not key.startswith("over ")} for row in verdict.rows()]
+        say_rows(f"{name}: games of the steps", narrow)
+    for line in left_out:
         say(f"left out: {line}")
-    say(f"results in {out}: curves.png, table.csv, curves.json")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
     from sfumato.progress import Progress
 
+_DIGITS = 9
+"""A number of more digits is none of prompts; Python refuses to read one of thousands."""
+
 group = typer.Typer(help="Ask what the sources asked, on many prompts.", rich_markup_mode="rich")
 
 PromptsOrNumber = Annotated[
@@ -228,7 +231,7 @@ def _prompts(given: str) -> Sequence[str]:
 
     if not given.strip().isdecimal():
         return read_prompts(given)
-    if int(given) < 1:
+    if len(given.strip()) > _DIGITS or int(given) < 1:
         raise OptionError(f"--prompts is {given}; expected a file, or a whole number, 1 or more")
     return held_out_captions(int(given))
 

@@ -172,7 +172,7 @@ def judge(
         raise OptionError(f"there is no control {unknown[0]!r}; choose from: {', '.join(KNOWN_CONTROLS)}")
     known = [saliencies(one) for one in explanations]
     for one in explanations:
-        _refuse_another(model, one)
+        refuse_another(model, one)
     judged = Clip(clip)
     played: list[Played] = []
     skipped: list[str] = []
@@ -208,7 +208,12 @@ def _own_steps(maps: Sequence[Saliency]) -> tuple[int, ...]:
     return tuple(sorted({step for one in maps for step in one.steps or ()}))
 
 
-def _refuse_another(model: Model, explanation: Explanation) -> None:
+def refuse_another(model: Model, explanation: Explanation) -> None:
+    """Refuse a model with other weights than those that made an explanation.
+
+    Raises:
+        SfumatoError: It is another one.
+    """
     told = explanation.provenance.get("weights_sha256")
     if told is not None and told != weight_hash(model.pipeline):
         raise SfumatoError(

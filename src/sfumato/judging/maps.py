@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sfumato.errors import SfumatoError
 from sfumato.metrics.structure import resized
 from sfumato.results.explanation import Explanation
+from sfumato.results.importance import importance_methods, importance_rows
 
 NAMES = ("map", "region", "sensitivity")
 """What the variable is called that holds a node's map."""
@@ -75,3 +76,46 @@ def _reduced(data: xr.Dataset, maps: xr.DataArray) -> xr.DataArray | None:
         maps = maps.isel(word=seen.values).sum("word")
     wanted = ("step", "y", "x") if "step" in maps.dims else ("y", "x")
     return maps.transpose(*wanted) if set(maps.dims) == set(wanted) and maps.sizes["y"] > 1 else None
+
+
+def named_maps(explanation: Explanation) -> dict[str, NDArray[np.float64]]:
+    """What can be compared with another explanation of the kind, by name, each (y, x).
+
+    The maps of the words; else those of other nodes, by step; else the shares of words as players, as one line.
+
+    Raises:
+        SfumatoError: There is neither.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    if "words" in explanation.tree.children:
+        words = explanation.words
+        for place in np.argsort(words["index"].values):
+            one = words.isel(word=place)
+            if one["seen"]:
+                name = _named(str(one["word"].values), int(one["occurrence"]))
+                found[name] = one["map"].transpose("y", "x").values.astype(np.float64)
+        found = {name: values for name, values in found.items() if np.isfinite(values).all()}
+    if found:
+        return found
+    if shares := shares_of(explanation):
+        return {"shares": np.array([list(shares.values())])}
+    for one_node in saliencies(explanation):
+        for place, step in enumerate(one_node.steps or (None,)):
+            found[one_node.name + ("" if step is None else f", step {step}")] = one_node.maps[place]
+    return found
+
+
+def shares_of(explanation: Explanation) -> dict[str, float]:
+    """The share of every word in the sum of all word maps, or by the first method over words as players."""
+    if "words" in explanation.tree.children:
+        rows = [row for row in explanation.summary()["words"] if row["share"] is not None]
+        return {_named(row["word"], row["occurrence"]): float(row["share"]) for row in rows}
+    for method in importance_methods(explanation):
+        rows = importance_rows(explanation, method)
+        if all(row["share"] is not None for row in rows):
+            return {row["player"]: float(row["share"]) for row in rows}
+    return {}
+
+
+def _named(word: str, occurrence: int) -> str:
+    return word + (f"#{occurrence}" if occurrence > 1 else "")

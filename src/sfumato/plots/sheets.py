@@ -11,6 +11,7 @@ from sfumato.plots.interventions import ablation_sheet, sweep_sheet, switch_shee
 from sfumato.plots.process import layers_sheet, process_sheet
 from sfumato.plots.reference import causal_sheet, points_sheet, reference_sheet
 from sfumato.plots.saliency import relevance_sheet, saliency_sheet
+from sfumato.plots.trust import randomisation_sheet, removal_sheet, trust_sheet
 from sfumato.plots.volumes import volume_sheet
 from sfumato.results.explanation import Explanation
 
@@ -30,6 +31,9 @@ SHEETS: dict[str, tuple[str, Draw]] = {
     "i2am": ("i2am", reference_sheet),
     "i2am_points": ("i2am", points_sheet),
     "causal": ("causal", causal_sheet),
+    "trust": ("trust", trust_sheet),
+    "removal": ("removal", removal_sheet),
+    "randomisation": ("randomisation", randomisation_sheet),
 }
 """By file name: the node that must be there, and what draws it."""
 

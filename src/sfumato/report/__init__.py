@@ -1,7 +1,7 @@
 """Explanations as pages: one self-contained HTML file each."""
 
-from sfumato.report import importance, process, reference, segments, steps
+from sfumato.report import importance, process, reference, segments, steps, trust
 from sfumato.report.page import write_report
 from sfumato.report.sections import Section, section
 
-__all__ = ["Section", "importance", "process", "reference", "section", "segments", "steps", "write_report"]
+__all__ = ["Section", "importance", "process", "reference", "section", "segments", "steps", "trust", "write_report"]

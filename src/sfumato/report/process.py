@@ -18,6 +18,21 @@ _TEXTS = {
     ),
     "gradient_maps": ("Gradient maps of layers", "From the same backward passes as the volume."),
     "ablation": ("Ablation", "The image as it was, with the ablation, and where they differ."),
+    "trust": (
+        "How far can this be trusted?",
+        "Each check compares a number of the explanation with the same number of a control that knows nothing. Passed "
+        "and failed mean that the 95% interval of the difference excludes none.",
+    ),
+    "removal": (
+        "Without each word",
+        "The same seed without the word: the image should change where the word's map is high. Below, the rank "
+        "correlation of map and change, and in brackets that of the other words' maps.",
+    ),
+    "randomisation": (
+        "With random weights",
+        "Blocks of the denoiser get random weights, the last ones first. A map that stays as it was does not show what "
+        "the model learned.",
+    ),
     "sweep": ("One channel at a time", "The image with one channel of each layer ablated."),
     "switch": ("Switching the condition", "The outcome when the other condition takes over at a step."),
     "saliency": ("Saliency of steps", "What each step recovers, and which places of its latent matter for that."),

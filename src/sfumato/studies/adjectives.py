@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -61,6 +62,8 @@ def adjectives(model: Model, found: Sequence[Mapped]) -> Finding:
         f"Of the pixels outside the noun's object {outside} change visibly, inside it {values['changed inside']}; "
         f"outside it lies {values['share of the change outside']} of the whole change. The other object stays in "
         f"{kept} of the images."
+        if read_ones
+        else "No pair shows the object whose colour was exchanged in both images, so nothing can be said."
     )
     bars = panels_sheet({"share": values})
     figure = stacked(bars, examples_sheet(pictures)) if pictures else bars
@@ -99,7 +102,7 @@ def _swap(one: Mapped, other: Mapped) -> tuple[dict[str, Any], NDArray[np.float6
         and np.hypot(second.x - second_too.x, second.y - second_too.y) <= NEAR
     )
     measured = (
-        float((difference[~own] > VISIBLE).mean()),
+        float((difference[~own] > VISIBLE).mean()) if not own.all() else math.nan,
         float((difference[own] > VISIBLE).mean()),
         float(energy[~own].sum() / energy.sum()) if energy.any() else 0.0,
         float((~own).mean()),

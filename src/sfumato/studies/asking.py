@@ -49,24 +49,38 @@ def asked(
     steps: int | None = None,
     progress: Progress = silent,
 ) -> list[Mapped]:
-    """The images of prompts with the maps of their words; what was made before is taken from the cache."""
+    """The images of prompts with the maps of their words; what was made before is taken from the cache.
+
+    Raises:
+        ModelError: The model reads no text.
+    """
+    _reads_text(model)
     if len(prompts) == 1:
         warnings.warn("one prompt gives no interval, so nothing can be said to hold", SfumatoWarning, stacklevel=2)
     requests = [Request(prompt, seed=seed, steps=steps) for prompt, seed in zip(prompts, seeds, strict=True)]
     return mapped(model, requests, method=method, progress=progress)
 
 
-def readable_by_reader(found: Sequence[Mapped], study: str) -> None:
-    """Refuse images that the reader of the scenes cannot read.
+def readable_by_reader(model: Model, study: str) -> None:
+    """Refuse a model whose images the reader of the scenes cannot read, before any is made.
 
     Raises:
-        ModelError: They have another size.
+        ModelError: They have another size, or the model reads no text.
     """
-    height, width = found[0].image.shape[:2]
-    if (height, width) != (SIZE, SIZE):
+    _reads_text(model)
+    usual = model.complete(Request("a red circle"))
+    if (usual.height, usual.width) != (SIZE, SIZE):
         raise ModelError(
             f"`study {study}` reads what the images show, which works for the scenes alone ({SIZE} x {SIZE} pixels); "
-            f"this model makes {height} x {width}; take studio/scenes or a model trained by `sfumato train scenes`"
+            f"this model makes {usual.height} x {usual.width}; take studio/scenes or a model trained by "
+            "`sfumato train scenes`"
+        )
+
+
+def _reads_text(model: Model) -> None:
+    if "words" not in model.features:
+        raise ModelError(
+            f"a study of words needs a model that reads text; {model.source.name} ({model.family}) reads none"
         )
 
 

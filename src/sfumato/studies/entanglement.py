@@ -45,7 +45,7 @@ def study_entanglement(
     captions = [*cohyponym_captions(pairs, seed), *swapped_captions(pairs, seed), *plain, *detailed]
     twice = [seed + pair for pair in range(pairs) for _ in range(2)]
     seeds = [*twice, *twice, *range(seed, seed + pairs), *range(seed, seed + 2 * pairs)]
+    readable_by_reader(model, "entanglement")
     found = asked(model, captions, seeds=seeds, method=method, steps=steps, progress=progress)
-    readable_by_reader(found, "entanglement")
     related, swapped, two = found[: 2 * pairs], found[2 * pairs : 4 * pairs], found[4 * pairs :]
     return [cohyponyms(model, related, method), adjectives(model, swapped), leakage(model, two, method)]

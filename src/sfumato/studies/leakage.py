@@ -19,15 +19,15 @@ from sfumato.studies.asking import about
 from sfumato.studies.things import EXAMPLES, of_shape, title
 from sfumato.studio.grammar import Group, Plan, caption_of, parsed
 from sfumato.studio.reader import read
-from sfumato.studio.shapes import COLOURS, SHAPES, SIZES, TEXTURES
+from sfumato.studio.shapes import COLOURS, SHAPES, TEXTURES
 
 SOURCE = "Where a colour word's map lies on the wrong object, the object gets the wrong colour."
 
 
 def two_object_captions(count: int, seed: int, *, detailed: bool) -> list[str]:
-    """Captions of two objects that differ in shape and colour; detailed ones have a size and a texture each.
+    """Captions of two objects that differ in shape and colour; in detailed ones the first has a texture.
 
-    Training never says sizes and textures of two objects at once, so those images go wrong more often.
+    Training never says the texture of one of two objects, so those images go wrong more often.
     """
     chance = random.Random(f"leakage {seed} {detailed}")
     captions = []
@@ -35,7 +35,7 @@ def two_object_captions(count: int, seed: int, *, detailed: bool) -> list[str]:
         shapes, colours = chance.sample(SHAPES, 2), chance.sample(tuple(COLOURS), 2)
         groups = [Group(shape, colour) for shape, colour in zip(shapes, colours, strict=True)]
         if detailed:
-            groups = [replace(one, size=chance.choice(SIZES), texture=chance.choice(TEXTURES)) for one in groups]
+            groups[0] = replace(groups[0], texture=chance.choice(TEXTURES))
         captions.append(caption_of(Plan(tuple(groups), "and")))
     return captions
 
@@ -100,7 +100,7 @@ def _leaks(one: Mapped) -> list[dict[str, Any]]:
         right, wrong = float(fine[own.mask].mean()), float(fine[other.mask].mean())
         rows.append(
             {
-                "prompts": "detailed" if groups[0].size else "plain",
+                "prompts": "detailed" if groups[0].texture else "plain",
                 "prompt": one.request.prompt,
                 "seed": one.request.seed,
                 "word": group.colour,

@@ -53,8 +53,8 @@ def study_numbers(
     """
     captions = count_captions(at_least_one("prompts", prompts), seed)
     seeds = range(seed, seed + prompts)
+    readable_by_reader(model, "numbers")
     found = asked(model, captions, seeds=seeds, method=method, steps=steps, progress=progress)
-    readable_by_reader(found, "numbers")
     items = [_item(one) for one in found]
     wrong = np.array([item["asked"] != item["drawn"] for item in items])
     gaps = {tau: separation(_values(items, "numeral", tau), wrong) for tau in TAUS}

@@ -74,9 +74,9 @@ def study_pos(
     rows = [_row(items, tag, gaps[TAU].get(tag)) for tag in present]
     low = {tau: _all(gaps[tau], LOW, below=True) for tau in TAUS}
     high = {tau: _all(gaps[tau], HIGH, below=False) for tau in TAUS}
+    measured = ", ".join(f"{NAMES[tag]} cover {gap} more of the image" for tag, gap in gaps[TAU].items())
     sentence = (
-        "Against the other words of the same prompt "
-        + ", ".join(f"{NAMES[tag]} cover {gap} more of the image" for tag, gap in gaps[TAU].items())
+        (f"Against the other words of the same prompt {measured}" if measured else "No prompt has any of the four")
         + f". Numerals and determiners are both low at {_at(low)}, "
         + f"conjunctions and punctuation both high at {_at(high)}."
     )
@@ -92,8 +92,7 @@ def study_pos(
         words_cut_off=sum(len(one.words) - len(one.seen) for one in found),
     )
     figure = sweep_sheet(bars, TAUS, curves, f"share of the image covered, tau {TAU:g}", "threshold tau", mark=TAU)
-    holds = len(found) > 1 and low[TAU] and high[TAU]
-    return Finding("pos", SOURCE, holds, sentence, rows, figure, told, items)
+    return Finding("pos", SOURCE, low[TAU] and high[TAU], sentence, rows, figure, told, items)
 
 
 def _items(one: Mapped, tags: Sequence[str]) -> list[dict[str, Any]]:
@@ -128,8 +127,9 @@ def _gap(items: Sequence[dict[str, Any]], tag: str, tau: float) -> Interval:
 
 
 def _all(gaps: dict[str, Interval], tags: Sequence[str], *, below: bool) -> bool:
-    """Whether all of some parts of speech are outliers on one side; those that no prompt has are none."""
-    return all(tag in gaps and (gaps[tag].high < 0 if below else gaps[tag].low > 0) for tag in tags)
+    """Whether all of some parts of speech are outliers on one side; those that fewer than two prompts have are none."""
+    found = [gaps[tag] for tag in tags if tag in gaps and gaps[tag].n > 1]
+    return len(found) == len(tags) and all(gap.high < 0 if below else gap.low > 0 for gap in found)
 
 
 def _at(held: dict[float, bool]) -> str:

@@ -26,7 +26,7 @@ from sfumato.studies.parsing import Parse, parser_of
 UNLINKED = "unlinked words"
 MEASURES = ("iod", "ioh", "iou")
 FEWEST = 5
-"""A relation of fewer pairs is in the table, but nothing is concluded from it."""
+"""A relation of fewer pairs, or of one image alone, is in the table, but nothing is concluded from it."""
 SOURCE = "Which of head and dependent has the larger map depends on the threshold; two published analyses disagree."
 
 
@@ -67,27 +67,35 @@ def study_relations(
             f"the tagger ({parser.name}) finds no word that depends on another; the lexicon knows the scenes' captions "
             "alone, for other prompts give a spaCy model with a parser: --tagger en_core_web_sm"
         )
+    linked = [*names]
     if _count(items, UNLINKED):
         names.append(UNLINKED)
     signs = {name: {tau: _difference(items, name, tau) for tau in TAUS} for name in names}
-    judged = [name for name in names if name != UNLINKED and _count(items, name) >= FEWEST]
+    enough = [name for name in names if _count(items, name) >= FEWEST and len(set(_owners(items, [name]))) > 1]
+    judged = [name for name in enough if name in linked]
     flips = [name for name in judged if _dominates(signs[name], 1) and _dominates(signs[name], -1)]
-    always = [name for name in judged if len(_dominates(signs[name], 1)) == len(TAUS)]
-    never = [name for name in judged if len(_dominates(signs[name], -1)) == len(TAUS)]
-    linked = [name for name in names if name != UNLINKED]
+    linked = [*names]
+    if _count(items, UNLINKED):
+        names.append(UNLINKED)
+    signs = {name: {tau: _difference(items, name, tau) for tau in TAUS} for name in names}
+    enough = [name for name in names if _count(items, name) >= FEWEST and len(set(_owners(items, [name]))) > 1]
+    judged = [name for name in enough if name in linked]
+    flips = [name for name in judged if _dominates(signs[name], 1) and _dominates(signs[name], -1)]
+    heads = [name for name in judged if _dominates(signs[name], 1) and name not in flips]
+    dependents = [name for name in judged if _dominates(signs[name], -1) and name not in flips]
     near = bootstrap(_values(items, linked, TAU, "iou"), groups=_owners(items, linked))
     far = bootstrap(_values(items, [UNLINKED], TAU, "iou"), groups=_owners(items, [UNLINKED]))
     sentence = (
-        f"Between thresholds 0.1 and 0.9 the sign turns for {_listed(flips)}; the head's map is the larger one "
-        f"at all of them for {_listed(always)}, the dependent's for {_listed(never)}. "
-        f"A word and its head overlap with an IoU of {near} at {TAU:g}, unlinked words of a prompt with {far}."
+        f"Between thresholds 0.1 and 0.9 the sign turns for {_listed(flips)}. Wherever one of the two maps is larger, "
+        f"it is the head's for {_listed(heads)}, the dependent's for {_listed(dependents)}. A word and its head "
+        f"overlap with an IoU of {near} at {TAU:g}, unlinked words of a prompt with {far}."
     )
     bars = {name: signs[name][TAU] for name in names}
     curves = {name: np.array([signs[name][tau].mean for tau in TAUS]) for name in names}
     figure = sweep_sheet(bars, TAUS, curves, f"mIoD - mIoH, tau {TAU:g}", "threshold tau", mark=TAU)
     told = about(model, found, method=method, tags=parser.name, pairs=len(items))
-    rows = [_row(items, name, signs[name]) for name in names]
-    return Finding("relations", SOURCE, len(found) > 1 and bool(flips), sentence, rows, figure, told, items)
+    rows = [_row(items, name, signs[name] if name in enough else {}) for name in names]
+    return Finding("relations", SOURCE, bool(flips), sentence, rows, figure, told, items)
 
 
 def _items(one: Mapped, parse: Parse) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import ModelError
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, separation
@@ -67,12 +68,16 @@ def study_scrambled(
         steps: Denoising steps; the model's own.
         method: One that makes the node ``words``.
         progress: Told about every prompt.
+
+    Raises:
+        ModelError: The images have another size than the scenes, or show none of the prompts' objects.
     """
     at_least_one("prompts", prompts)
-    captions = [*trained_captions(prompts, seed), *relation_captions(prompts), *scrambled_captions(prompts, seed)]
+    held_out = relation_captions(prompts)  # refuses more than there are
+    captions = [*trained_captions(prompts, seed), *held_out, *scrambled_captions(prompts, seed)]
     seeds = [*range(seed, seed + prompts)] * len(SETS)
+    readable_by_reader(model, "scrambled")
     found = asked(model, captions, seeds=seeds, method=method, steps=steps, progress=progress)
-    readable_by_reader(found, "scrambled")
     shapes = shape_probabilities([one.image for one in found])
     names = [name for name in SETS for _ in range(prompts)]
     items = [
@@ -81,6 +86,11 @@ def study_scrambled(
         for word in items_of(one.request.prompt, one)
         for row in [_scored(name, one, word, own, method)]
     ]
+    if not items:
+        raise ModelError(
+            "the images show none of the prompts' objects, so nothing can be scored; take more steps, or train the "
+            "model longer"
+        )
     maps = [*(f"{method} {tau}" for tau in TAUS), SEGMENTER, HALF]
     rows = [_row(items, name, which) for name in SETS for which in maps]
     sentence, holds = _compared(items, f"{method} {TAU}")

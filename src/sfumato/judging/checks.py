@@ -1,0 +1,74 @@
+"""What checks of an explanation give: a number, the number of a control that knows nothing, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sfumato.metrics import Interval, bootstrap
+
+Wanted = Literal["above", "below", "like"]
+"""Where a number should be: above that of the control, below it, or no higher than it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number of a check.
+
+    Attributes:
+        check: Which check.
+        number: What was measured.
+        value: The mean over maps, or over pairs of maps.
+        against: What the control is.
+        control: The same number of the control.
+        gain: By how much the value is above the control, over pairs of one map.
+        wanted: Where the value should be.
+    """
+
+    check: str
+    number: str
+    value: Interval
+    against: str
+    control: Interval
+    gain: Interval
+    wanted: Wanted
+
+    @property
+    def verdict(self) -> str:
+        """What the interval of the gain allows to say: "passed", "failed" or "undecided"."""
+        if not self.gain.n > 1:
+            return "undecided"
+        above, below = self.gain.low > 0, self.gain.high < 0
+        if self.wanted == "like":
+            return "failed" if above else "passed"
+        good, bad = (above, below) if self.wanted == "above" else (below, above)
+        return "passed" if good else "failed" if bad else "undecided"
+
+
+def measured(
+    check: str,
+    number: str,
+    values: Sequence[float],
+    against: str,
+    controls: Sequence[float],
+    wanted: Wanted,
+    groups: Sequence[Hashable] | None = None,
+) -> Measured:
+    """The means of values and of their controls, one for each value, and of the differences.
+
+    Args:
+        check: Which check.
+        number: What was measured.
+        values: Of each map or pair; NaN where there is none.
+        against: What the control is.
+        controls: As many.
+        wanted: Where the values should be.
+        groups: What each belongs to; see `bootstrap`.
+    """
+    own, others = np.asarray(values, np.float64), np.asarray(controls, np.float64)
+    own, others = np.where(np.isnan(others), np.nan, own), np.where(np.isnan(own), np.nan, others)
+    value, control, gain = (bootstrap(one, groups=groups) for one in (own, others, own - others))
+    return Measured(check, number, value, against, control, gain, wanted)

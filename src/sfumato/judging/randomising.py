@@ -1,0 +1,157 @@
+"""Parameter randomisation: with random weights from the output to the input, does the explanation fall apart?
+
+Source: Adebayo et al. 2018, cascading randomisation. A map that stays as it was when the network knows nothing any more
+did not come from what the network knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import nn
+
+from sfumato.errors import ModelError, NonFinite
+from sfumato.judging.again import again
+from sfumato.judging.checks import Measured, measured
+from sfumato.judging.maps import named_maps
+from sfumato.metrics import rank_correlation
+from sfumato.metrics.controls import control_map
+from sfumato.models.model import Model
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.run import Run
+from sfumato.trace import generate
+
+NODE = "randomisation"
+STAGES = 6
+
+
+def randomisation(
+    model: Model, explanation: Explanation, *, stages: int = STAGES, progress: Progress = silent
+) -> tuple[list[Measured], xr.Dataset]:
+    """Explain again with ever more blocks of the denoiser random, and compare the maps with those of the whole model.
+
+    Args:
+        model: The one that made the explanation; its weights are as before afterwards, whatever happens.
+        explanation: Of one image, with maps.
+        stages: In how many parts the denoiser is randomised, the last blocks first.
+        progress: Told about every stage.
+
+    Raises:
+        SfumatoError: There is no map.
+        ModelError: The weights are kept elsewhere, so they cannot be exchanged.
+    """
+    request = model.complete(explanation.request)
+    maps = named_maps(explanation)
+    blocks = blocks_of(model, request)[::-1]
+    ends = sorted({round(len(blocks) * (stage + 1) / stages) for stage in range(stages)} - {0})
+    blind = [control_map("smooth random", _grid(one), request.seed, n) for n, one in enumerate(maps.values())]
+    chance = np.array([rank_correlation(one, other) for one, other in zip(maps.values(), blind, strict=True)])
+    likeness = np.full((len(ends) + 1, len(maps)), np.nan)
+    likeness[0] = [1.0 if np.ptp(one) else np.nan for one in maps.values()]
+    images = [np.asarray(explanation.image.convert("RGB"))]
+    done = 0
+    with ExitStack() as stack:
+        for stage, end in enumerate(ends):
+            stack.enter_context(permuted([model.denoiser.get_submodule(name) for name in blocks[done:end]], stage))
+            done = end
+            try:
+                found = again(model, explanation, request)
+            except NonFinite:  # random weights may blow up; what has no image has no map
+                images.append(np.zeros_like(images[0]))
+                continue
+            now = named_maps(found)
+            likeness[stage + 1] = [rank_correlation(maps[name], now[name]) if name in now else np.nan for name in maps]
+            images.append(np.asarray(found.image.convert("RGB")))
+            progress("random weights", stage + 1, len(ends))
+    number = "rank agreement with random weights"
+    row = measured(NODE, number, list(likeness[-1]), "random maps", list(chance), "like")
+    node = xr.Dataset(
+        {
+            "likeness": (("stage", "map"), likeness),
+            "control": ("map", chance),
+            "pixels": (("stage", "y", "x", "channel"), np.stack(images)),
+        },
+        coords={
+            "stage": ("stage", [0, *ends]),
+            "map": ("map", list(maps)),
+            "channel": ("channel", ["R", "G", "B"]),
+        },
+        attrs={"blocks": len(blocks)},
+    )
+    return [row], node
+
+
+def blocks_of(model: Model, request: Request) -> list[str]:
+    """The parts of the denoiser that hold weights, in order of execution: its children, those in lists one by one."""
+    names = []
+    for name, child in model.denoiser.named_children():
+        inner = [f"{name}.{place}" for place in range(len(child))] if isinstance(child, nn.ModuleList) else [name]
+        names += [one for one in inner if any(True for _ in model.denoiser.get_submodule(one).parameters())]
+    order: dict[str, None] = {}
+
+    class Look:
+        def install(self, run: Run) -> None:
+            for name in names:
+                see = _noted(order, name)
+                run.hooks.after(run.model.denoiser.get_submodule(name), see)
+            run.hooks.after(run.model.denoiser, _stop)
+
+    with suppress(_Seen):
+        generate(model, request.with_(images=1), attachments=[Look()])
+    return [name for name in names if name not in order] + list(order)
+
+
+@contextmanager
+def permuted(modules: Sequence[nn.Module], seed: int) -> Iterator[None]:
+    """The values of every weight in another order, so their distribution stays; undone at the end.
+
+    Raises:
+        ModelError: A weight is kept elsewhere by accelerate.
+    """
+    weights = list(dict.fromkeys(p for module in modules for p in module.parameters() if p.is_floating_point()))
+    if any(weight.is_meta for weight in weights):
+        raise ModelError("the weights are offloaded, so they cannot be exchanged; load the model without offloading")
+    generator = torch.Generator().manual_seed(seed)
+    before: list[torch.Tensor] = []
+    try:
+        for weight in weights:
+            before.append(weight.detach().clone())
+            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            _write(weight, before[-1].flatten()[order].view_as(weight))
+        yield
+    finally:
+        for weight, values in zip(weights, before, strict=False):
+            _write(weight, values)
+
+
+@torch.no_grad()
+def _write(weight: torch.Tensor, values: torch.Tensor) -> None:
+    """Not through ``.data``: whoever keeps a digest of the weights must see that they changed."""
+    weight.copy_(values)
+
+
+def _grid(values: NDArray[np.float64]) -> tuple[int, int]:
+    return values.shape[0], values.shape[1]
+
+
+class _Seen(Exception):
+    """The first call of the denoiser is done."""
+
+
+def _noted(order: dict[str, None], name: str) -> Any:
+    def see(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        order.setdefault(name)
+
+    return see
+
+
+def _stop(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    raise _Seen

@@ -1,0 +1,115 @@
+"""Take a word out of the prompt, keep the seed: does the image change where the word's map says?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.errors import SfumatoError
+from sfumato.games.players import players_of, remaining
+from sfumato.generations import Generator
+from sfumato.judging.checks import Measured, measured
+from sfumato.metrics import rank_correlation
+from sfumato.metrics.controls import control_map
+from sfumato.metrics.structure import resized
+from sfumato.models.model import Model
+from sfumato.progress import Progress, silent
+from sfumato.results.explanation import Explanation
+
+NODE = "removal"
+VISIBLE = 4 / 255
+"""A word without which no pixel changes by more than this is not counted: there is no change to point at."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What happened without each word.
+
+    Attributes:
+        words: The words, each with the punctuation behind it.
+        images: Without each (word, y, x, 3) uint8.
+        changes: Largest difference of a channel, from 0 to 1 (word, y, x).
+        heats: The word's map (word, y, x) on its own grid.
+        own: Rank correlation of a word's map with its change (word,).
+        others: Mean rank correlation of the other words' maps with the same change (word,).
+        centre: Rank correlation of a centred blob with the change (word,).
+    """
+
+    words: tuple[str, ...]
+    images: NDArray[np.uint8]
+    changes: NDArray[np.float64]
+    heats: NDArray[np.float64]
+    own: NDArray[np.float64]
+    others: NDArray[np.float64]
+    centre: NDArray[np.float64]
+
+    def measured(self) -> list[Measured]:
+        """Agreement with the change, against the other words' maps and against a centred blob."""
+        number = "rank agreement of map and change"
+        rows = [measured(NODE, number, list(self.own), "a blob in the middle", list(self.centre), "above")]
+        if len(self.words) > 1:
+            rows.insert(0, measured(NODE, number, list(self.own), "the other words' maps", list(self.others), "above"))
+        return rows
+
+    def node(self) -> xr.Dataset:
+        """As a node of an explanation."""
+        return xr.Dataset(
+            {
+                "change": (("word", "y", "x"), self.changes.astype(np.float32)),
+                "map": (("word", "map_y", "map_x"), self.heats.astype(np.float32)),
+                "pixels": (("word", "y", "x", "channel"), self.images),
+                "agreement": ("word", self.own),
+                "agreement_of_others": ("word", self.others),
+                "agreement_of_centre": ("word", self.centre),
+            },
+            coords={"word": ("word", list(self.words)), "channel": ("channel", ["R", "G", "B"])},
+        )
+
+
+def removal(model: Model, explanation: Explanation, generator: Generator, progress: Progress = silent) -> Removal:
+    """Make the image without each word and compare the change with the maps.
+
+    Args:
+        model: The one that made the explanation.
+        explanation: Of one image, with word maps.
+        generator: Makes the images and remembers them.
+        progress: Told about every word.
+
+    Raises:
+        SfumatoError: There are no word maps, or no word to leave out.
+    """
+    words = explanation.words
+    request = model.complete(explanation.request)
+    players = players_of(model.tokens(request.prompt))
+    maps = {int(place): values for place, values in zip(words["index"].values, words["map"].values, strict=True)}
+    tokens = model.tokens(request.prompt).words
+    heats, kept = [], []
+    for player in players:
+        places = [place for place in player.words if tokens[place].pos != "punct"] or list(player.words)
+        if all(place in maps and np.isfinite(maps[place]).all() for place in places):
+            heats.append(np.mean([maps[place] for place in places], axis=0))
+            kept.append(player)
+    if not kept:
+        raise SfumatoError("no word of the prompt has a map, so none can be left out")
+    coalitions = np.array([[other is not player for other in players] for player in kept])
+    texts = remaining(request.prompt, players, coalitions)
+    whole = np.asarray(explanation.image.convert("RGB"))
+    images = []
+    for number, text in enumerate(texts):
+        images.append(generator([request.with_(prompt=text)])[0].pixels)
+        progress("images without a word", number + 1, len(texts))
+    changes = np.abs(np.stack(images).astype(np.float64) - whole).max(-1) / 255
+    heat = np.stack(heats).astype(np.float64)
+    grid = (heat.shape[1], heat.shape[2])
+    coarse = [resized(change, grid) for change in changes]
+    blob = control_map("centre", grid, 0, 0)
+    table = np.array([[rank_correlation(one, change) for one in heat] for change in coarse])  # (word left out, map)
+    table[changes.max((1, 2)) <= VISIBLE] = np.nan
+    own = np.diag(table)
+    others = (table.sum(1) - own) / max(1, len(kept) - 1) if len(kept) > 1 else np.full(1, np.nan)
+    centre = np.array([rank_correlation(blob, change) for change in coarse])
+    names = tuple(player.name for player in kept)
+    return Removal(names, np.stack(images), changes, heat, own, others, centre)
