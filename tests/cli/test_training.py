@@ -71,7 +71,7 @@ def test_a_config_file_is_read(trained: list[dict[str, Any]], tmp_path: Path) ->
 def test_the_list_names_what_can_be_trained() -> None:
     shown = run("train", "--list")
     assert shown.code == 0
-    for name in ("scenes", "faces"):
+    for name in ("scenes", "faces", "segmenter"):
         assert name in shown.out
         assert all(stage in shown.out for stage in recipe(name).stages)
 
@@ -79,8 +79,8 @@ def test_the_list_names_what_can_be_trained() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no name was given; choose from: faces, insert, scenes"),
-        (["landscapes"], "there is no training 'landscapes'; choose from: faces, insert, scenes"),
+        ([], "no name was given; choose from: faces, insert, scenes, segmenter"),
+        (["landscapes"], "there is no training 'landscapes'; choose from: faces, insert, scenes, segmenter"),
         (["scenes", "--stage", "gan"], "there is no stage 'gan'; the stages are: data, vae, clip, unet"),
         (["scenes", "--steps", "0"], "--steps is 0; expected a whole number, 1 or more"),
         (["scenes", "--config", "nowhere.toml"], "the training config nowhere.toml cannot be read"),

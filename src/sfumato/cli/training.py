@@ -69,7 +69,8 @@ def train(
     if recipe.stages[-1] in stages:
         machine = f"{os.cpu_count()} CPU cores" if settings.device == "cpu" else f"a {settings.device} device"
         model = recipe.export(folder, folder / "weights", machine)
-        say(f"the model is in {model}; use it with: --model {model}")
+        usable = (model / "model_index.json").is_file()
+        say(f"the model is in {model}" + (f"; use it with: --model {model}" if usable else ""))
 
 
 def _about(name: str) -> str:
@@ -93,7 +94,7 @@ def _changed(settings: Any, stages: tuple[str, ...], device: str | None, steps: 
         settings = dataclasses.replace(settings, device=device)
     if data is not None:
         if not hasattr(settings.data, "folder"):
-            raise TrainingError(f"--data is for faces; {settings.name} are drawn and take no photographs")
+            raise TrainingError(f"--data is for faces; the data of {settings.name} is drawn, so leave it out")
         if not Path(data).is_dir():
             raise TrainingError(f"--data {data} is no folder; give one in CelebA's layout")
         settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, folder=data))
