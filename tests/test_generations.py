@@ -85,3 +85,10 @@ def test_what_an_image_depends_on_beside_weights_is_part_of_its_identity(pipelin
     pipeline.tokenizer.pad_token = "a"
     seen.append(identity(model))
     assert len({json.dumps(one, sort_keys=True) for one in seen}) == len(seen)
+
+
+def test_the_folder_of_a_model_is_no_part_of_its_identity(pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        pipeline.save_pretrained(tmp_path / name)
+    one, other = (identity(sfumato.load(str(tmp_path / name))) for name in ("one", "two"))
+    assert one == other

@@ -23,6 +23,8 @@ from sfumato.request import Request
 from sfumato.trace import generate
 
 KIND = "generations"
+FOLDER = "_name_or_path"
+"""Where a network was loaded from, which its images do not depend on."""
 MADE_BY = ("torch", "diffusers", "transformers")
 
 
@@ -152,7 +154,7 @@ def _tokenizer(part: Any) -> dict[str, Any]:
 
 def _plain(config: Any) -> str:
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    return json.dumps(values, sort_keys=True, default=str)
+    return json.dumps({name: value for name, value in values.items() if name != FOLDER}, sort_keys=True, default=str)
 
 
 def _adapters(network: nn.Module) -> list[Any]:

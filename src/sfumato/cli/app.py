@@ -88,8 +88,9 @@ add(
     app,
     "judge",
     judging.judge,
-    "sfumato judge out/steps --game deletion --game insertion",
-    "sfumato judge out/one out/two --measure clip --points 32 --out out/verdict",
+    "sfumato judge out/demo",
+    "sfumato judge out/steps --check games --game deletion",
+    "sfumato judge out/one out/two --check removal --check seeds --out out/verdict",
 )
 add(app, "methods", listing.methods, "sfumato methods", "sfumato methods daam", "sfumato methods --json")
 add(app, "models", listing.models, "sfumato models", "sfumato models --json")

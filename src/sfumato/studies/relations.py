@@ -61,19 +61,13 @@ def study_relations(
     seeds = range(seed, seed + len(prompts))
     found = asked(model, prompts, seeds=seeds, method=method, steps=steps, progress=progress)
     items = [item for one in found for item in _items(one, parser(one.request.prompt, one.words))]
-    names = sorted({item["relation"] for item in items} - {UNLINKED}, key=lambda name: -_count(items, name))
+    relations = {item["relation"] for item in items} - {UNLINKED}
+    names = sorted(relations, key=lambda name: (-_count(items, name), name))
     if not names:
         raise RequestError(
             f"the tagger ({parser.name}) finds no word that depends on another; the lexicon knows the scenes' captions "
             "alone, for other prompts give a spaCy model with a parser: --tagger en_core_web_sm"
         )
-    linked = [*names]
-    if _count(items, UNLINKED):
-        names.append(UNLINKED)
-    signs = {name: {tau: _difference(items, name, tau) for tau in TAUS} for name in names}
-    enough = [name for name in names if _count(items, name) >= FEWEST and len(set(_owners(items, [name]))) > 1]
-    judged = [name for name in enough if name in linked]
-    flips = [name for name in judged if _dominates(signs[name], 1) and _dominates(signs[name], -1)]
     linked = [*names]
     if _count(items, UNLINKED):
         names.append(UNLINKED)
@@ -88,7 +82,7 @@ def study_relations(
     sentence = (
         f"Between thresholds 0.1 and 0.9 the sign turns for {_listed(flips)}. Wherever one of the two maps is larger, "
         f"it is the head's for {_listed(heads)}, the dependent's for {_listed(dependents)}. A word and its head "
-        f"overlap with an IoU of {near} at {TAU:g}, unlinked words of a prompt with {far}."
+        f"overlap with an IoU of {near} at {TAU:g}" + (f", unlinked words of a prompt with {far}." if far.n else ".")
     )
     bars = {name: signs[name][TAU] for name in names}
     curves = {name: np.array([signs[name][tau].mean for tau in TAUS]) for name in names}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -211,9 +212,8 @@ def _compared(items: Sequence[dict[str, Any]], maps: str) -> tuple[str, bool]:
 def _shown(one: Mapped, shapes: NDArray[np.float32]) -> list[tuple[str, NDArray[Any], bool]]:
     """A scrambled image, the maps of its nouns, and what the segmenter sees of them."""
     nouns = [word for word in one.words if word.text in SHAPES]
-    prompt = one.request.prompt
-    cut = prompt.find(" ", len(prompt) // 2)
-    pictures: list[tuple[str, NDArray[Any], bool]] = [(f"{prompt[:cut]}\n{prompt[cut + 1 :]}", one.image, False)]
+    title = textwrap.fill(one.request.prompt, 30)
+    pictures: list[tuple[str, NDArray[Any], bool]] = [(title, one.image, False)]
     for word in nouns:
         known = _segmented(shapes, word.text)
         pictures += [(f"map of {word.text}", one.fine(word.index), True)]
