@@ -44,6 +44,7 @@ MAKERS = FOUNDATION | {
     "results",
     "metrics",
     "segments",
+    "information",
 }
 
 # A module belongs to the longest name here that it starts with, so one module of a package may have a place of its own.
@@ -79,9 +80,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "games": FOUNDATION | {"models", "generations", "similarity"},
     "segments": FOUNDATION | {"models", "trace", "results", "similarity", "generations"},
     "saliency": FOUNDATION | {"games", "layers", "models", "results", "trace", "watching"},
-    "judging": FOUNDATION | {"metrics", "models", "results", "saliency", "similarity", "trace"},
+    "information": FOUNDATION | {"games", "models", "trace"},
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
+    "judging": MAKERS | {"explain"},
     "findings": FOUNDATION | {"cache", "generations", "models", "results"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots"},

@@ -1,7 +1,7 @@
-"""A program for a test: runs ``sfumato explain`` again and again in processes of its own and stops each at some moment.
+"""A program for tests: runs a command again and again in processes of its own and stops each at some moment.
 
-Called with a model's folder and an empty folder; prints one JSON line for every run. The first run warms this process
-up, then every run is a fork of it, so that many moments can be tried in a short time.
+Called with ``explain`` or ``study``, a model's folder and an empty folder; prints one JSON line for every run. The
+first run warms this process up, then every run is a fork of it, so that many moments can be tried in a short time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sfumato.results.store import open as open_explanation
@@ -30,6 +31,16 @@ CTRL_C = {"when it begins", "the first picture", "the first array", "the list of
 OVER = {"the first array", "the list of files"}
 LAST = 99  # the seed of the run that nothing stops
 
+# One study that is stopped again and again: what must be new below its folder, and the signal.
+STUDY_STOPS = (
+    ("cache/experiments/*/*.bin", signal.SIGKILL),
+    ("cache/experiments/*/*.bin", signal.SIGINT),
+    (".sfumato-*/figure.png", signal.SIGKILL),
+    (".sfumato-*/figure.png", signal.SIGINT),
+)
+STUDIED = ("a red cat", "two blue dogs and the cat, on the table", "a photo of a circle", "a dog, left of the table")
+PROMPTS = 2 * STUDIED + STUDIED[:2]  # ten, for two batches; those that come again have another seed
+
 
 def explain(model: str, place: Path, seed: int) -> int:
     """Explain a prompt into ``place/out``."""
@@ -39,8 +50,19 @@ def explain(model: str, place: Path, seed: int) -> int:
     return main([*given, "--json", "--out", str(place / "out")])
 
 
-def started(model: str, place: Path, seed: int) -> int:
-    """The number of a process that explains a prompt and logs what it says."""
+def study(model: str, place: Path) -> int:
+    """Ask the prompts of ``place/prompts.txt`` into ``place/out``, with a cache of the place's own."""
+    from sfumato.cli import main
+
+    os.environ["SFUMATO_CACHE"] = str(place / "cache")
+    file = place / "prompts.txt"
+    file.write_text("\n".join(PROMPTS), encoding="utf-8")
+    given = ["study", "pos", "--prompts", str(file), "--tagger", "lexicon", "--model", model, "--steps", "2"]
+    return main([*given, "--json", "--out", str(place / "out")])
+
+
+def started(work: Callable[[], int], place: Path) -> int:
+    """The number of a process that does some work and logs what it says."""
     child = os.fork()
     if child:
         return child
@@ -49,30 +71,35 @@ def started(model: str, place: Path, seed: int) -> int:
         log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        code = explain(model, place, seed)
+        code = work()
     finally:
         os._exit(code)
 
 
-def stopped(model: str, place: Path, moment: str, number: signal.Signals, seed: int) -> dict[str, object]:
-    """What is left of a run that got a signal at a moment."""
-    pattern = MOMENTS[moment]
+def ended(work: Callable[[], int], place: Path, pattern: str, number: signal.Signals) -> int:
+    """The exit code of work that got a signal when a pattern found a new path, or that was done before."""
     before = set(place.glob(pattern))
-    child = started(model, place, seed)
+    child = started(work, place)
     status = 0
     while not set(place.glob(pattern)) - before:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
+        gone, status = os.waitpid(child, os.WNOHANG)
+        if gone:
             child = 0
             break
         time.sleep(0.003)
     if child:
         os.kill(child, number)
         _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def stopped(model: str, place: Path, moment: str, number: signal.Signals, seed: int) -> dict[str, object]:
+    """What is left of a run that got a signal at a moment."""
+    code = ended(lambda: explain(model, place, seed), place, MOMENTS[moment], number)
     return {
         "moment": moment,
         "signal": number.name,
-        "code": os.waitstatus_to_exitcode(status),
+        "code": code,
         "log": (place / "log").read_text(encoding="utf-8"),
         "left": sorted(path.name for path in place.iterdir() if path.name != "log"),
         "seed": seed,
@@ -97,8 +124,42 @@ def run_all(model: str, folder: Path) -> None:
         for number, place in tries:
             place.mkdir(exist_ok=True)
             print(json.dumps(stopped(model, place, moment, number, seed)), flush=True)
-    os.waitpid(started(model, again, LAST), 0)
+    os.waitpid(started(lambda: explain(model, again, LAST), again), 0)
+
+
+def kept(place: Path) -> dict[str, int]:
+    """Every entry of a place's cache, with a number that is another one when it was written again."""
+    return {path.name: path.stat().st_ino for path in place.glob("cache/experiments/*/*.bin")}
+
+
+def state(place: Path, code: int) -> dict[str, object]:
+    """What there is after a run of a study that ended with a code."""
+    items = place / "out" / "items.csv"
+    return {
+        "code": code,
+        "log": (place / "log").read_text(encoding="utf-8"),
+        "left": sorted(path.name for path in place.iterdir()),
+        "kept": kept(place),
+        "items": items.read_text(encoding="utf-8") if items.exists() else None,
+    }
+
+
+def run_studies(model: str, folder: Path) -> None:
+    """Run a study that nothing stops, then one that is stopped at every moment in turn, and then goes on to its end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    whole, place = folder / "whole", folder / "stopped"
+    for one in (whole, place):
+        one.mkdir()
+        (one / "log").touch()
+    with contextlib.redirect_stdout(None):
+        code = study(model, whole)
+    print(json.dumps(state(whole, code)), flush=True)
+    for pattern, number in STUDY_STOPS:
+        code = ended(lambda: study(model, place), place, pattern, number)
+        print(json.dumps(state(place, code)), flush=True)
+    _, status = os.waitpid(started(lambda: study(model, place), place), 0)
+    print(json.dumps(state(place, os.waitstatus_to_exitcode(status))), flush=True)
 
 
 if __name__ == "__main__":
-    run_all(sys.argv[1], Path(sys.argv[2]))
+    {"explain": run_all, "study": run_studies}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))

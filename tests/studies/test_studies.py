@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,6 @@ from sfumato.studio.scenes import held_out_captions
 
 ABOUT = {"model": "made up"}
 TIMES = np.array([900.0, 600.0, 300.0, 0.0])
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path / "cache"))
 
 
 def test_prompts_of_a_study_are_held_out_and_say_a_relation() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sfumato.errors import OptionError
-from sfumato.metrics.intervals import Interval
+from sfumato.metrics.intervals import Interval, bootstrap
 
 
 class Separation(NamedTuple):
@@ -45,11 +45,13 @@ def separation(
         seed: Of the draws.
 
     Returns:
-        NaN everywhere where one of the two kinds has no item; n counts the items of both.
+        NaN everywhere where one of the two kinds has no item; n counts the items of both. NaN for the ends of the
+        intervals where the items of a kind belong to one group, for then nothing tells how much they vary.
 
     Raises:
-        OptionError: The lengths differ.
+        OptionError: The lengths differ, or the level or the number of draws is out of range.
     """
+    bootstrap([], level=level, resamples=resamples)  # which refuses what is out of range
     numbers, marked = np.asarray(values, np.float64).ravel(), np.asarray(kind, bool).ravel()
     owners = list(groups) if groups is not None else list(range(numbers.size))
     if not numbers.size == marked.size == len(owners):
@@ -68,6 +70,7 @@ def separation(
     generator = np.random.default_rng(seed)
     count = len(numbering)
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)  # (resample, group)
+    varied = min(len(np.unique(member[marked])), len(np.unique(member[~marked]))) > 1
     differences, areas = [], []
     for weights in (np.ones(count), *drawn):
         mine, theirs = weights[member[marked]], weights[member[~marked]]
@@ -75,10 +78,11 @@ def separation(
             mine, theirs = mine / mine.sum(), theirs / theirs.sum()
             differences.append(float(mine @ one - theirs @ other))
             areas.append(float(mine @ larger @ theirs))
-    return Separation(_interval(differences, level, numbers.size), _interval(areas, level, numbers.size))
+    found = [_interval(one, level, numbers.size, varied=varied) for one in (differences, areas)]
+    return Separation(*found)
 
 
-def _interval(found: list[float], level: float, count: int) -> Interval:
+def _interval(found: list[float], level: float, count: int, *, varied: bool) -> Interval:
     """The first number with the quantiles of the others."""
-    low, high = np.quantile(found[1:] or found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(found[1:] or found, [(1 - level) / 2, (1 + level) / 2]) if varied else (math.nan, math.nan)
     return Interval(found[0], float(low), float(high), count)

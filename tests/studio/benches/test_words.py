@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xarray as xr
-from PIL import Image
 
 from sfumato.errors import OptionError
+from sfumato.mapped import Mapped
 from sfumato.models.lexicon import pos
 from sfumato.models.loading import load
+from sfumato.models.words import split
 from sfumato.studio.benches import words as benching
 from sfumato.studio.benches.words import bench_words
 from sfumato.studio.scenes import scene_of
@@ -20,21 +20,17 @@ from sfumato.studio.scenes import scene_of
 MODEL: Any = SimpleNamespace(source=SimpleNamespace(name="drawn by hand"))
 
 
-def perfect(model: Any, requests: Any, method: str, *, batch: int) -> list[Any]:
-    """Explanations of drawn scenes whose maps are the true masks."""
+def perfect(model: Any, requests: Any, *, method: str, progress: Any) -> list[Mapped]:
+    """Drawn scenes whose maps are the true masks."""
     found = []
     for request in requests:
         scene = scene_of(request.prompt, request.seed)
-        words = xr.Dataset(
-            {"map": (("word", "y", "x"), scene.masks.astype(np.float32))},
-            coords={"pos": ("word", [pos(word) for word in scene.words])},
-        )
-        found.append(SimpleNamespace(image=Image.fromarray(scene.image), words=words))
+        found.append(Mapped(request, scene.image, split(request.prompt, pos), scene.masks.astype(np.float32)))
     return found
 
 
 def test_true_masks_score_almost_one_and_controls_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benching, "explain", perfect)
+    monkeypatch.setattr(benching, "mapped", perfect)
     bench = bench_words(MODEL, 12)
     table = bench.tables["all"]
     assert table.score("daam", "mIoU@0.4").mean > 0.95  # the reader's masks against the drawn ones

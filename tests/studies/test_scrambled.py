@@ -1,0 +1,282 @@
+"""The study of scrambled prompts: its captions, its scores of perfect maps and masks, then a run to the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sfumato.errors import ModelError, OptionError
+from sfumato.mapped import Mapped
+from sfumato.results.summary import TAU
+from sfumato.studies import scrambled
+from sfumato.studies.prompts import relation_captions
+from sfumato.studies.scrambled import (
+    HALF,
+    SEGMENTER,
+    SETS,
+    TAUS,
+    scrambled_captions,
+    study_scrambled,
+    trained_captions,
+)
+from sfumato.studio.grammar import OUTER_SHAPES, RELATIONS, Plan, caption_of, held_out, parsed
+from sfumato.studio.reader import masks_of_words, read
+from sfumato.studio.scenes import SHAPES, SIZE, plan, scene_of
+from sfumato.studio.segmenter import CLASSES, class_map
+from tests.studies.made_up import MODEL, answered, blank, made
+
+MAPS = f"daam {TAU}"
+SEEDS = st.integers(0, 10**4)
+HELD_OUT = relation_captions(30)
+
+
+def training_may_say(drawn: Plan) -> bool:
+    """Whether the generator of training scenes can draw such a caption of two objects and a relation."""
+    first, second = drawn.groups
+    return (
+        drawn.relation in RELATIONS
+        and all(group.size is None and group.texture is None and group.count == 1 for group in drawn.groups)
+        and first.colour != second.colour
+        and (drawn.relation != "inside" or second.shape in OUTER_SHAPES)
+    )
+
+
+@given(st.integers(0, 2**32))
+def test_the_generator_says_no_more_of_two_objects(seed: int) -> None:
+    drawn = plan(seed)
+    assert drawn.kind != "relation" or training_may_say(drawn)
+
+
+@given(st.integers(1, 30), SEEDS)
+@settings(max_examples=25)
+def test_scrambled_captions_are_what_training_never_says(count: int, seed: int) -> None:
+    captions = scrambled_captions(count, seed)
+    assert len(captions) == count
+    for number, caption in enumerate(captions):
+        drawn = parsed(caption)
+        assert caption_of(drawn) == caption
+        assert not training_may_say(drawn), caption
+        first, second = drawn.groups
+        assert drawn.kind == "relation"
+        if number % 3 == 0:
+            assert first.size
+            assert second.size
+        if second.size is None and drawn.relation != "inside":
+            assert first.colour == second.colour
+            assert first.shape != second.shape  # so that the reader can tell them apart
+            assert drawn.relation != "touching"
+    assert scrambled_captions(count, seed) == captions
+    assert scrambled_captions(count + 4, seed)[:count] == captions
+
+
+@given(st.integers(1, 30), SEEDS)
+@settings(max_examples=25)
+def test_trained_captions_are_those_of_training_and_of_no_other_set(count: int, seed: int) -> None:
+    captions = trained_captions(count, seed)
+    assert len(set(captions)) == count
+    assert all(training_may_say(parsed(caption)) and not held_out(caption) for caption in captions)
+    other = HELD_OUT[:count]
+    assert all(training_may_say(parsed(caption)) and held_out(caption) for caption in other)
+    changed = set(scrambled_captions(count, seed))
+    assert len({*captions, *other, *changed}) == 2 * count + len(changed)
+
+
+def test_another_seed_is_another_choice() -> None:
+    assert not set(trained_captions(20, 1)) & set(trained_captions(20, 2))
+    assert all(isinstance(caption, str) for caption in trained_captions(3, 0))
+
+
+def in_sight(caption: str, seed: int) -> Any:
+    """A scene of the caption's two objects; beside one another where the one has no room in the other."""
+    said = parsed(caption)
+    inside = said.relation == "inside" and said.groups[1].shape not in OUTER_SHAPES
+    return scene_of(caption_of(replace(said, relation="left of")) if inside else caption, seed)
+
+
+@pytest.fixture
+def scenes_shown(monkeypatch: pytest.MonkeyPatch) -> dict[int, NDArray[np.uint8]]:
+    """The study gets drawn scenes with the reader's masks as maps; the classes of their pixels by image."""
+    classes: dict[int, NDArray[np.uint8]] = {}
+
+    def answer(caption: str, seed: int) -> Mapped:
+        scene = in_sight(caption, seed)
+        _, masks, _ = masks_of_words(caption, read(scene.image))
+        found = made(caption, list(masks.astype(np.float32)), seed=seed, image=scene.image)
+        classes[id(found.image)] = class_map(scene)
+        return found
+
+    answered(monkeypatch, "scrambled", answer)
+    return classes
+
+
+def knowing(classes: dict[int, NDArray[np.uint8]]) -> Any:
+    """A segmenter that is sure of the true class of every pixel."""
+
+    def probabilities(images: Any) -> NDArray[np.float32]:
+        return np.stack(
+            [(classes[id(image)] == np.arange(len(CLASSES))[:, None, None]).astype(np.float32) for image in images]
+        )
+
+    return probabilities
+
+
+def number(row: dict[str, Any], column: str) -> float:
+    return float(str(row[column]).split()[0])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_perfect_masks_score_one_on_nouns_and_nothing_on_other_words(
+    scenes_shown: dict[int, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrambled, "shape_probabilities", knowing(scenes_shown))
+    found = study_scrambled(MODEL, 4)
+    rows = {(row["prompts"], row["map"]): row for row in found.rows}
+    maps = [*(f"daam {tau}" for tau in TAUS), SEGMENTER, HALF]
+    assert set(rows) == {(name, which) for name in SETS for which in maps}
+    for name in SETS:
+        assert number(rows[name, SEGMENTER], "mIoU, nouns") > 0.8
+        assert number(rows[name, SEGMENTER], "AP, nouns") > 0.8
+        for tau in TAUS:
+            assert number(rows[name, f"daam {tau}"], "mIoU, nouns") == 1
+            assert number(rows[name, f"daam {tau}"], "mIoU, all words") == 1
+            assert number(rows[name, f"daam {tau}"], "AP, all words") == 1
+        assert number(rows[name, HALF], "mIoU, nouns") < 0.5
+        assert rows[name, HALF]["AP, nouns"] == ""
+    for item in found.items:
+        if item["closed vocabulary"] and len({group.shape for group in parsed(item["prompt"]).groups}) == 2:
+            assert item[SEGMENTER] > 0.9  # the reader's masks against the drawn ones
+            assert item[f"AP of {SEGMENTER}"] > 0.9
+    others = [item for item in found.items if not item["closed vocabulary"]]
+    assert {item["word"] for item in found.items if item["closed vocabulary"]} <= set(SHAPES)
+    assert {item["word"] for item in others}.isdisjoint(CLASSES)
+    assert {item[SEGMENTER] for item in others} == {0}
+    for item in others:  # which is what a map that is the same everywhere has
+        assert 0 < item[f"AP of {SEGMENTER}"] < 0.5
+    for name in SETS:
+        chosen = [item for item in found.items if item["set"] == name]
+        share = np.mean([item["closed vocabulary"] for item in chosen])
+        assert number(rows[name, SEGMENTER], "mIoU, all words") == pytest.approx(
+            share * number(rows[name, SEGMENTER], "mIoU, nouns"), abs=2e-3
+        )
+    assert not found.holds  # the segmenter does not win
+    assert len({(item["set"], item["prompt"]) for item in found.items}) == 12
+    assert {item["word"] for item in found.items}.isdisjoint({"a", "inside", "left", "background"})
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_shipped_segmenter_knows_the_nouns_of_drawn_scenes(
+    scenes_shown: dict[int, NDArray[np.uint8]],
+) -> None:
+    found = study_scrambled(MODEL, 4)
+    rows = {row["prompts"]: row for row in found.rows if row["map"] == SEGMENTER}
+    assert number(rows["as trained"], "mIoU, nouns") > 0.85
+    assert number(rows["held out"], "mIoU, nouns") > 0.85
+    assert number(rows["as trained"], "mIoU, all words") < 0.6
+
+
+def scored(name: str, words: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
+    """Items of three prompts of a set: of each word, what the segmenter and the map score."""
+    return [
+        {
+            "set": name,
+            "prompt": f"{name} {seed}",
+            "seed": seed,
+            "word": word,
+            "closed vocabulary": word == "star",
+            SEGMENTER: segmenter,
+            MAPS: maps,
+        }
+        for seed in range(3)
+        for word, (segmenter, maps) in words.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trained", "changed", "holds"),
+    [
+        ((0.9, 0.5), (0.8, 0.6), True),
+        ((0.5, 0.9), (0.4, 0.95), False),  # the maps win on nouns
+        ((0.9, 0.5), (0.95, 0.6), False),  # the segmenter gets better on scrambled prompts
+        ((0.9, 0.5), (0.8, 0.4), False),  # the maps get worse
+        ((0.9, 0.5), (0.9, 0.5), False),  # nothing moves
+    ],
+)
+def test_all_four_comparisons_are_needed(
+    trained: tuple[float, float], changed: tuple[float, float], holds: bool
+) -> None:
+    items = [
+        *scored("as trained", {"star": trained, "red": (0.0, 0.6)}),
+        *scored("held out", {"star": (0.9, 0.5), "red": (0.0, 0.6)}),
+        *scored("scrambled", {"star": changed, "red": (0.0, 0.6)}),
+    ]
+    sentence, found = scrambled._compared(items, MAPS)
+    assert found == holds
+    assert f"the segmenter's mIoU on nouns moves by {changed[0] - trained[0]:.3f} [" in sentence
+    assert f"that of {MAPS} by {changed[1] - trained[1]:.3f} [" in sentence
+    closed = [item for item in items if item["closed vocabulary"]]
+    assert f"On nouns the segmenter's mIoU is {np.mean([i[SEGMENTER] - i[MAPS] for i in closed]):.3f} [" in sentence
+    assert f"on all words {np.mean([item[SEGMENTER] - item[MAPS] for item in items]):.3f} [" in sentence
+
+
+def test_the_maps_must_win_where_any_word_counts() -> None:
+    items = [
+        *scored("as trained", {"star": (0.9, 0.5), "red": (0.0, 0.1)}),
+        *scored("scrambled", {"star": (0.8, 0.6), "red": (0.0, 0.1)}),
+    ]
+    assert not scrambled._compared(items, MAPS)[1]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_prompt_of_each_set_shows_nothing(
+    scenes_shown: dict[int, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrambled, "shape_probabilities", knowing(scenes_shown))
+    found = study_scrambled(MODEL, 1)
+    assert not found.holds
+    assert "[nan, nan]" in found.sentence
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_images_in_which_no_object_is_found_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered(monkeypatch, "scrambled", blank)
+    monkeypatch.setattr(
+        scrambled, "shape_probabilities", lambda images: np.zeros((len(images), len(CLASSES), SIZE, SIZE), np.float32)
+    )
+    with pytest.raises(ModelError, match="the images show none of the prompts' objects, so nothing can be scored"):
+        study_scrambled(MODEL, 2)
+
+
+def test_more_prompts_than_there_are_and_none_are_refused_at_once() -> None:
+    with pytest.raises(OptionError, match="there are not enough held-out captions"):
+        study_scrambled(MODEL, 10**7)
+    with pytest.raises(OptionError, match="prompts is 0; expected a whole number, 1 or more"):
+        study_scrambled(MODEL, 0)
+
+
+def test_two_prompts_of_each_set_from_beginning_to_end(scenes: Any, nothing_is_made: Any) -> None:
+    found = study_scrambled(scenes, 2, steps=3, seed=1)
+    captions = [*trained_captions(2, 1), *relation_captions(2), *scrambled_captions(2, 1)]
+    asked = {(name, caption) for name, caption in zip([n for n in SETS for _ in range(2)], captions, strict=True)}
+    assert {(item["set"], item["prompt"]) for item in found.items} <= asked
+    assert {item["seed"] for item in found.items} <= {1, 2}
+    maps = [*(f"daam {tau}" for tau in TAUS), SEGMENTER, HALF]
+    for item in found.items:
+        assert list(item) == [
+            "set", "prompt", "seed", "word", "closed vocabulary", *maps, "AP of daam", f"AP of {SEGMENTER}",
+        ]  # fmt: skip
+        assert all(0 <= item[name] <= 1 for name in (*maps, "AP of daam", f"AP of {SEGMENTER}"))
+    assert [(row["prompts"], row["map"]) for row in found.rows] == [(name, which) for name in SETS for which in maps]
+    told = {"model": "studio/scenes", "prompts": 6, "seeds": "1 to 2", "steps": 3, "words": len(found.items)}
+    assert found.about.items() >= told.items()
+    assert found.figure.width > 1000
+    nothing_is_made()
+    again = study_scrambled(scenes, 2, steps=3, seed=1)
+    assert (again.to_json(), list(again.items)) == (found.to_json(), list(found.items))
+    json.loads(found.to_json())
