@@ -26,6 +26,7 @@ BUILT_IN = [
     "df_rise",
     "gradient_volume",
     "i2am",
+    "information",
     "lime",
     "lime_image",
     "ovam",

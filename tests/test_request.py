@@ -1,3 +1,5 @@
+"""What a request may be, and what makes two of them the same."""
+
 from __future__ import annotations
 
 import json
@@ -24,6 +26,8 @@ REQUESTS = st.builds(
     width=st.none() | st.integers(8, MAX_SIDE),
     scheduler=st.none() | st.sampled_from(["ddim", "euler"]),
     images=st.integers(1, MAX_IMAGES),
+    variation=st.none()
+    | st.tuples(st.integers(0, 2**63 - MAX_IMAGES), st.floats(0, 1) | st.sampled_from([0, 1, -0.0])),
 )
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -58,6 +62,29 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": None}, "prompt is NoneType"),
     ({"negative_prompt": "\0"}, "negative_prompt contains a NUL"),
     ({"negative_prompt": "\udc00"}, "negative_prompt contains half"),
+    ({"variation": 5}, r"variation is 5; expected another seed and a strength, such as \(5, 0.1\)"),
+    ({"variation": "5:0.1"}, "variation is '5:0.1'; expected another seed and a strength"),
+    ({"variation": "51"}, "variation is '51'"),
+    ({"variation": ()}, r"variation is \(\)"),
+    ({"variation": (5,)}, r"variation is \(5,\)"),
+    ({"variation": (5, 0.1, 0.2)}, r"variation is \(5, 0.1, 0.2\)"),
+    ({"variation": {5: 0.1, 6: 0.2}}, "variation is {5: 0.1, 6: 0.2}"),
+    (
+        {"variation": (-1, 0.1)},
+        "the seed of the variation is -1; expected a whole number from 0 to 9223372036854775807",
+    ),
+    ({"variation": (2**63, 0.1)}, "the seed of the variation is 9223372036854775808"),
+    ({"variation": (2**63 - 1, 0.1), "images": 2}, "the seed of the variation is 9223372036854775807"),
+    ({"variation": (5.0, 0.1)}, "the seed of the variation is 5.0"),
+    ({"variation": (True, 0.1)}, "the seed of the variation is True"),
+    ({"variation": ("5", 0.1)}, "the seed of the variation is '5'"),
+    ({"variation": (5, -0.1)}, "the strength of the variation is -0.1; expected a number from 0 to 1"),
+    ({"variation": (5, 1.1)}, "the strength of the variation is 1.1"),
+    ({"variation": (5, math.nan)}, "the strength of the variation is nan"),
+    ({"variation": (5, math.inf)}, "the strength of the variation is inf"),
+    ({"variation": (5, True)}, "the strength of the variation is True"),
+    ({"variation": (5, "0.1")}, "the strength of the variation is '0.1'"),
+    ({"variation": (5, None)}, "the strength of the variation is None"),
 ]
 
 
@@ -126,12 +153,34 @@ def test_every_field_changes_the_key() -> None:
         "mask": np.eye(8, dtype=bool),
         "reference": np.ones((8, 8, 3), np.uint8),
         "schedule": "early",
+        "variation": (5, 0.1),
     }
     assert set(others) | {"invert", "at"} == set(plain.to_dict())
     keys = {plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}
     given = plain.with_(image=others["image"], invert="noise")
     keys |= {given.key, given.with_(at=400).key}
     assert len(keys) == len(others) + 3
+
+
+def test_a_variation_is_another_seed_and_a_strength() -> None:
+    request = Request("a red circle", variation=(2**63 - 1, 1))
+    assert request.variation == (2**63 - 1, 1.0)
+    assert isinstance(request.variation[1], float)
+    assert Request("a", variation=[5, 0.1]) == Request("a", variation=(5, 0.1))  # type: ignore[arg-type]
+    assert Request("a", variation=(5, -0.0)).key == Request("a", variation=(5, 0)).key
+    again = Request.from_dict(json.loads(json.dumps(request.to_dict())))
+    assert again.variation == request.variation
+    assert isinstance(again.variation, tuple)
+    assert (again, hash(again), again.key) == (request, hash(request), request.key)
+
+
+def test_the_key_says_which_variation() -> None:
+    plain = Request("a red circle")
+    assert plain.with_(variation=None).key == plain.key  # as before there were variations
+    keys = {plain.with_(variation=one).key for one in ((5, 0.1), (5, 0.2), (6, 0.1), (5, 0.0))}
+    assert len(keys | {plain.key}) == 5
+    old = {name: value for name, value in plain.to_dict().items() if name != "variation"}
+    assert Request.from_dict(old).key == plain.key
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,12 +33,14 @@ class Mapped:
         image: (y, x, 3) uint8.
         words: Of the prompt, in order; those that the tokenizer cut off have ``seen`` false.
         maps: (word, y, x) on the method's grid; NaN for a word that the model did not see.
+        seconds: What it took to make this, with as much beside it as there was then.
     """
 
     request: Request
     image: NDArray[np.uint8]
     words: tuple[Word, ...]
     maps: NDArray[np.float32]
+    seconds: float = float("nan")
 
     @property
     def seen(self) -> list[int]:
@@ -69,17 +73,34 @@ def mapped(
 
     def work(part: Sequence[Request]) -> list[dict[str, NDArray[Any]]]:
         return [
-            {"image": np.asarray(found.image.convert("RGB")), "maps": _in_order(found.words)}
+            {
+                "image": np.asarray(found.image.convert("RGB")),
+                "maps": _in_order(found.words),
+                "seconds": np.array(float(found.provenance["seconds"]) / int(found.provenance["batch"])),
+            }
             for found in explain(model, part, method, batch=BATCH, **options)
         ]
 
     cache, told = Cache(default_folder()), partial(progress, "prompts")
-    settings = {name: repr(value) for name, value in options.items()}
+    settings = {name: _said(value) for name, value in options.items()}
     entries = remembered(model, f"words by {method}", asked, work, cache, told, batch=BATCH, options=settings)
     return [
-        Mapped(request, entry["image"], model.tokens(request.prompt).words, entry["maps"])
+        Mapped(
+            request,
+            entry["image"],
+            model.tokens(request.prompt).words,
+            entry["maps"],
+            float(entry.get("seconds", np.array(np.nan))),
+        )
         for request, entry in zip(asked, entries, strict=True)
     ]
+
+
+def _said(value: Any) -> str:
+    """An option for the key of the cache; a file by its content."""
+    if isinstance(value, str) and Path(value).is_file():
+        return hashlib.sha256(Path(value).read_bytes()).hexdigest()
+    return repr(value)
 
 
 def _in_order(words: Any) -> NDArray[np.float32]:

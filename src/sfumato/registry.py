@@ -36,6 +36,7 @@ BUILT_IN = (
     "sfumato.methods.i2am",
     "sfumato.methods.ovam",
     "sfumato.methods.concept_attention",
+    "sfumato.methods.information",
 )
 
 

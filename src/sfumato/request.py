@@ -222,7 +222,7 @@ def _checked_variation(value: object, images: int) -> tuple[int, float]:
     _check_whole("the seed of the variation", seed, 0, SEEDS - images)
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:
         raise RequestError(f"the strength of the variation is {strength!r}; expected a number from 0 to 1")
-    return int(seed), float(strength)
+    return int(seed), strength + 0.0  # as for the guidance
 
 
 def _checked_strength(value: object) -> float:

@@ -107,6 +107,7 @@ class Trace:
         sample: torch.Tensor | None = None,
         condition: torch.Tensor | None = None,
         pooled: Mapping[str, torch.Tensor] | None = None,
+        timestep: float | None = None,
         attachments: Sequence[Attachment] = (),
         gradients: bool = False,
     ) -> torch.Tensor:
@@ -120,6 +121,7 @@ class Trace:
             sample: Noisy latents (row, channel, y, x) instead of the recorded ones.
             condition: Condition (row, ...) instead of the recorded one, such as ``model.encode([...])``.
             pooled: What goes with another prompt's condition, from ``model.pooled([...])``.
+            timestep: Of the scheduler, instead of the step's own; sample is then noised to it.
             attachments: Watchers and changes for this call.
             gradients: Keep the graph, so that derivatives by sample or condition can be taken.
 
@@ -138,8 +140,10 @@ class Trace:
             given[str(self.model.condition)] = repeated(condition, count, "condition")
         for path, summary in (pooled or {}).items():
             given = replaced(given, path, repeated(summary, count, path))
+        if timestep is not None:
+            given["timestep"] = _like(given.get("timestep"), timestep / self.model.time_scale)
         clock = Clock(self.model.pipeline.scheduler, silent)
-        clock.hold(call.step, call.timestep)
+        clock.hold(call.step, call.timestep if timestep is None else timestep)
         with (
             _running(self.model, self.requests, count, Branches((branch,)), clock, attachments),
             torch.set_grad_enabled(gradients),
@@ -171,6 +175,19 @@ class Trace:
         plain = self.replay(step, branch="unconditional", sample=sample, gradients=gradients)
         with torch.set_grad_enabled(gradients):
             return noise.guided(made, plain, self.requests[0].guidance)
+
+
+def _like(recorded: Any, timestep: float) -> Any:
+    """A timestep in the form in which the denoiser was given one.
+
+    Raises:
+        ModelError: It was given none by that name.
+    """
+    if recorded is None:
+        raise ModelError("the denoiser's call names no timestep, so it cannot be asked about another one")
+    if not isinstance(recorded, torch.Tensor):
+        return type(recorded)(timestep)
+    return torch.full_like(recorded, timestep if recorded.is_floating_point() else round(timestep))
 
 
 def generate(

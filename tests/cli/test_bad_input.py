@@ -39,6 +39,21 @@ REQUESTS = {
     "size twice": (["a", "--size", "32x32", "--height", "32"], "give the size once"),
     "images 0": (["a", "--images", "0"], "images is 0; expected a whole number from 1 to 64"),
     "empty scheduler": (["a", "--scheduler", " "], "scheduler is ' '"),
+    "variation without strength": (
+        ["a", "--variation", "5"],
+        "--variation is '5'; expected another seed and a strength, such as 5:0.1",
+    ),
+    "variation without seed": (["a", "--variation", ":0.1"], "--variation is ':0.1'"),
+    "variation of nothing": (["a", "--variation", ""], "--variation is ''"),
+    "variation in words": (["a", "--variation", "five:nan"], "--variation is 'five:nan'"),
+    "variation by -0.1": (["a", "--variation", "5:-0.1"], "--variation is '5:-0.1'"),
+    "variation by nan": (["a", "--variation", "5:nan"], "--variation is '5:nan'"),
+    "variation with seed -1": (["a", "--variation", "-1:0.1"], "--variation is '-1:0.1'"),
+    "variation by 1.1": (["a", "--variation", "5:1.1"], "the strength of the variation is 1.1; expected a number from"),
+    "variation with seed 2**63": (
+        ["a", "--variation", f"{2**63}:0.1"],
+        "the seed of the variation is 9223372036854775808; expected a whole number from 0 to",
+    ),
     "huge number": (["a", "--seed", "9" * 5000], "--seed"),
 }
 WITH_MODEL = {

@@ -108,6 +108,23 @@ def test_several_images_have_their_seed_in_their_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("lent")
+def test_a_variation_lies_between_the_images_of_two_seeds(tmp_path: Path) -> None:
+    made = {}
+    for name, given in {"own": "5:0", "some": " 5 : .25 ", "other": "5:1"}.items():
+        done = run("explain", "a cat", *SMALL, "--variation", given, "--out", str(tmp_path / name))
+        assert (done.code, done.err) == (0, "")
+        made[name] = pixels(tmp_path / name / "image.png")
+    for name, seed in (("own", "0"), ("other", "5")):
+        assert run("explain", "a cat", *SMALL, "--seed", seed, "--out", str(tmp_path / seed)).code == 0
+        np.testing.assert_array_equal(made[name], pixels(tmp_path / seed / "image.png"))
+        assert (made["some"] != made[name]).any()
+    assert open_explanation(tmp_path / "some", verify=True).request.variation == (5, 0.25)
+    summary = json.loads((tmp_path / "some" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["request"]["variation"] == [5, 0.25]
+    assert "variation" in (tmp_path / "some" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("lent")
 def test_every_setting_reaches_the_request(tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,16 @@ from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 
 FEW = ("--points", "3", "--measure", "ssim")
+GAMES = ("--check", "games")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Images without a word are kept here, for all tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFUMATO_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +59,11 @@ def test_maps_are_judged_beside_the_controls(
     one: tuple[str, ...], results: Path, label_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "judged"
-    done = run(*one, str(results / "two"), "--points", "3", "--out", str(out))
+    done = run(*one, str(results / "two"), *GAMES, "--points", "3", "--out", str(out))
     assert (done.code, done.err) == (0, "")
-    assert f"{label_folder}, 2 images" in done.out
-    assert done.out.splitlines()[-1] == f"results in {out}: curves.png, table.csv, curves.json"
+    assert f"{label_folder}: games of the steps" in done.out
+    assert "cost: " not in done.out
+    assert done.out.splitlines()[-1] == f"results in {out}"
     assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == [
         "curves.json",
         "curves.png",
@@ -78,10 +90,11 @@ def test_maps_are_judged_beside_the_controls(
 
 def test_numbers_as_json(one: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "judged"
-    done = run(*one, "--game", "insertion", *FEW, "--out", str(out), "--json")
+    done = run(*one, *GAMES, "--game", "insertion", *FEW, "--out", str(out), "--json")
     assert (done.code, done.err) == (0, "")
     printed = json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert set(printed) == {"rows", "skipped", "folder"}
+    assert set(printed) == {"trust", "rows", "skipped", "folder"}
+    assert printed["trust"] == []
     assert printed["folder"] == str(out)
     assert printed["skipped"] == []
     assert [(row["game"], row["measure"], row["better"]) for row in printed["rows"]] == [
@@ -97,7 +110,7 @@ def test_numbers_as_json(one: tuple[str, ...], tmp_path: Path) -> None:
 
 def test_steps_can_be_chosen_and_what_is_left_out_is_told(one: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "judged"
-    arguments = (*one, "--game", "deletion", *FEW, "--at", "1:3", "--out", str(out))
+    arguments = (*one, *GAMES, "--game", "deletion", *FEW, "--at", "1:3", "--out", str(out))
     done = run(*arguments)
     assert (done.code, done.err) == (0, "")
     assert "left out: gradient has no map at step 2" in done.out.splitlines()
@@ -126,10 +139,17 @@ def test_steps_can_be_chosen_and_what_is_left_out_is_told(one: tuple[str, ...], 
         (("--model", "absent"), "there is no model"),
     ],
 )
+@pytest.mark.parametrize("checks", [(), GAMES, ("--check", "seeds", *GAMES)], ids=["all", "games", "seeds and games"])
 def test_what_cannot_be_played_is_an_error_and_leaves_nothing(
-    one: tuple[str, ...], tmp_path: Path, arguments: tuple[str, ...], message: str
+    one: tuple[str, ...],
+    tmp_path: Path,
+    checks: tuple[str, ...],
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = run(*one, "--out", str(tmp_path / "new" / "judged"), *arguments)
+    monkeypatch.setattr("sfumato.judging.trust.trust", lambda *given, **more: pytest.fail("something was made before"))
+    found = run(*one, "--out", str(tmp_path / "new" / "judged"), *checks, *arguments)
     assert message in found.error
     assert not list(tmp_path.iterdir())
 
@@ -161,6 +181,6 @@ def test_another_model_is_an_error(one: tuple[str, ...], tmp_path: Path) -> None
 
 def test_a_folder_with_other_files_is_not_replaced(one: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
-    found = run(*one, *FEW, "--out", str(tmp_path))
-    assert found.code == 2
+    found = run(*one, *GAMES, *FEW, "--out", str(tmp_path))
+    assert "is not empty and no earlier result of Sfumato" in found.error
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

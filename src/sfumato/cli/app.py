@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli import bench, comparing, experimenting, explain, judging, listing, opening, studio, studying, training
+from sfumato.cli import (
+    bench,
+    calibrating,
+    comparing,
+    experimenting,
+    explain,
+    judging,
+    listing,
+    opening,
+    studio,
+    studying,
+    training,
+)
 from sfumato.cli.parameters import Debug, add, examples, help_when_alone
 
 app = typer.Typer(
@@ -91,6 +103,13 @@ add(
     "sfumato judge out/demo",
     "sfumato judge out/steps --check games --game deletion",
     "sfumato judge out/one out/two --check removal --check seeds --out out/verdict",
+)
+add(
+    app,
+    "calibrate",
+    calibrating.calibrate,
+    "sfumato calibrate",
+    "sfumato calibrate my-model --prompts captions.txt --out out/weights",
 )
 add(app, "methods", listing.methods, "sfumato methods", "sfumato methods daam", "sfumato methods --json")
 add(app, "models", listing.models, "sfumato models", "sfumato models --json")

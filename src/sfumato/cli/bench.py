@@ -49,6 +49,40 @@ def words(
     _shown(context, result, out, as_json)
 
 
+def maps(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts, each generated once and drawn once.")] = 24,
+    samples: Annotated[int, typer.Option(help="Noise samples of the information maps.")] = 48,
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Also compare attention weighed by this file, from sfumato calibrate."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    picture: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a picture of truth against cost to this PNG.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare every method that maps words with three truths: masks, outlines, and what changes without the word.
+
+    What was computed for a prompt is kept, so a run that was stopped goes on where it was.
+    """
+    from sfumato.cli.files import write_picture
+    from sfumato.cli.loading import load_model
+    from sfumato.studio.benches.maps import bench_maps
+
+    with progress_shown(news=True) as progress:
+        loaded = load_model(model, device, progress)
+        result = bench_maps(loaded, prompts, samples=samples, calibration=calibration, seed=seed, progress=progress)
+    if picture is not None:
+        write_picture(result.figure(), picture)
+    _shown(context, result, out, as_json)
+
+
 def ranks(
     context: typer.Context,
     method: Annotated[str, typer.Option(help="shapley, lime or word_gradients.")] = "shapley",
@@ -242,4 +276,11 @@ add(
     reference,
     "sfumato bench reference",
     "sfumato bench reference --pairs 10 --out reference.json",
+)
+add(
+    group,
+    "maps",
+    maps,
+    "sfumato bench maps",
+    "sfumato bench maps --prompts 60 --out maps.json --picture maps.png",
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GAMES = "games"
 STEPS = "The games of the steps"
+POINTS, MEMORY = 64, 1000.0
 
 
 def judge(
@@ -54,10 +55,12 @@ def judge(
         str | None,
         typer.Option(metavar="STEPS", help="Such as 5,10,15.", show_default="those of the maps", rich_help_panel=STEPS),
     ] = None,
-    points: Annotated[int, typer.Option(help="In how many parts places are taken away.", rich_help_panel=STEPS)] = 64,
+    points: Annotated[
+        int, typer.Option(help="In how many parts places are taken away.", rich_help_panel=STEPS)
+    ] = POINTS,
     memory: Annotated[
         float, typer.Option(help="Most memory for the feature maps of a batch, in MB.", rich_help_panel=STEPS)
-    ] = 1000.0,
+    ] = MEMORY,
     model: Annotated[
         str | None, typer.Option(help="The model that made them.", show_default="the one they name")
     ] = None,
@@ -77,7 +80,7 @@ def judge(
     curves.png, curves.json and table.csv.
     """
     from sfumato.cli.options import whole_numbers
-    from sfumato.judging.trust import CHECKS, cost
+    from sfumato.judging.trust import CHECKS
     from sfumato.results.folders import write_folder
     from sfumato.results.store import open as open_explanation
 
@@ -94,27 +97,28 @@ def judge(
     left_out: list[str] = []
     found: list[Trust] = []
     verdict: Verdict | None = None
+    wanted = trusted if check else None
+    numbers: dict[str, Any] = {"repeats": repeats, "stages": stages, "strength": strength}
     with progress_shown() as progress, write_folder(out) as folder:
         loaded = _loaded(name, explanations[0], given=model is not None, device=device, progress=progress)
         if trusted:
-            from sfumato.judging.trust import trust
-
-            for one in opened:
-                if not as_json:
-                    say(f"cost: {cost(one, loaded, trusted, repeats, stages)}")
-                numbers = {"repeats": repeats, "stages": stages, "strength": strength}
-                found.append(trust(loaded, one, trusted if check else None, progress=progress, **numbers))  # type: ignore[arg-type]
+            _check_all(loaded, opened, wanted, numbers, quiet=as_json)
         if GAMES in chosen:
             settings = {"games": game, "distances": measure, "at": steps, "points": points, "memory": memory}
             try:
                 verdict = _played(loaded, opened, settings, progress)
             except SfumatoError as error:
-                if check or game or measure or at:
+                if check or game or measure or at or (points, memory) != (POINTS, MEMORY):
                     raise
                 left_out.append(f"games: {error}")
+        if trusted:
+            from sfumato.judging.trust import trust
+
+            found = [trust(loaded, one, wanted, progress=progress, **numbers) for one in opened]
         _write_trust(found, folder, progress)
         if verdict is not None:
             _write_games(verdict, folder)
+    session_of(context).stopped = f"stopped; the results are whole, in {out}"
     rows = [row for number, one in enumerate(found) for row in _numbered(one.rows(), number, len(found))]
     left_out += [line for one in found for line in one.left_out] + (list(verdict.skipped) if verdict else [])
     if as_json:
@@ -136,6 +140,20 @@ def _loaded(name: str, explanation: str, *, given: bool, device: str | None, pro
         raise ModelError(
             f"{explanation} was made by {name!r}, which cannot be loaded by that name; give its folder with --model"
         ) from error
+
+
+def _check_all(
+    model: Model, opened: Sequence[Explanation], checks: Sequence[str] | None, numbers: dict[str, Any], *, quiet: bool
+) -> None:
+    """Refuse what cannot be checked before anything is made, and say what the checks cost."""
+    from sfumato.judging.trust import cost, settled
+
+    costs = []
+    for one in opened:
+        made, _ = settled(model, one, checks, **numbers)
+        costs.append(cost(one, model, made, numbers["repeats"], numbers["stages"]))
+    for line in () if quiet else costs:
+        say(f"cost: {line}")
 
 
 def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any], progress: Progress) -> Verdict:

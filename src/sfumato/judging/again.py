@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, SfumatoWarning
 from sfumato.explain import explain
 from sfumato.models.model import Model
 from sfumato.registry import find
@@ -19,20 +20,26 @@ NOT_REPEATED = ("stream",)
 def again(model: Model, explanation: Explanation, request: Request) -> Explanation:
     """Explain a request by the methods of an explanation, with the options that it was made with.
 
+    What is to be noted about its words was said when it was made, and is not said again.
+
     Raises:
         SfumatoError: The explanation does not say what made it.
     """
     parts = methods_of(explanation)
-    return join([explain(model, request, name, **options) for name, options in parts])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SfumatoWarning)
+        return join([explain(model, request, name, **options) for name, options in parts])
 
 
 def methods_of(explanation: Explanation) -> list[tuple[str, dict[str, Any]]]:
     """The methods that made an explanation, each with its options.
 
     Raises:
-        SfumatoError: The provenance does not say, or a method is not known here.
+        SfumatoError: The provenance does not say, a method is not known here, or the explanation is a selection.
     """
     provenance = explanation.provenance
+    if "selected" in provenance:
+        raise SfumatoError("this explanation is a selection of steps, layers or heads; check the one that it is of")
     found = []
     for part in provenance.get("parts") or [provenance]:
         name, options = part.get("method"), part.get("options")

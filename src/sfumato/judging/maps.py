@@ -81,7 +81,8 @@ def _reduced(data: xr.Dataset, maps: xr.DataArray) -> xr.DataArray | None:
 def named_maps(explanation: Explanation) -> dict[str, NDArray[np.float64]]:
     """What can be compared with another explanation of the kind, by name, each (y, x).
 
-    The maps of the words; else those of other nodes, by step; else the shares of words as players, as one line.
+    The maps of the words; else the worths of words as players, as one line; else the maps of other nodes, by step.
+    Worths, since there are no shares where worths do not sum to more than 0, as with random weights.
 
     Raises:
         SfumatoError: There is neither.
@@ -97,8 +98,8 @@ def named_maps(explanation: Explanation) -> dict[str, NDArray[np.float64]]:
         found = {name: values for name, values in found.items() if np.isfinite(values).all()}
     if found:
         return found
-    if shares := shares_of(explanation):
-        return {"shares": np.array([list(shares.values())])}
+    for method in importance_methods(explanation):
+        return {"worths": np.array([[float(row["phi"]) for row in importance_rows(explanation, method)]])}
     for one_node in saliencies(explanation):
         for place, step in enumerate(one_node.steps or (None,)):
             found[one_node.name + ("" if step is None else f", step {step}")] = one_node.maps[place]

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import nn
 
 from sfumato.errors import ModelError, NonFinite
 from sfumato.judging.again import again
-from sfumato.judging.checks import Measured, measured
+from sfumato.judging.checks import Measured, by_chance, measured
 from sfumato.judging.maps import named_maps
 from sfumato.metrics import rank_correlation
-from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -52,8 +50,7 @@ def randomisation(
     maps = named_maps(explanation)
     blocks = blocks_of(model, request)[::-1]
     ends = sorted({round(len(blocks) * (stage + 1) / stages) for stage in range(stages)} - {0})
-    blind = [control_map("smooth random", _grid(one), request.seed, n) for n, one in enumerate(maps.values())]
-    chance = np.array([rank_correlation(one, other) for one, other in zip(maps.values(), blind, strict=True)])
+    chance = np.array([by_chance(one, request.seed) for one in maps.values()])
     likeness = np.full((len(ends) + 1, len(maps)), np.nan)
     likeness[0] = [1.0 if np.ptp(one) else np.nan for one in maps.values()]
     images = [np.asarray(explanation.image.convert("RGB"))]
@@ -66,10 +63,11 @@ def randomisation(
                 found = again(model, explanation, request)
             except NonFinite:  # random weights may blow up; what has no image has no map
                 images.append(np.zeros_like(images[0]))
-                continue
-            now = named_maps(found)
-            likeness[stage + 1] = [rank_correlation(maps[name], now[name]) if name in now else np.nan for name in maps]
-            images.append(np.asarray(found.image.convert("RGB")))
+            else:
+                now = named_maps(found)
+                alike = [rank_correlation(maps[name], now[name]) if name in now else np.nan for name in maps]
+                likeness[stage + 1] = alike
+                images.append(np.asarray(found.image.convert("RGB")))
             progress("random weights", stage + 1, len(ends))
     number = "rank agreement with random weights"
     row = measured(NODE, number, list(likeness[-1]), "random maps", list(chance), "like")
@@ -91,10 +89,7 @@ def randomisation(
 
 def blocks_of(model: Model, request: Request) -> list[str]:
     """The parts of the denoiser that hold weights, in order of execution: its children, those in lists one by one."""
-    names = []
-    for name, child in model.denoiser.named_children():
-        inner = [f"{name}.{place}" for place in range(len(child))] if isinstance(child, nn.ModuleList) else [name]
-        names += [one for one in inner if any(True for _ in model.denoiser.get_submodule(one).parameters())]
+    names = [name for name, part in _parts(model.denoiser) if any(True for _ in part.parameters())]
     order: dict[str, None] = {}
 
     class Look:
@@ -107,6 +102,15 @@ def blocks_of(model: Model, request: Request) -> list[str]:
     with suppress(_Seen):
         generate(model, request.with_(images=1), attachments=[Look()])
     return [name for name in names if name not in order] + list(order)
+
+
+def _parts(module: nn.Module, above: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Children by their paths; a list is called by nobody, so what it holds stands for it, lists in lists as well."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ModuleList):
+            yield from _parts(child, f"{above}{name}.")
+        else:
+            yield above + name, child
 
 
 @contextmanager
@@ -128,7 +132,7 @@ def permuted(modules: Sequence[nn.Module], seed: int) -> Iterator[None]:
             _write(weight, before[-1].flatten()[order].view_as(weight))
         yield
     finally:
-        for weight, values in zip(weights, before, strict=False):
+        for weight, values in reversed(list(zip(weights, before, strict=False))):  # two may share their memory
             _write(weight, values)
 
 
@@ -136,10 +140,6 @@ def permuted(modules: Sequence[nn.Module], seed: int) -> Iterator[None]:
 def _write(weight: torch.Tensor, values: torch.Tensor) -> None:
     """Not through ``.data``: whoever keeps a digest of the weights must see that they changed."""
     weight.copy_(values)
-
-
-def _grid(values: NDArray[np.float64]) -> tuple[int, int]:
-    return values.shape[0], values.shape[1]
 
 
 class _Seen(Exception):

@@ -9,10 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import SfumatoError
-from sfumato.games.players import players_of, remaining
+from sfumato.games.players import Player, players_of, remaining
 from sfumato.generations import Generator
-from sfumato.judging.checks import Measured, measured
-from sfumato.metrics import rank_correlation
+from sfumato.judging.checks import Measured, alike, measured
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.structure import resized
 from sfumato.models.model import Model
@@ -81,20 +80,13 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     Raises:
         SfumatoError: There are no word maps, or no word to leave out.
     """
-    words = explanation.words
     request = model.complete(explanation.request)
-    players = players_of(model.tokens(request.prompt))
-    maps = {int(place): values for place, values in zip(words["index"].values, words["map"].values, strict=True)}
-    tokens = model.tokens(request.prompt).words
-    heats, kept = [], []
-    for player in players:
-        places = [place for place in player.words if tokens[place].pos != "punct"] or list(player.words)
-        if all(place in maps and np.isfinite(maps[place]).all() for place in places):
-            heats.append(np.mean([maps[place] for place in places], axis=0))
-            kept.append(player)
-    if not kept:
+    known = mapped(model, explanation)
+    if not known:
         raise SfumatoError("no word of the prompt has a map, so none can be left out")
-    coalitions = np.array([[other is not player for other in players] for player in kept])
+    players = players_of(model.tokens(request.prompt))
+    kept, heats = [player for player, _ in known], [heat for _, heat in known]
+    coalitions = np.array([[other != player for other in players] for player in kept])
     texts = remaining(request.prompt, players, coalitions)
     whole = np.asarray(explanation.image.convert("RGB"))
     images = []
@@ -106,10 +98,41 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     grid = (heat.shape[1], heat.shape[2])
     coarse = [resized(change, grid) for change in changes]
     blob = control_map("centre", grid, 0, 0)
-    table = np.array([[rank_correlation(one, change) for one in heat] for change in coarse])  # (word left out, map)
+    table = alike(coarse, heats)  # (word left out, map)
     table[changes.max((1, 2)) <= VISIBLE] = np.nan
     own = np.diag(table)
-    others = (table.sum(1) - own) / max(1, len(kept) - 1) if len(kept) > 1 else np.full(1, np.nan)
-    centre = np.array([rank_correlation(blob, change) for change in coarse])
+    others = np.array([_mean(np.delete(row, place)) for place, row in enumerate(table)])
+    centre = alike(coarse, [blob])[:, 0]
     names = tuple(player.name for player in kept)
     return Removal(names, np.stack(images), changes, heat, own, others, centre)
+
+
+def mapped(model: Model, explanation: Explanation) -> list[tuple[Player, NDArray[np.float64]]]:
+    """The words of the prompt that have maps, each with the punctuation behind it, and the mean of their maps (y, x).
+
+    Words are known by text and occurrence: some methods map other words than those of the prompt.
+    """
+    if "words" not in explanation.tree.children:
+        return []
+    node = explanation.words
+    names = zip(node["word"].values.tolist(), node["occurrence"].values.tolist(), strict=True)
+    maps = {
+        (text.casefold(), int(occurrence)): values
+        for (text, occurrence), values in zip(names, node["map"].values.astype(np.float64), strict=True)
+        if np.isfinite(values).all()
+    }
+    tokens = model.tokens(explanation.request.prompt)
+    found = []
+    for player in players_of(tokens) if any(word.seen for word in tokens.words) else ():
+        words = [tokens.words[place] for place in player.words]
+        words = [word for word in words if word.pos != "punct"] or words
+        keys = [(word.text.casefold(), word.occurrence) for word in words]
+        if all(key in maps for key in keys):
+            found.append((player, np.mean([maps[key] for key in keys], axis=0)))
+    return found
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Over those that are numbers; NaN where none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -10,10 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.judging.again import again
-from sfumato.judging.checks import Measured, measured
+from sfumato.judging.checks import Measured, alike, by_chance, measured
 from sfumato.judging.maps import named_maps, shares_of
-from sfumato.metrics import rank_correlation
-from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import SEEDS
@@ -61,14 +59,15 @@ def seeds(explanation: Explanation, others: Sequence[Explanation]) -> tuple[list
     own, control, groups = [], [], []
     names = [name for name in maps[0] if all(name in one for one in maps)]
     for first, second in itertools.combinations(range(len(every)), 2):
+        table = alike(*([maps[seed][name] for name in names] for seed in (first, second)))
         for place, name in enumerate(names):
-            heat = maps[first][name]
-            own.append(rank_correlation(heat, maps[second][name]))
-            wrong = [rank_correlation(heat, maps[second][other]) for other in names if other != name]
-            blind = control_map("smooth random", (heat.shape[0], heat.shape[1]), second, place)
-            control.append(float(np.nanmean(wrong)) if _any(wrong) else rank_correlation(heat, blind))
+            own.append(float(table[place, place]))
+            wrong = np.delete(table[place], place)
+            fitting = wrong[np.isfinite(wrong)]
+            control.append(float(fitting.mean()) if fitting.size else by_chance(maps[first][name], second))
             groups.append(name)
-    against = "maps of other words" if len(names) > 1 else "random maps"
+    several = "maps of other words" if "words" in explanation.tree.children else "the other maps"
+    against = several if len(names) > 1 else "random maps"
     number = "rank agreement by seed"
     rows.append(measured("seeds", number, own, against, control, "above", groups if len(names) > 1 else None))
     return rows, nodes
@@ -110,7 +109,3 @@ def _largest(maps: Maps, name: str, runs: Sequence[Maps]) -> float:
     size = float(np.linalg.norm(maps[name]))
     found = [float(np.linalg.norm(run[name] - maps[name])) / size for run in runs if name in run] if size else []
     return max(found, default=float("nan"))
-
-
-def _any(values: Sequence[float]) -> bool:
-    return any(np.isfinite(value) for value in values)

@@ -80,25 +80,7 @@ def trust(
         OptionError: A check or a number is not possible.
         SfumatoError: The explanation is of another model, of several images, or has nothing that can be checked.
     """
-    chosen = CHECKS if checks is None else tuple(dict.fromkeys(checks))
-    if wrong := [name for name in chosen if name not in CHECKS]:
-        raise OptionError(f"there is no check {wrong[0]!r}; choose from: {', '.join(CHECKS)}")
-    for name, value in (("repeats", repeats), ("stages", stages)):
-        if isinstance(value, bool) or value < 1:
-            raise OptionError(f"{name} is {value}; expected a whole number, 1 or more")
-    if not 0 < strength < 1:
-        raise OptionError(f"strength is {strength}; expected a number between 0 and 1, such as {steadiness.STRENGTH}")
-    if explanation.request.images != 1:
-        raise SfumatoError(f"this explanation has {explanation.request.images} images; select one of them first")
-    refuse_another(model, explanation)
-    methods_of(explanation)
-    named_maps(explanation)
-    left_out = []
-    if "removal" in chosen and "words" not in explanation.tree.children:
-        if checks is not None:
-            raise SfumatoError("removal needs maps of words, which this explanation does not have; leave it out")
-        chosen = tuple(name for name in chosen if name != "removal")
-        left_out.append("removal: the explanation has no maps of words")
+    chosen, left_out = settled(model, explanation, checks, repeats, stages, strength)
     found: list[Measured] = []
     nodes: dict[str, xr.Dataset] = {}
     if "removal" in chosen:
@@ -122,12 +104,53 @@ def trust(
     tree = xr.DataTree.from_dict(kept | {f"/{name}": data for name, data in nodes.items()})
     settings = {"checks": list(chosen), "repeats": repeats, "stages": stages, "strength": strength}
     checked = Explanation(tree, explanation.request, explanation.provenance | {"checked": settings})
-    return Trust(checked, tuple(found), tuple(left_out))
+    return Trust(checked, tuple(found), left_out)
+
+
+def settled(
+    model: Model, explanation: Explanation, checks: Sequence[str] | None, repeats: int, stages: int, strength: float
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The checks that are made, and those that make no sense here, each with the reason; arguments as of ``trust``.
+
+    Raises:
+        OptionError: A check or a number is not possible.
+        SfumatoError: The explanation cannot be checked, or not by a check that was asked for.
+    """
+    chosen = CHECKS if checks is None else tuple(dict.fromkeys(checks))
+    if not chosen:
+        raise OptionError(f"no check is chosen; choose from: {', '.join(CHECKS)}")
+    if wrong := [name for name in chosen if name not in CHECKS]:
+        raise OptionError(f"there is no check {wrong[0]!r}; choose from: {', '.join(CHECKS)}")
+    for name, value in (("repeats", repeats), ("stages", stages)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise OptionError(f"{name} is {value}; expected a whole number, 1 or more")
+    if not 0 < strength < 1:
+        raise OptionError(f"strength is {strength}; expected a number between 0 and 1, such as {steadiness.STRENGTH}")
+    if explanation.request.images != 1:
+        raise SfumatoError(f"this explanation has {explanation.request.images} images; select one of them first")
+    refuse_another(model, explanation)
+    methods_of(explanation)
+    named_maps(explanation)
+    unfit = {name: reason for name, reason in _unfit(model, explanation).items() if name in chosen}
+    if unfit and checks is not None:
+        name = next(iter(unfit))
+        raise SfumatoError(f"{name} cannot be checked: {unfit[name]}; leave it out")
+    return tuple(name for name in chosen if name not in unfit), tuple(f"{name}: {why}" for name, why in unfit.items())
+
+
+def _unfit(model: Model, explanation: Explanation) -> dict[str, str]:
+    """Checks that make no sense for an explanation, each with the reason."""
+    found = {}
+    if not removal.mapped(model, explanation):
+        found["removal"] = "the explanation has no maps of the prompt's words"
+    if explanation.request.variation is not None:
+        found["noise"] = "the explanation is of a variation, so its noise is changed already"
+    return found
 
 
 def cost(explanation: Explanation, model: Model, checks: Sequence[str], repeats: int, stages: int) -> str:
     """What the checks cost, in words."""
-    words = len(model.tokens(explanation.request.prompt).words) if "words" in explanation.tree.children else 0
+    words = len(removal.mapped(model, explanation))
     runs = stages * ("randomisation" in checks) + repeats * bool({"seeds", "noise"} & set(checks))
     runs += repeats * ("noise" in checks)
     images = words * ("removal" in checks)

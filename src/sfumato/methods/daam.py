@@ -17,6 +17,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.information.calibrating import load
 from sfumato.models.model import Model
 from sfumato.models.words import Tokens
 from sfumato.progress import Progress
@@ -71,6 +72,9 @@ class DaamOptions:
     parity: str | None = field(
         default=None, metadata={"help": "'daam-0.2' reproduces the numbers of the reference code"}
     )
+    calibration: str | None = field(
+        default=None, metadata={"help": "a file of weights of layers, heads and steps, from sfumato calibrate"}
+    )
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -84,6 +88,10 @@ class DaamOptions:
             raise OptionError(f"parity is {self.parity!r}; known is: {', '.join(PARITIES)}")
         if self.parity is not None and self.keep:
             raise OptionError("parity and keep do not go together: parity keeps layers and heads for its own rounding")
+        if self.calibration is not None and (self.parity is not None or self.keep):
+            raise OptionError(
+                "calibration weighs the maps while they are summed, so it goes with neither parity nor keep"
+            )
         object.__setattr__(self, "steps", check_steps(self.steps))
         check_layers(self.layers)
 
@@ -109,8 +117,9 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
     check_steps(options.steps, model.steps(completed[0]))
     keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
     sites = text_sites(model, options.layers)
+    weigh = None if options.calibration is None else load(options.calibration).of
     sums = {
-        branch: AttentionSums(sites, branch, places(tokens), keep, options.steps, options.budget_mb * 1e6)
+        branch: AttentionSums(sites, branch, places(tokens), keep, options.steps, options.budget_mb * 1e6, weigh=weigh)
         for branch, tokens in read.items()
     }
     trace = generate(model, completed, attachments=list(sums.values()), progress=progress)
@@ -202,6 +211,7 @@ def _nodes(
             maps = _normalised(maps, [token.word for token in mapped.context])
         prefix = "" if branch == "conditional" else NEGATIVE
         unit = "sum over steps of attention probability" if options.parity else "mean attention probability"
+        unit = unit if options.calibration is None else "calibrated attention, weights summing to 1"
         if mapped.words:
             nodes[f"{prefix}words"] = words_node(mapped, maps, "daam", unit, options.threshold)
         nodes[f"{prefix}tokens"] = tokens_node(mapped, maps, "daam", unit, normalised=options.normalise)

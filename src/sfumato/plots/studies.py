@@ -72,6 +72,29 @@ def panels_sheet(panels: Mapping[str, Mapping[str, Interval]]) -> Image.Image:
     return finished(figure)
 
 
+def scatter_sheet(panels: Mapping[str, Mapping[str, tuple[float, Interval]]], across: str) -> Image.Image:
+    """Panels of named points with intervals, their cost from left to right on a logarithmic axis that begins at 0.
+
+    Args:
+        panels: By title of the values the points by name: cost and value.
+        across: Of the cost.
+    """
+    figure = figure_of(_WIDE * len(panels), 3.4)
+    for axis, (title, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for number, (name, (cost, one)) in enumerate(points.items()):
+            whiskers = np.clip([[one.mean - one.low], [one.high - one.mean]], 0, None)
+            style = {"color": LINES[number % len(LINES)], "label": name, "ms": 6, "lw": 1.4}
+            axis.errorbar(max(cost, 0.5 + 0.08 * number), one.mean, yerr=whiskers, fmt="o", **style)
+        axis.set_xscale("symlog", linthresh=10)
+        axis.set_xlim(left=0)
+        axis.set_xlabel(across, fontsize=8)
+        axis.set_ylabel(title, fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=7, frameon=False)
+    return finished(figure)
+
+
 def examples_sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any], bool]]]) -> Image.Image:
     """Rows of pictures and maps with a title each.
 

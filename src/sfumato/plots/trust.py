@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from sfumato.plots.figures import INK, LINES, QUIET, figure_of, finished, picture_axis
+from sfumato.plots.lettering import families, lettered
 from sfumato.plots.overlays import overlay
 from sfumato.results.explanation import Explanation
 
@@ -55,9 +56,12 @@ def removal_sheet(explanation: Explanation) -> Image.Image:
             (grid[2][column], one["change"].values, {"cmap": "magma", "vmin": 0, "vmax": most}),
         ):
             picture_axis(axis).imshow(values, **scale)
-        grid[0][column].set_title(word[:_LINE], fontsize=8, color=INK)
+        title = lettered(word, _LINE)
+        grid[0][column].set_title(title, fontsize=8, color=INK, family=list(families()), parse_math=False)
         agreement, others = float(one["agreement"]), float(one["agreement_of_others"])
-        grid[2][column].set_xlabel(f"{agreement:.2f} ({others:.2f})", fontsize=7, color=QUIET)
+        beside = f" ({others:.2f})" if np.isfinite(others) else ""
+        told = f"{agreement:.2f}{beside}" if np.isfinite(agreement) else "not counted"
+        grid[2][column].set_xlabel(told, fontsize=7, color=QUIET)
     for row, name in enumerate(("map", "without it", "change")):
         grid[row][0].set_ylabel(name, fontsize=8, color=INK)
     return finished(figure)
@@ -73,16 +77,18 @@ def randomisation_sheet(explanation: Explanation) -> Image.Image:
     for number, name in enumerate(node["map"].values.tolist()):
         style = "-" if number < len(LINES) else "--"
         values = node["likeness"].isel(map=number).values
-        axis.plot(stages, values, style, color=LINES[number % len(LINES)], linewidth=1.2, label=name[:_LINE])
+        shown = f" {lettered(name, _LINE)}"  # a label that begins with _ would be left out
+        axis.plot(stages, values, style, color=LINES[number % len(LINES)], linewidth=1.2, label=shown)
     mean = node["likeness"].mean("map").values
-    axis.plot(stages, mean, color=INK, linewidth=2.2, label="mean")
+    axis.plot(stages, mean, color=INK, linewidth=2.2, label=" mean")
     axis.axhline(0, color=INK, linewidth=0.6)
     axis.set_xlabel(f"blocks of the denoiser with random weights, from the output (of {blocks})", fontsize=8)
     axis.set_ylabel("rank correlation with the map", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25)
     if node.sizes["map"] <= 2 * len(LINES):
-        axis.legend(fontsize=7, frameon=False, ncols=2)
+        for text in axis.legend(fontsize=7, frameon=False, ncols=2).get_texts():
+            text.set(family=list(families()), parse_math=False)
     for place, axis in enumerate(below.subplots(1, len(stages), squeeze=False)[0]):
         picture_axis(axis).imshow(node["pixels"].values[place])
         axis.set_title(str(stages[place]), fontsize=7, color=QUIET)

@@ -16,7 +16,7 @@ from sfumato.results.importance import importance_rows
 MOST_COALITIONS = 64
 _QUALITY = 84
 GAMES = {"shapley": "What each word adds", "lime": "What a linear model rests on"}
-TITLES = GAMES | {"word_gradients": "What a score leans on"}
+TITLES = GAMES | {"word_gradients": "What a score leans on", "information": "What each word tells the model"}
 
 
 @section(*(f"{method}/word_importance" for method in TITLES))

@@ -31,6 +31,8 @@ MOST_VALUES = 100_000  # arrays above this are described, not read
 _TILE_SIDE = 256
 _UNSEEN_SHOWN = 12  # of words that the tokenizer cut off; a prompt can have thousands
 _HEAT_SIDE = 160
+CHECKED = ("trust", "removal", "randomisation", "shares_by_seed")
+"""What the checks of an explanation add to it, in the order in which it is read."""
 _QUALITY = 84
 
 
@@ -81,7 +83,10 @@ def section(*names: str) -> Callable[[Renderer], Renderer]:
 
 
 def sections(explanation: Explanation) -> list[tuple[str, Section]]:
-    """The sections of one image's explanation, by path of the node, words first, folded ones last."""
+    """The sections of one image's explanation, by path of the node.
+
+    Words come first, then what else was found, then how far it can be trusted, and folded sections last.
+    """
     found: list[tuple[str, Section]] = []
     for node in explanation.tree.subtree:
         path = node.path.strip("/")
@@ -91,7 +96,8 @@ def sections(explanation: Explanation) -> list[tuple[str, Section]]:
         made = (_renderers.get(path) or _renderers.get(above, general))(explanation, path)
         if made is not None:
             found.append((path, made))
-    return sorted(found, key=lambda item: (item[0] != "words", item[1].folded))
+    order = {"words": -1} | {path: place for place, path in enumerate(CHECKED, start=1)}
+    return sorted(found, key=lambda item: (item[1].folded, order.get(item[0], 0)))
 
 
 @section("words")

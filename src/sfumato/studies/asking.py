@@ -48,6 +48,7 @@ def asked(
     method: str = METHOD,
     steps: int | None = None,
     progress: Progress = silent,
+    **options: Any,
 ) -> list[Mapped]:
     """The images of prompts with the maps of their words; what was made before is taken from the cache.
 
@@ -58,7 +59,7 @@ def asked(
     if len(prompts) == 1:
         warnings.warn("one prompt gives no interval, so nothing can be said to hold", SfumatoWarning, stacklevel=2)
     requests = [Request(prompt, seed=seed, steps=steps) for prompt, seed in zip(prompts, seeds, strict=True)]
-    return mapped(model, requests, method=method, progress=progress)
+    return mapped(model, requests, method=method, progress=progress, **options)
 
 
 def readable_by_reader(model: Model, study: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,12 +11,30 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
 from sfumato.saliency.relevance import relevance
-from sfumato.studio.grammar import parsed, say
-from sfumato.studio.scenes import held_out_captions
+from sfumato.studio.grammar import Kind, caption_of, held_out_plan, parsed, say
+from sfumato.studio.scenes import held_out_captions, plan
 from sfumato.trace import Trace
 
 Part = Literal["subject", "relation", "object", "background"]
 PARTS: tuple[Part, ...] = ("subject", "relation", "object", "background")
+
+
+def drawn_captions(count: int, seed: int = 0, kind: Kind | None = None) -> tuple[str, ...]:
+    """Captions as training draws them, not held out, each once; all kinds, or one.
+
+    Raises:
+        OptionError: None is asked for.
+    """
+    if isinstance(count, bool) or count < 1:
+        raise OptionError(f"prompts is {count}; expected a whole number, 1 or more")
+    chosen: dict[str, None] = {}
+    for number in itertools.count(seed * 100_000):
+        drawn = plan(number)
+        if kind in (None, drawn.kind) and not held_out_plan(drawn):
+            chosen[caption_of(drawn)] = None
+        if len(chosen) == count:
+            break
+    return tuple(chosen)
 
 
 def relation_captions(count: int) -> tuple[str, ...]:

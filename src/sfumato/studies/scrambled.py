@@ -7,7 +7,6 @@ random, where the maps get better. Here the supervised model knows the eight nou
 
 from __future__ import annotations
 
-import itertools
 import random
 import textwrap
 from collections.abc import Sequence
@@ -28,11 +27,10 @@ from sfumato.progress import Progress, silent
 from sfumato.results.summary import TAU
 from sfumato.results.upscale import bicubic
 from sfumato.studies.asking import about, asked, at_least_one, readable_by_reader
-from sfumato.studies.prompts import relation_captions
+from sfumato.studies.prompts import drawn_captions, relation_captions
 from sfumato.studies.things import EXAMPLES
 from sfumato.studio.benches.words import Item, items_of
-from sfumato.studio.grammar import OUTER_SHAPES, caption_of, held_out_plan, parsed
-from sfumato.studio.scenes import plan
+from sfumato.studio.grammar import OUTER_SHAPES, caption_of, parsed
 from sfumato.studio.segmenter import CLASSES, shape_probabilities
 from sfumato.studio.shapes import SHAPES, SIZES, TEXTURES
 
@@ -110,14 +108,7 @@ def study_scrambled(
 
 def trained_captions(count: int, seed: int) -> list[str]:
     """Captions of two objects and a relation as training draws them, not held out, each once."""
-    chosen: dict[str, None] = {}
-    for number in itertools.count(seed * 100_000):
-        drawn = plan(number)
-        if drawn.kind == "relation" and not held_out_plan(drawn):
-            chosen[caption_of(drawn)] = None
-        if len(chosen) == count:
-            return list(chosen)
-    raise AssertionError("unreachable: seeds have no end")
+    return list(drawn_captions(count, seed, "relation"))
 
 
 def scrambled_captions(count: int, seed: int) -> list[str]:

@@ -18,6 +18,8 @@ from sfumato.watching.tapping import tap_attention
 
 Axis = Literal["step", "layer", "head"]
 Read = Callable[[Attention, slice], Iterator[tuple[slice, torch.Tensor]]]
+Weigh = Callable[[int, int, str, int], npt.NDArray[np.float64]]
+"""From a step, the number of steps, a layer and the number of its heads to a weight for each head."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class AttentionSums:
         budget: Bytes of kept maps allowed for each image.
         read: How maps (row, head, place, token) are read off the rows of a call, by groups of heads; by default they
             are the probabilities of the tokens.
+        weigh: By what the maps of each head are multiplied; by default 1.
 
     Raises:
         BudgetExceeded: During the run, before the memory is taken.
@@ -80,10 +83,11 @@ class AttentionSums:
         steps: Collection[int] | None = None,
         budget: float = 256e6,
         read: Read | None = None,
+        weigh: Weigh | None = None,
     ) -> None:
         self._sites, self._branch, self._tokens, self._keep = tuple(sites), branch, tuple(tokens), frozenset(keep)
         self._steps, self._budget = None if steps is None else frozenset(steps), budget
-        self._read = read or self._probabilities
+        self._read, self._weigh = read or self._probabilities, weigh
         self._sums: dict[tuple[tuple[int, int], int, str], torch.Tensor] = {}  # (item, head, query, token)
         self._weights: dict[tuple[tuple[int, int], int, str], int] = {}
         self._counted: set[tuple[tuple[int, int], str]] = set()
@@ -107,8 +111,14 @@ class AttentionSums:
             run.clock.step if "step" in self._keep else -1,
             attention.site.name if "layer" in self._keep else "",
         )
+        weights = None
+        if self._weigh is not None:
+            found = self._weigh(run.clock.step, run.clock.steps, attention.site.name, attention.heads)
+            weights = torch.from_numpy(found)
         for heads, maps in self._read(attention, rows):
             maps = maps.detach()
+            if weights is not None:
+                maps = maps * weights[heads].to(maps)[None, :, None, None]
             if key not in self._sums:
                 self._sums[key] = self._room(key, attention, maps, run)
                 self._weights[key] = 0

@@ -26,9 +26,10 @@ KINDS = ("all", "nouns", "colours", "others")
 
 @dataclass(frozen=True)
 class Item:
-    """One word of one generated image: its map, the pixels it speaks of, and its kind."""
+    """One word of one generated image: its place, its map, the pixels it speaks of, and its kind."""
 
     caption: str
+    place: int
     word: str
     kind: str
     heat: npt.NDArray[np.float32]
@@ -149,7 +150,7 @@ def items_of(caption: str, found: Mapped) -> list[Item]:
     """The words of a caption whose object the image shows, each with its map and the pixels that it speaks of."""
     words, masks, present = masks_of_words(caption, read(found.image))
     return [
-        Item(caption, word, _kind(word), found.maps[place], masks[place])
+        Item(caption, place, word, _kind(word), found.maps[place], masks[place])
         for place, word in enumerate(words)
         if present[place] and pos(word) in ("noun", "adj", "num") and _is_of_object(words, place)
     ]

@@ -1,0 +1,64 @@
+"""``sfumato calibrate``: weights that make attention maps agree with information maps, fitted once for a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfumato.cli.console import print_json, progress_shown, say
+from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json
+from sfumato.cli.session import session_of
+from sfumato.errors import OptionError
+
+
+def calibrate(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="An embedded model, a folder in diffusers layout, or a hub id.")
+    ] = DEFAULT_MODEL,
+    prompts: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|NUMBER", help="A text file with one prompt a line, or how many captions of the scenes."
+        ),
+    ] = "100",
+    samples: Annotated[int, typer.Option(help="Noise samples of each information map.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")] = 1000,
+    denoising: Annotated[
+        int | None, typer.Option("--steps", help="Denoising steps.", show_default="the model's own")
+    ] = None,
+    out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/calibration",
+    device: Device = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fit weights of layers, heads and steps, so that attention predicts information; no label is needed.
+
+    The folder gets calibration.json, for: sfumato explain ... --option calibration=FILE, and how much it helps on
+    prompts that it has not seen. What was computed for a prompt is kept, so the same command goes on after a stop.
+    """
+    import json
+
+    from sfumato.cli.loading import load_model
+    from sfumato.cli.tables import say_finding
+    from sfumato.results.folders import write_folder
+    from sfumato.studies.asking import read_prompts
+    from sfumato.studies.calibration import calibrate as fit
+    from sfumato.studies.prompts import drawn_captions
+
+    if prompts.strip().isdecimal() and len(prompts.strip()) > 6:
+        raise OptionError(f"--prompts is {prompts}; expected a file, or a whole number of at most six digits")
+    asked = drawn_captions(int(prompts)) if prompts.strip().isdecimal() else read_prompts(prompts)
+    session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
+    with progress_shown() as progress, write_folder(out) as folder:
+        loaded = load_model(model, device, progress)
+        made, finding = fit(loaded, asked, samples=samples, seed=seed, steps=denoising, progress=progress)
+        made.save(folder / "calibration.json")
+        finding.write(folder)
+    if as_json:
+        print_json(json.loads(finding.to_json()) | {"file": str(Path(out) / "calibration.json"), "folder": out})
+        return
+    say_finding(finding, f"calibration of {loaded.source.name}")
+    say(f"the weights are in {Path(out) / 'calibration.json'}; use them with: --option calibration=FILE")

@@ -1,0 +1,295 @@
+"""Information maps: how many nats does each word tell the model about each pixel?
+
+A denoiser that was trained with squared error measures information: the squared difference of what it predicts with
+and without a word, integrated over noise levels, is what the word tells it about the image, place by place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.errors import OptionError
+from sfumato.information.estimating import ESTIMATORS, Estimator, Sampled, along, sample
+from sfumato.information.levels import LIMIT, Levels, levels_at, trained_levels
+from sfumato.information.parts import GIVEN, PLAYERS, Asked, Given, Players, asked_of
+from sfumato.methods.word_games import shares
+from sfumato.models.model import Model
+from sfumato.progress import Progress
+from sfumato.registry import method
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.images import centres, image_node, single
+from sfumato.trace import Trace, generate
+
+NAME = "information"
+OF = ("image", "trajectory")
+INTERVALS = 12
+"""Of log-SNR, in the node timing."""
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class InformationOptions:
+    """Options of ``information``."""
+
+    players: Players | None = field(default=None, metadata={"help": "word, phrase or label; as the model reads"})
+    given: Given = field(
+        default="rest", metadata={"help": "rest: what a word adds to the others; empty: what it tells alone"}
+    )
+    of: str = field(
+        default="image", metadata={"help": "image: the final image, noised anew; trajectory: the run's own samples"}
+    )
+    samples: int = field(default=48, metadata={"help": "most noise samples"})
+    until: float | None = field(
+        default=None, metadata={"help": "stop at this standard error, as a share of the sum over words"}
+    )
+    at: tuple[int, ...] = field(
+        default=(), metadata={"help": "timesteps to look at, such as 200,400,600; all, most where words tell most"}
+    )
+    estimator: Estimator = field(
+        default="orthogonal", metadata={"help": "orthogonal, or standard, which is noisier and may be negative"}
+    )
+    pairs: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "pairs of words to take apart, such as red+circle: redundancy, uniqueness, synergy"},
+    )
+    seed: int = field(default=0, metadata={"help": "of the noise; words share it"})
+    rows: int = field(default=32, metadata={"help": "most rows of the denoiser's batch"})
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        for name, given, known in (
+            ("players", self.players or PLAYERS[0], PLAYERS),
+            ("given", self.given, GIVEN),
+            ("of", self.of, OF),
+            ("estimator", self.estimator, ESTIMATORS),
+        ):
+            if given not in known:
+                raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
+        for name in ("at", "pairs"):
+            value: Any = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, int | str) else tuple(value))
+        if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in self.at):
+            raise OptionError(f"at is {self.at!r}; expected timesteps such as (200, 400, 600)")
+        for name in ("samples", "rows"):
+            if isinstance(number := getattr(self, name), bool) or not isinstance(number, int) or number < 1:
+                raise OptionError(f"{name} is {number!r}; expected a whole number, 1 or more")
+        if self.samples < 2 and self.of == "image":
+            raise OptionError("samples is 1; an error needs 2 samples or more")
+        if self.until is not None and not 0 < self.until < 1:
+            raise OptionError(f"until is {self.until}; expected a share of the sum, such as 0.1")
+        if self.of == "trajectory" and self.estimator == "standard":
+            raise OptionError("the standard estimator needs the noise that was added; take of=image")
+
+
+def _cost(model: Model, request: Request, options: InformationOptions) -> str:
+    contexts = len(asked_of(model, request, options.players, options.given, options.pairs).contexts.texts)
+    looks = len(model_steps(model, request)) if options.of == "trajectory" else options.samples
+    return (
+        f"one generation and {looks * contexts * request.images:,} denoiser calls "
+        f"({looks} noise levels, {contexts} prompts each), in batches"
+    )
+
+
+def model_steps(model: Model, request: Request) -> range:
+    """The steps of a run."""
+    return range(model.steps(request))
+
+
+@method(
+    NAME,
+    summary="How many nats does each word tell the model about each pixel? Predictions with and without it",
+    options=InformationOptions,
+    needs=("replay",),
+    cost=_cost,
+    paper="Kong et al. 2024, Interpretable Diffusion via Information Decomposition, arXiv 2310.07972",
+)
+def information(
+    model: Model, requests: Sequence[Request], options: InformationOptions, progress: Progress
+) -> list[Explanation]:
+    """Measure the information of every part of each request's condition, image by image."""
+    return [_explained(model, model.complete(request), options, progress) for request in requests]
+
+
+def _explained(model: Model, request: Request, options: InformationOptions, progress: Progress) -> Explanation:
+    asked = asked_of(model, request, options.players, options.given, options.pairs)
+    levels = None
+    if options.of == "image":
+        levels = levels_at(model, options.at) if options.at else trained_levels(model)
+    traces, found = [], []
+    for place in range(request.images):
+        record = True if options.of == "trajectory" else (0,)
+        trace = generate(model, _alone(request, place), record=record, progress=progress)
+        traces.append(trace)
+        found.append(_sampled(trace, asked, levels, options, progress))
+    pixels = [np.asarray(trace.images[0].convert("RGB")) for trace in traces]
+    nodes: dict[str, xr.Dataset] = {
+        "image": image_node(pixels, request.seeds),
+        f"{NAME}/word_importance": _importance(asked, found, options),
+        f"{NAME}/maps": _maps(asked, found),
+        f"{NAME}/timing": _timing(asked, found),
+    }
+    if (options.players or "word") == "word" and "words" in model.features:
+        nodes["words"] = _words(model, request, asked, found)
+    if asked.pairs:
+        nodes[f"{NAME}/interactions_of_pairs"] = _pairs(asked, found)
+    calls = {"denoiser_calls": sum(one.calls for one in found), "samples": [len(one.places) for one in found]}
+    return Explanation(xr.DataTree.from_dict(nodes), request, {"information": calls})
+
+
+def _alone(request: Request, place: int) -> Request:
+    """The request of one of the images."""
+    varied = request.variation
+    if varied is not None:
+        varied = varied[0] + place, varied[1]
+    return request.with_(seed=request.seeds[place], images=1, variation=varied)
+
+
+def _sampled(
+    trace: Trace, asked: Asked, levels: Levels | None, options: InformationOptions, progress: Progress
+) -> Sampled:
+    if levels is None:
+        levels = levels_at(trace.model, [call.timestep for call in trace.calls])
+        return along(trace, asked.contexts, levels, rows=options.rows, progress=progress)
+    return sample(
+        trace,
+        _clean(trace),
+        asked.contexts,
+        levels,
+        samples=options.samples,
+        until=options.until,
+        estimator=options.estimator,
+        adapt=not options.at,
+        seed=options.seed,
+        rows=options.rows,
+        progress=progress,
+    )
+
+
+def _clean(trace: Trace) -> torch.Tensor:
+    """The latent without noise (1, channel, y, x): the run's final one, or that of a given image."""
+    request = trace.requests[0]
+    if request.invert is None:
+        return trace.latents[:1]
+    pixels = torch.from_numpy(np.array(trace.images[0].convert("RGB"))).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        latent = trace.model.embed((pixels / 127.5 - 1).to(trace.latents))
+    return latent
+
+
+def _parts(asked: Asked, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What belongs to the parts, without the terms of pairs (term, ...)."""
+    return values[: len(asked.parts)]
+
+
+def _coords(asked: Asked) -> Node:
+    return {"player": ("player", [part.name for part in asked.parts])}
+
+
+def _importance(asked: Asked, found: Sequence[Sampled], options: InformationOptions) -> xr.Dataset:
+    nats = np.stack([_parts(asked, one.totals) for one in found])  # (image, player)
+    error = np.stack([_parts(asked, one.errors) for one in found])
+    given = "given the other words" if options.given == "rest" else "alone"
+    if not asked.parts[0].words:
+        given = "against no label or the other bit"
+    data = {"phi": nats, "share": shares(nats), "error": error, "bits": nats / math.log(2)}
+    return single(
+        xr.Dataset(
+            {name: (("image", "player"), values) for name, values in data.items()},
+            coords=_coords(asked),
+            attrs={
+                "method": NAME,
+                "value": f"nats of information about the image, {given}",
+                "estimator": f"the {options.estimator} estimator",
+                "coalitions": len(asked.contexts.texts),
+            },
+        )
+    )
+
+
+def _maps(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+    maps = np.stack([_parts(asked, one.maps) for one in found]).astype(np.float32)
+    errors = np.stack([_parts(asked, one.map_errors) for one in found]).astype(np.float32)
+    return single(
+        xr.Dataset(
+            {"nats": (("image", "player", "y", "x"), maps), "error": (("image", "player", "y", "x"), errors)},
+            coords=_coords(asked) | {"y": ("y", centres(maps.shape[-2])), "x": ("x", centres(maps.shape[-1]))},
+            attrs={"method": NAME, "unit": "nats per position"},
+        )
+    )
+
+
+def _timing(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+    """Nats of every part by interval of log-SNR, which runs from much noise to little."""
+    edges = np.linspace(-LIMIT, LIMIT, INTERVALS + 1)
+    values = np.stack([_parts(asked, one.over_levels(edges)) for one in found])
+    return single(
+        xr.Dataset(
+            {"nats": (("image", "player", "log_snr"), values)},
+            coords=_coords(asked) | {"log_snr": ("log_snr", (edges[1:] + edges[:-1]) / 2)},
+            attrs={"method": NAME, "unit": f"nats per interval of {edges[1] - edges[0]:g} in log-SNR"},
+        )
+    )
+
+
+def _words(model: Model, request: Request, asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+    """The map of every word; NaN where the tokenizer cut it off."""
+    words = model.tokens(request.prompt).words
+    grid = found[0].densities.shape[-2:]
+    maps = np.full((len(found), len(words), *grid), np.nan, np.float32)
+    for number, part in enumerate(asked.parts):
+        maps[:, part.words[0]] = np.stack([one.maps[number] for one in found])
+    return single(
+        xr.Dataset(
+            {"map": (("image", "word", "y", "x"), maps)},
+            coords={
+                "word": ("word", [word.text for word in words]),
+                "occurrence": ("word", [word.occurrence for word in words]),
+                "index": ("word", [word.index for word in words]),
+                "pos": ("word", [word.pos for word in words]),
+                "seen": ("word", [word.seen for word in words]),
+                "y": ("y", centres(grid[0])),
+                "x": ("x", centres(grid[1])),
+            },
+            attrs={"method": NAME, "unit": "nats per position"},
+        )
+    )
+
+
+def _pairs(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+    """What two words tell each alone, twice, and only together: redundancy is the smaller one at each place."""
+    names = [part.name for part in asked.parts]
+    kinds = ("redundancy", "only the first", "only the second", "synergy")
+    rows = []
+    for one in found:
+        maps, start = one.maps, len(asked.parts)
+        own = []
+        for number in range(len(asked.pairs)):
+            first, second, both = maps[start + 3 * number : start + 3 * number + 3]
+            shared = np.minimum(first, second)
+            own.append(np.stack([shared, first - shared, second - shared, both - first - second + shared]))
+        rows.append(np.stack(own))
+    values = np.stack(rows).astype(np.float32)  # (image, pair, kind, y, x)
+    return single(
+        xr.Dataset(
+            {
+                "map_of_pair": (("image", "pair", "kind", "y", "x"), values),
+                "nats": (("image", "pair", "kind"), values.sum((-2, -1), dtype=np.float64)),
+            },
+            coords={
+                "pair": ("pair", [f"{names[a]} + {names[b]}" for a, b in asked.pairs]),
+                "kind": ("kind", list(kinds)),
+                "y": ("y", centres(values.shape[-2])),
+                "x": ("x", centres(values.shape[-1])),
+            },
+            attrs={"method": NAME, "unit": "nats"},
+        )
+    )

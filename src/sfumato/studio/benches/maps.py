@@ -1,0 +1,251 @@
+"""Which word maps show the truth, and what they cost: every method that maps words, on generated and on drawn scenes.
+
+Three truths, none of which needs a label by hand: the exact mask of the object that a word speaks of (and its outline,
+since that is where a shape is decided), and the change of the image when the word is left out of the prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from sfumato.cache import Cache, default_folder
+from sfumato.errors import OptionError
+from sfumato.generations import Generator
+from sfumato.mapped import Mapped, mapped
+from sfumato.metrics import Interval, average_precision, bootstrap, iou, pointing, rank_correlation
+from sfumato.metrics.controls import control_map
+from sfumato.metrics.structure import resized
+from sfumato.models.model import Model
+from sfumato.models.words import without
+from sfumato.plots.studies import scatter_sheet
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.results.upscale import bicubic
+from sfumato.studio.benches.words import Item, items_of
+from sfumato.studio.scenes import held_out_captions, scene_of
+
+SAMPLES = 48
+AT = 300
+"""Drawn scenes are noised to this timestep for methods that look once."""
+BAND = 3
+"""The outline of an object are the pixels so near to its edge."""
+VISIBLE = 4 / 255
+"""A word without which no pixel changes by more than this has no change to point at."""
+CONTROLS = ("random", "smooth random", "centre")
+MEASURES = ("AP", "AP, outline of nouns", "pointing", "mIoU@0.4", "agreement with removal")
+SCENES = ("generated", "drawn")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with its options."""
+
+    name: str
+    method: str
+    options: Mapping[str, Any]
+
+    def calls(self, model: Model, request: Request, words: int) -> int:
+        """Rows of the denoiser beside the generation itself."""
+        if self.method != "information":
+            return 0
+        return int(self.options["samples"]) * (words + 1 + (self.options.get("given") == "empty"))
+
+
+def contenders(samples: int, calibration: str | None = None) -> tuple[Contender, ...]:
+    """What is compared.
+
+    Args:
+        samples: Noise samples of the information maps.
+        calibration: A file of weights for attention, from `sfumato calibrate`.
+    """
+    calibrated = (Contender("daam, calibrated", "daam", {"calibration": calibration}),) if calibration else ()
+    return (
+        Contender("daam", "daam", {}),
+        *calibrated,
+        Contender("ovam", "ovam", {}),
+        Contender("information", "information", {"samples": samples}),
+        Contender("information alone", "information", {"samples": samples, "given": "empty"}),
+    )
+
+
+@dataclass(frozen=True)
+class MapBench:
+    """Scores of every method and control.
+
+    Attributes:
+        model: Its name.
+        prompts: How many of each kind of scenes.
+        samples: Of the information maps.
+        items: A row for each word and map.
+    """
+
+    model: str
+    prompts: int
+    samples: int
+    items: Sequence[Mapping[str, Any]]
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        return f"word maps on {self.prompts} held-out prompts of {self.model}, generated and drawn"
+
+    @property
+    def maps(self) -> list[str]:
+        """Names of methods and controls."""
+        return list(dict.fromkeys(str(item["map"]) for item in self.items))
+
+    def score(self, scenes: str, name: str, measure: str) -> Interval:
+        """One cell: a mean over words with its interval over prompts."""
+        chosen = [one for one in self.items if one["scenes"] == scenes and one["map"] == name]
+        return bootstrap([one[measure] for one in chosen], groups=[one["prompt"] for one in chosen])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each kind of scenes and map."""
+        found = []
+        for scenes in SCENES:
+            for name in self.maps:
+                row: dict[str, Any] = {"scenes": scenes, "map": name}
+                for measure in MEASURES:
+                    one = self.score(scenes, name, measure)
+                    row[measure] = "" if not one.n else f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"
+                chosen = [one for one in self.items if one["scenes"] == scenes and one["map"] == name]
+                row["calls"] = round(float(np.mean([one["calls"] for one in chosen]))) if chosen else ""
+                found.append(row)
+        return found
+
+    def to_json(self) -> str:
+        """Everything as JSON text."""
+        about = {"model": self.model, "prompts": self.prompts, "samples": self.samples}
+        items = [{key: _or_none(value) for key, value in item.items()} for item in self.items]
+        return json.dumps(about | {"rows": self.rows(), "items": items}, indent=1)
+
+    def figure(self) -> Image.Image:
+        """Truth against cost: calls of the denoiser beside the generation, and three measures."""
+        panels = {}
+        for scenes, measure in (("generated", "AP"), ("drawn", "AP"), ("generated", "agreement with removal")):
+            points = {}
+            for name in self.maps:
+                chosen = [one for one in self.items if one["scenes"] == scenes and one["map"] == name]
+                if chosen:
+                    points[name] = float(np.mean([one["calls"] for one in chosen])), self.score(scenes, name, measure)
+            panels[f"{measure}, {scenes} scenes"] = points
+        return scatter_sheet(panels, "rows of the denoiser beside the generation")
+
+
+def bench_maps(
+    model: Model,
+    prompts: int = 24,
+    *,
+    samples: int = SAMPLES,
+    calibration: str | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> MapBench:
+    """Map the words of held-out prompts by every method and compare with three truths.
+
+    Counted are nouns, colours, sizes, textures and numerals whose object the image shows.
+
+    Args:
+        model: A model of the scenes.
+        prompts: How many, generated once and drawn once.
+        samples: Noise samples of the information maps.
+        calibration: Also compare attention weighed by this file.
+        seed: Prompt i starts from seed ``seed + i``.
+        progress: Told about every prompt of every method.
+
+    Raises:
+        OptionError: A number is not possible.
+    """
+    for name, value in (("prompts", prompts), ("samples", samples)):
+        if isinstance(value, bool) or value < 2:
+            raise OptionError(f"{name} is {value}; expected a whole number, 2 or more")
+    captions = held_out_captions(prompts)
+    made = [Request(caption, seed=seed + number) for number, caption in enumerate(captions)]
+    drawn = [_drawn(caption, seed + number) for number, caption in enumerate(captions)]
+    changes = _changes(model, made, progress)
+    items: list[dict[str, Any]] = []
+    for one in contenders(samples, calibration):
+        for scenes, requests in zip(SCENES, (made, drawn), strict=True):
+            found = _mapped(model, requests, captions, one, progress)
+            for caption, request, images in zip(captions, requests, found, strict=True):
+                calls = one.calls(model, request, len(model.tokens(caption).words))
+                for item in items_of(caption, images):
+                    change = changes.get((caption, item.place)) if scenes == "generated" else None
+                    about = {"scenes": scenes, "prompt": caption, "word": item.word, "kind": item.kind}
+                    items.append(about | {"map": one.name, "calls": calls} | _scores(item, item.heat, change))
+                    if one.name == "daam":
+                        grid = (item.heat.shape[0], item.heat.shape[1])
+                        items += [
+                            about
+                            | {"map": name, "calls": 0}
+                            | _scores(item, control_map(name, grid, request.seed, item.place), change)
+                            for name in CONTROLS
+                        ]
+    return MapBench(model.source.name, prompts, samples, items)
+
+
+def _drawn(caption: str, seed: int) -> Request:
+    picture: Any = scene_of(caption, seed).image
+    return Request(caption, seed=seed, image=picture, invert="noise", at=AT)
+
+
+def _mapped(
+    model: Model, requests: Sequence[Request], captions: Sequence[str], one: Contender, progress: Progress
+) -> list[Mapped]:
+    """The maps of a method; OVAM is told the words apart from the prompt."""
+    if one.method != "ovam":
+        return mapped(model, requests, method=one.method, progress=progress, **one.options)
+    found = []
+    for number, (request, caption) in enumerate(zip(requests, captions, strict=True)):
+        found += mapped(model, [request], method=one.method, text=[caption])
+        progress("prompts", number + 1, len(captions))
+    return found
+
+
+def _changes(
+    model: Model, requests: Sequence[Request], progress: Progress
+) -> dict[tuple[str, int], NDArray[np.float64]]:
+    """How the image changes without each word, by caption and place of the word; words without effect are left out."""
+    generator = Generator(model, Cache(default_folder()))
+    found = {}
+    for number, request in enumerate(requests):
+        words = model.tokens(request.prompt).words
+        texts = [request.prompt, *(without(request.prompt, [word]) for word in words)]
+        whole, *others = (one.pixels.astype(np.float64) for one in generator([request.with_(prompt=t) for t in texts]))
+        for word, other in zip(words, others, strict=True):
+            change = np.abs(other - whole).max(-1) / 255
+            if change.max() > VISIBLE:
+                found[request.prompt, word.index] = change
+        progress("images without a word", number + 1, len(requests))
+    return found
+
+
+def _scores(item: Item, heat: NDArray[Any], change: NDArray[np.float64] | None) -> dict[str, float]:
+    """Every measure of one map of one word; NaN where it does not apply."""
+    height, width = item.truth.shape
+    fine = np.asarray(bicubic(heat, (height, width)), np.float64)
+    outline = ndimage.binary_dilation(item.truth, iterations=BAND) & ~ndimage.binary_erosion(
+        item.truth, iterations=BAND, border_value=1
+    )
+    agreement = float("nan")
+    if change is not None:
+        agreement = rank_correlation(np.asarray(heat, np.float64), resized(change, (heat.shape[0], heat.shape[1])))
+    return {
+        "AP": average_precision(fine, item.truth),
+        "AP, outline of nouns": average_precision(fine, outline) if item.kind == "nouns" else float("nan"),
+        "pointing": pointing(fine, item.truth),
+        "mIoU@0.4": iou(fine, item.truth, 0.4),
+        "agreement with removal": agreement,
+    }
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
