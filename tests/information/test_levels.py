@@ -197,12 +197,12 @@ def test_one_sample_alone_leaves_chances_to_all_levels() -> None:
     assert chances.min() > 0
 
 
-@pytest.mark.parametrize("middle", [-6.0, 0.0, 5.0])
+@pytest.mark.parametrize("middle", [-6.0, 5.0])
 @pytest.mark.parametrize("options", [{"adapt": False}, {"samples": 16}, {"samples": 48}, {"samples": 5}])
 def test_estimates_of_made_up_densities_have_no_bias(middle: float, options: dict[str, Any]) -> None:
     known: Levels = levels()
     density = bump(middle, 1.5)
-    found = repeated(density, known, 300, **{"samples": 24, **options})
+    found = repeated(density, known, 150, **{"samples": 24, **options})
     exact = total(density, known)
     # chances that follow the first samples may bias the sum, but by little
     assert abs(found.mean() - exact) < 4 * found.std(ddof=1) / np.sqrt(len(found)) + 0.005 * exact

@@ -180,13 +180,14 @@ def test_what_no_seed_changes_is_steady() -> None:
 
 
 def test_how_far_shares_move_is_the_mean_deviation() -> None:
-    rows, nodes = seeds(shared({"red": 0.6, "cat": 0.4}), [shared({"red": 0.8, "cat": 0.2})])
+    others = [shared({"red": 0.8, "cat": 0.2}), shared({"red": 0.7, "cat": 0.3})]
+    rows, nodes = seeds(shared({"red": 0.6, "cat": 0.4}), others)
     row = rows[0]
-    assert row.value.mean == pytest.approx(0.1)  # 0.7 and 0.3 in the mean, and 0.1 off
+    assert row.value.mean == pytest.approx(0.2 / 3)  # 0.7 and 0.3 in the mean; 0.1, 0.1 and 0 off
     assert row.control.mean == pytest.approx(0.2)
-    assert row.gain.mean == pytest.approx(-0.1)
+    assert row.gain.mean == pytest.approx(0.2 / 3 - 0.2)
     assert (row.against, row.wanted, row.verdict) == ("how far words are apart", "below", "passed")
-    np.testing.assert_allclose(nodes["shares_by_seed"]["share"], [[0.6, 0.4], [0.8, 0.2]])
+    np.testing.assert_allclose(nodes["shares_by_seed"]["share"], [[0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
 
 
 def test_shares_that_move_as_far_as_words_are_apart_mean_nothing() -> None:

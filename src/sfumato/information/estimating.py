@@ -194,7 +194,7 @@ def along(trace: Trace, contexts: Contexts, levels: Levels, *, rows: int = 32, p
         step = calls[timestep]
         sample = trace.call(step).sample[trace.branches.rows(contexts.branch, len(trace.images))]
         asking = asking or _Asking(trace, sample[:, :channels], contexts, "orthogonal", rows)
-        found.append(asking.about(timestep, sample[:, :channels], None))
+        found.append(asking.about(timestep, sample[:, :channels], None, step))
         places.append(place)
         progress("steps", place + 1, len(levels.timesteps))
     weights = levels.width * len(places)
@@ -210,8 +210,8 @@ class _Asking:
         model = trace.model
         self._conditions = model.encode(contexts.texts)
         self._pooled = model.pooled(contexts.texts)
-        self._step = min(call.step for call in trace.calls)
-        recorded = trace.call(self._step).sample[trace.branches.rows(contexts.branch, len(trace.images))][:1]
+        self._first = min(call.step for call in trace.calls)
+        recorded = trace.call(self._first).sample[trace.branches.rows(contexts.branch, len(trace.images))][:1]
         self._beside = recorded[:, latent.shape[1] :]  # what a denoiser takes beside the latent, such as a mask
         self.calls = 0
 
@@ -222,11 +222,17 @@ class _Asking:
         eps = torch.randn(latent.shape, generator=generator).to(latent)
         return self.about(timestep, signal * latent + spread * eps, eps)
 
-    def about(self, timestep: float, noisy: torch.Tensor, eps: torch.Tensor | None) -> NDArray[np.float32]:
-        """The same of a latent that has noise already; what the noise was is needed by the standard estimator."""
+    def about(
+        self, timestep: float, noisy: torch.Tensor, eps: torch.Tensor | None, step: int | None = None
+    ) -> NDArray[np.float32]:
+        """The same of a latent that has noise already; what the noise was is needed by the standard estimator.
+
+        What else the denoiser is given is as at a recorded step, such as what a ControlNet found there; at the first.
+        """
+        step = self._first if step is None else step
         predicted = torch.cat(
             [
-                self._predicted(timestep, noisy, slice(start, start + self._rows))
+                self._predicted(step, timestep, noisy, slice(start, start + self._rows))
                 for start in range(0, len(self._conditions), self._rows)
             ]
         )  # (context, channel, y, x)
@@ -239,11 +245,11 @@ class _Asking:
             density = ((eps - lower).square() - (eps - upper).square()).sum(1)
         return np.asarray((density / 2).double().cpu().numpy(), np.float32)
 
-    def _predicted(self, timestep: float, noisy: torch.Tensor, chosen: slice) -> torch.Tensor:
+    def _predicted(self, step: int, timestep: float, noisy: torch.Tensor, chosen: slice) -> torch.Tensor:
         """The noise that the denoiser predicts under some contexts (context, channel, y, x)."""
         model = self._trace.model
         output = self._trace.replay(
-            self._step,
+            step,
             branch=self._contexts.branch,
             sample=torch.cat([noisy, self._beside], 1),
             condition=self._conditions[chosen],
