@@ -72,7 +72,7 @@ def load(path: str) -> Calibration:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no JSON"
         raise OptionError(
-            f"cannot read the calibration {path!r}: {reason}; make one: sfumato calibrate MODEL"
+            f"cannot read the calibration {path!r}: {reason}; make one: sfumato calibrate"
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise OptionError(f"{path!r} is no calibration; make one: sfumato calibrate")
