@@ -69,8 +69,7 @@ def train(
     if recipe.stages[-1] in stages:
         machine = f"{os.cpu_count()} CPU cores" if settings.device == "cpu" else f"a {settings.device} device"
         model = recipe.export(folder, folder / "weights", machine)
-        usable = (model / "model_index.json").is_file()
-        say(f"the model is in {model}" + (f"; use it with: --model {model}" if usable else ""))
+        say(f"the model is in {model}" + (f"; use it with: --model {model}" if recipe.generates else ""))
 
 
 def _about(name: str) -> str:

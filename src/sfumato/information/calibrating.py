@@ -71,9 +71,7 @@ def load(path: str) -> Calibration:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no JSON"
-        raise OptionError(
-            f"cannot read the calibration {path!r}: {reason}; make one: sfumato calibrate"
-        ) from error
+        raise OptionError(f"cannot read the calibration {path!r}: {reason}; make one: sfumato calibrate") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise OptionError(f"{path!r} is no calibration; make one: sfumato calibrate")
     rows = found["weights"]

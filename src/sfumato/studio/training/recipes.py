@@ -29,6 +29,7 @@ class Recipe:
         stages: Their names, in the order of a full training. The last one makes the model.
         run: Runs a stage: (stage, config, work folder, progress, resume).
         export: Writes the trained model: (work folder, folder of the weights, machine in words) to its place.
+        generates: Whether it is a model of images, for `sfumato.load`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Recipe:
     stages: tuple[str, ...]
     run: Callable[[str, Any, Path, Progress, bool], None]
     export: Callable[[Path, Path, str], Path]
+    generates: bool = True
 
     @property
     def file(self) -> Path:

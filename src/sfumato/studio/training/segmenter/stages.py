@@ -28,4 +28,4 @@ def export(out: Path, weights: Path, machine: str) -> Path:
     return write(out, weights, machine=machine)
 
 
-RECIPE = Recipe("segmenter", Config, STAGES, run, export)
+RECIPE = Recipe("segmenter", Config, STAGES, run, export, generates=False)
