@@ -106,7 +106,7 @@ def test_the_options_of_daam_can_all_be_given() -> None:
 
     daam = find("daam")
     given = ["layers=up_blocks", "steps=0:2", "keep=layer,head", "budget-mb=10", "normalise=yes", "threshold=0.4"]
-    found = parse_options(daam, [*given, "negative=false", "parity=none"])
+    found = parse_options(daam, [*given, "negative=false", "parity=none", "calibration=none"])
     assert set(found) == {row["name"] for row in option_rows(daam)}
     assert daam.configure(found).keep == ("layer", "head")
 
