@@ -172,6 +172,8 @@ def test_checking_again_replaces_what_was_found(model: Model, checked: Trust) ->
     assert again.explanation.tree["shares_by_seed"].sizes["seed"] == 2
     assert again.explanation.provenance["checked"]["stages"] == 3
     assert again.rows()[:2] == checked.rows()[:2]
+    fewer = trust(model, checked.explanation, ["noise"], repeats=1)
+    assert set(fewer.explanation.tree.children) == {"image", "words", "tokens", "trust"}
     same = trust(model, checked.explanation, **FEW)
     for node in checked.explanation.tree.subtree:
         found = same.explanation.tree[node.path].to_dataset(inherit=False)

@@ -23,6 +23,8 @@ from sfumato.results.explanation import Explanation
 
 CHECKS = ("removal", "randomisation", "seeds", "noise")
 NODE = "trust"
+OWN = (NODE, removal.NODE, randomising.NODE, "shares_by_seed")
+"""Nodes that checks add; those of earlier checks go, since their numbers go too."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def trust(
             found += steadiness.noise(model, explanation, others, repeats=repeats, strength=strength, progress=progress)
     nodes[NODE] = _node(found)
     kept = {node.path: node.to_dataset(inherit=False) for node in explanation.tree.subtree}
-    kept = {path: data for path, data in kept.items() if path.strip("/") not in {*nodes, "shares_by_seed"}}
+    kept = {path: data for path, data in kept.items() if path.strip("/") not in OWN}
     tree = xr.DataTree.from_dict(kept | {f"/{name}": data for name, data in nodes.items()})
     settings = {"checks": list(chosen), "repeats": repeats, "stages": stages, "strength": strength}
     checked = Explanation(tree, explanation.request, explanation.provenance | {"checked": settings})
