@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -209,6 +210,18 @@ def test_words_that_were_cut_off_have_no_map() -> None:
     assert words["seen"].values.tolist() == [True] * 75 + [False] * 2
     assert np.isfinite(words["map"].values[:75]).all()
     assert np.isnan(words["map"].values[75:]).all()
+
+
+def test_a_word_in_the_middle_that_is_not_read_leaves_the_others_their_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("text")
+    own = model.tokens(REQUEST.prompt)
+    words = tuple(replace(word, seen=word.text != "red") for word in own.words)
+    monkeypatch.setattr(model, "tokens", lambda prompt, **more: replace(own, words=words))
+    with pytest.warns(SfumatoWarning, match="not seen by the model: red"):
+        one = explained(samples=4)
+    assert node(one)["player"].values.tolist() == ["a#1", "cat", ",", "a#2", "dog"]
+    assert np.isnan(one.words["map"].values[1]).all()
+    np.testing.assert_array_equal(one.words["map"].values[[0, 2, 3, 4, 5]], nats(one))
 
 
 def test_it_stops_where_the_sum_over_words_is_known_well_enough() -> None:
