@@ -35,19 +35,6 @@ class Levels:
     width: Floats
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Some levels that were drawn, with the weight by which the integrand at each is multiplied in a sum.
-
-    Attributes:
-        places: Among the levels (draw,).
-        chances: Expected number of draws of each level (level,), over all draws that are combined.
-    """
-
-    places: NDArray[np.int64]
-    chances: Floats
-
-
 def trained_levels(model: Model) -> Levels:
     """Every timestep that the model was trained on, within `LIMIT`."""
     return levels_at(model, range(_trained(model)))
