@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from re import Pattern
@@ -63,16 +63,31 @@ def layers_of(model: Model, request: Request) -> list[Layer]:
             kind = type(module).__name__
             found[name] = Layer(name, kind, features.shape[1], features.shape[2], features.shape[3])
 
+    def look(run: Run) -> None:
+        for name, module in run.model.denoiser.named_modules():
+            if name:
+                run.hooks.after(module, lambda *told, name=name: see(name, *told))
+
+    first_call(model, request, look)
+    return [layer for name, layer in found.items() if name not in others]
+
+
+def first_call(model: Model, request: Request, look: Callable[[Run], None]) -> None:
+    """Run the first call of the denoiser and no more.
+
+    Args:
+        model: The model.
+        request: Completed; one image of it is begun.
+        look: Registers hooks on the run.
+    """
+
     class Look:
         def install(self, run: Run) -> None:
-            for name, module in run.model.denoiser.named_modules():
-                if name:
-                    run.hooks.after(module, lambda *told, name=name: see(name, *told))
+            look(run)
             run.hooks.after(run.model.denoiser, _stop)
 
     with suppress(_Seen):
         generate(model, request.with_(images=1), attachments=[Look()])
-    return [layer for name, layer in found.items() if name not in others]
 
 
 def chosen(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:

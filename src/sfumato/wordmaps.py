@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import xarray as xr
 
 from sfumato.errors import OptionError, RequestError
 from sfumato.models.model import Model, Site
-from sfumato.models.words import Tokens
+from sfumato.models.words import Tokens, Word
 from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
 from sfumato.watching.reduce import GridMaps
@@ -122,16 +122,31 @@ def words_node(tokens: Tokens, maps: Floats, method: str, unit: str, threshold: 
     """
     at = {token.index: place for place, token in enumerate(tokens.context)}
     means = [mean(maps[:, [at[token] for token in word.tokens]]) for word in tokens.words]
-    values = np.stack(means, axis=1).astype(np.float32)
+    return maps_of_words(tokens.words, np.stack(means, axis=1), method, unit, threshold)
+
+
+def maps_of_words(
+    words: Sequence[Word], maps: npt.NDArray[Any], method: str, unit: str, threshold: float | None = None
+) -> xr.Dataset:
+    """The node ``words``.
+
+    Args:
+        words: Of the prompt, also those that were cut off.
+        maps: (item, word, y, x), NaN for words that were cut off.
+        method: What made them.
+        unit: Of the values.
+        threshold: Also where a map reaches this share of its maximum.
+    """
+    values = maps.astype(np.float32)
     data: dict[str, Any] = {"map": (("image", "word", "y", "x"), values)}
     if threshold is not None:
         data["hard"] = (("image", "word", "y", "x"), hard(values, threshold))
     coords = {
-        "word": ("word", [w.text for w in tokens.words]),
-        "occurrence": ("word", [w.occurrence for w in tokens.words]),
-        "index": ("word", [w.index for w in tokens.words]),
-        "pos": ("word", [w.pos for w in tokens.words]),
-        "seen": ("word", [w.seen for w in tokens.words]),
+        "word": ("word", [w.text for w in words]),
+        "occurrence": ("word", [w.occurrence for w in words]),
+        "index": ("word", [w.index for w in words]),
+        "pos": ("word", [w.pos for w in words]),
+        "seen": ("word", [w.seen for w in words]),
         "y": ("y", centres(values.shape[-2])),
         "x": ("x", centres(values.shape[-1])),
     }

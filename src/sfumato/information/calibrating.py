@@ -154,9 +154,7 @@ def cross_validated(sums: Sequence[Sums], folds: int = FOLDS) -> tuple[float, di
     for ridge in RIDGES:
         found = []
         for fold in range(folds):
-            seen = [one for number, one in enumerate(sums) if number % folds != fold]
-            unseen = [one for number, one in enumerate(sums) if number % folds == fold]
-            found.append(explained(unseen, fitted(seen, ridge)))
+            found.append(explained(sums[fold::folds], _without(sums, ridge, fold, folds)))
         scores[ridge] = float(np.mean(found))
     return max(scores, key=lambda ridge: scores[ridge]), scores
 
@@ -165,7 +163,10 @@ def out_of_fold(
     sums: Sequence[Sums], ridge: float, score: Callable[[int, Floats], float], folds: int = FOLDS
 ) -> list[float]:
     """A score of every prompt under weights that were fitted without it."""
-    weights = [
-        fitted([one for number, one in enumerate(sums) if number % folds != fold], ridge) for fold in range(folds)
-    ]
+    weights = [_without(sums, ridge, fold, folds) for fold in range(folds)]
     return [score(number, weights[number % folds]) for number in range(len(sums))]
+
+
+def _without(sums: Sequence[Sums], ridge: float, fold: int, folds: int) -> Floats:
+    """Weights fitted to every prompt but those of one fold, which are every so many-th."""
+    return fitted([one for number, one in enumerate(sums) if number % folds != fold], ridge)

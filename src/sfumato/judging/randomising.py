@@ -7,7 +7,7 @@ did not come from what the network knows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,13 @@ from sfumato.errors import ModelError, NonFinite
 from sfumato.judging.again import again
 from sfumato.judging.checks import Measured, by_chance, measured
 from sfumato.judging.maps import named_maps
+from sfumato.layers import first_call
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.run import Run
-from sfumato.trace import generate
 
 NODE = "randomisation"
 STAGES = 6
@@ -92,15 +92,12 @@ def blocks_of(model: Model, request: Request) -> list[str]:
     names = [name for name, part in _parts(model.denoiser) if any(True for _ in part.parameters())]
     order: dict[str, None] = {}
 
-    class Look:
-        def install(self, run: Run) -> None:
-            for name in names:
-                see = _noted(order, name)
-                run.hooks.after(run.model.denoiser.get_submodule(name), see)
-            run.hooks.after(run.model.denoiser, _stop)
+    def look(run: Run) -> None:
+        for name in names:
+            see = _noted(order, name)
+            run.hooks.after(run.model.denoiser.get_submodule(name), see)
 
-    with suppress(_Seen):
-        generate(model, request.with_(images=1), attachments=[Look()])
+    first_call(model, request, look)
     return [name for name in names if name not in order] + list(order)
 
 
@@ -142,16 +139,8 @@ def _write(weight: torch.Tensor, values: torch.Tensor) -> None:
     weight.copy_(values)
 
 
-class _Seen(Exception):
-    """The first call of the denoiser is done."""
-
-
 def _noted(order: dict[str, None], name: str) -> Any:
     def see(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         order.setdefault(name)
 
     return see
-
-
-def _stop(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-    raise _Seen

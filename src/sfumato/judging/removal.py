@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -93,7 +94,7 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     for number, text in enumerate(texts):
         images.append(generator([request.with_(prompt=text)])[0].pixels)
         progress("images without a word", number + 1, len(texts))
-    changes = np.abs(np.stack(images).astype(np.float64) - whole).max(-1) / 255
+    changes = difference(np.stack(images), whole)
     heat = np.stack(heats).astype(np.float64)
     grid = (heat.shape[1], heat.shape[2])
     coarse = [resized(change, grid) for change in changes]
@@ -105,6 +106,11 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     centre = alike(coarse, [blob])[:, 0]
     names = tuple(player.name for player in kept)
     return Removal(names, np.stack(images), changes, heat, own, others, centre)
+
+
+def difference(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest difference of a channel at each pixel of images (..., y, x, channel) of uint8, from 0 to 1."""
+    return np.asarray(np.abs(one.astype(np.float64) - other).max(-1) / 255)
 
 
 def mapped(model: Model, explanation: Explanation) -> list[tuple[Player, NDArray[np.float64]]]:

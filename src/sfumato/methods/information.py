@@ -28,6 +28,7 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
 from sfumato.trace import Trace, generate
+from sfumato.wordmaps import maps_of_words
 
 NAME = "information"
 OF = ("image", "trajectory")
@@ -92,16 +93,11 @@ class InformationOptions:
 
 def _cost(model: Model, request: Request, options: InformationOptions) -> str:
     contexts = len(asked_of(model, request, options.players, options.given, options.pairs).contexts.texts)
-    looks = len(model_steps(model, request)) if options.of == "trajectory" else options.samples
+    looks = model.steps(request) if options.of == "trajectory" else options.samples
     return (
         f"one generation and {looks * contexts * request.images:,} denoiser calls "
         f"({looks} noise levels, {contexts} prompts each), in batches"
     )
-
-
-def model_steps(model: Model, request: Request) -> range:
-    """The steps of a run."""
-    return range(model.steps(request))
 
 
 @method(
@@ -243,25 +239,11 @@ def _timing(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
 def _words(model: Model, request: Request, asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
     """The map of every word; NaN where the tokenizer cut it off."""
     words = model.tokens(request.prompt).words
-    grid = found[0].densities.shape[-2:]
-    maps = np.full((len(found), len(words), *grid), np.nan, np.float32)
+    known = np.stack([one.maps for one in found])  # (image, term, y, x)
+    maps = np.full((len(found), len(words), *known.shape[-2:]), np.nan)
     for number, part in enumerate(asked.parts):
-        maps[:, part.words[0]] = np.stack([one.maps[number] for one in found])
-    return single(
-        xr.Dataset(
-            {"map": (("image", "word", "y", "x"), maps)},
-            coords={
-                "word": ("word", [word.text for word in words]),
-                "occurrence": ("word", [word.occurrence for word in words]),
-                "index": ("word", [word.index for word in words]),
-                "pos": ("word", [word.pos for word in words]),
-                "seen": ("word", [word.seen for word in words]),
-                "y": ("y", centres(grid[0])),
-                "x": ("x", centres(grid[1])),
-            },
-            attrs={"method": NAME, "unit": "nats per position"},
-        )
-    )
+        maps[:, part.words[0]] = known[:, number]
+    return maps_of_words(words, maps, NAME, "nats per position")
 
 
 def _pairs(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:

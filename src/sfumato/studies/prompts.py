@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import OptionError
 from sfumato.saliency.relevance import relevance
+from sfumato.studies.asking import at_least_one
 from sfumato.studio.grammar import Kind, caption_of, held_out_plan, parsed, say
 from sfumato.studio.scenes import held_out_captions, plan
 from sfumato.trace import Trace
@@ -25,8 +25,7 @@ def drawn_captions(count: int, seed: int = 0, kind: Kind | None = None) -> tuple
     Raises:
         OptionError: None is asked for.
     """
-    if isinstance(count, bool) or count < 1:
-        raise OptionError(f"prompts is {count}; expected a whole number, 1 or more")
+    at_least_one("prompts", count)
     chosen: dict[str, None] = {}
     for number in itertools.count(seed * 100_000):
         drawn = plan(number)
@@ -43,8 +42,7 @@ def relation_captions(count: int) -> tuple[str, ...]:
     Raises:
         OptionError: There are not so many, or none is asked for.
     """
-    if isinstance(count, bool) or count < 1:
-        raise OptionError(f"prompts is {count}; expected a whole number, 1 or more")
+    at_least_one("prompts", count)
     found = [one for one in held_out_captions(4 * count) if parsed(one).kind == "relation"]
     return tuple(found[:count])
 

@@ -19,6 +19,7 @@ from scipy import ndimage
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.generations import Generator
+from sfumato.judging.removal import VISIBLE, difference
 from sfumato.mapped import Mapped, mapped
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, pointing, rank_correlation
 from sfumato.metrics.controls import control_map
@@ -37,8 +38,6 @@ AT = 300
 """Drawn scenes are noised to this timestep for methods that look once."""
 BAND = 3
 """The outline of an object are the pixels so near to its edge."""
-VISIBLE = 4 / 255
-"""A word without which no pixel changes by more than this has no change to point at."""
 CONTROLS = ("random", "smooth random", "centre")
 MEASURES = ("AP", "AP, outline of nouns", "pointing", "mIoU@0.4", "agreement with removal")
 SCENES = ("generated", "drawn")
@@ -219,9 +218,9 @@ def _changes(
     for number, request in enumerate(requests):
         words = model.tokens(request.prompt).words
         texts = [request.prompt, *(without(request.prompt, [word]) for word in words)]
-        whole, *others = (one.pixels.astype(np.float64) for one in generator([request.with_(prompt=t) for t in texts]))
+        whole, *others = (one.pixels for one in generator([request.with_(prompt=text) for text in texts]))
         for word, other in zip(words, others, strict=True):
-            change = np.abs(other - whole).max(-1) / 255
+            change = difference(other, whole)
             if change.max() > VISIBLE:
                 found[request.prompt, word.index] = change
         progress("images without a word", number + 1, len(requests))
