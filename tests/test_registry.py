@@ -16,6 +16,7 @@ from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning
 from sfumato.registry import find, method
 from sfumato.request import Request
 from sfumato.trace import generate
+from tests.labels import tiny_unconditional
 
 Register = Callable[..., Any]
 BUILT_IN = [
@@ -114,6 +115,28 @@ def test_what_a_method_needs_is_checked_before_it_runs(tiny_pipeline: StableDiff
         ModelError, match=r"mine needs tail, wings, which StableDiffusionPipeline \(unet\) does not have"
     ):
         sfumato.explain(model, Request("a"), "mine")
+
+
+def test_of_several_features_one_is_enough(tiny_pipeline: StableDiffusionPipeline) -> None:
+    register("told", needs=("words or label",))
+    register("lost", needs=("wings or label", "replay"))
+    model = sfumato.wrap(tiny_pipeline)
+    assert find("told").missing(model) == []
+    find("told").check(model)
+    assert find("lost").missing(model) == ["wings or label"]
+    with pytest.raises(ModelError, match=r"^lost needs wings or label, which .*; methods that fit it: .*\btold$"):
+        find("lost").check(model)
+
+
+def test_a_model_that_is_told_nothing_is_not_offered_what_takes_something_away() -> None:
+    model = sfumato.wrap(tiny_unconditional())
+    fit = {known.name for known in registry.methods() if not known.missing(model)}
+    assert not fit & {"information", "switch", "shapley"}
+    assert fit >= {"profile", "df_rise", "ablation"}
+    with pytest.raises(ModelError) as caught:
+        find("information").check(model)
+    assert str(caught.value).startswith("information needs words or label, which DDPMPipeline (pixel) does not have")
+    assert set(str(caught.value).partition("fit it: ")[2].split(", ")) == fit
 
 
 def entry(name: str, load: Callable[[], Any]) -> SimpleNamespace:

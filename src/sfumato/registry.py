@@ -57,8 +57,10 @@ class Method:
     Attributes:
         name: What it is asked for by.
         summary: One line: the question it answers.
-        options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help.
-        needs: Features that a model must have.
+        options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help. An option
+            that names something on the disk says what, under "disk": a "mask" (or a region of the model), a "file", a
+            "folder" or a "model"; the web page never asks its visitors for these.
+        needs: Features that a model must have; of "words or label" one is enough.
         cost: Gives the cost of a completed request in words, in calls of the denoiser (and memory, where it is large).
         paper: Where the method was published.
         explain: The function itself.
@@ -87,14 +89,18 @@ class Method:
             values = ", ".join(f"{name}={value!r}" for name, value in given.items())
             raise OptionError(f"{self.name} cannot use {values}: {error}") from error
 
+    def missing(self, model: Model) -> list[str]:
+        """What the method needs and a model does not have, sorted; empty where the method fits."""
+        return sorted(need for need in self.needs if not model.features.intersection(need.split(" or ")))
+
     def check(self, model: Model) -> None:
         """Refuse a model that lacks what the method needs.
 
         Raises:
             ModelError: The message names what is missing, and the methods that fit.
         """
-        if missing := sorted(self.needs - model.features):
-            fit = [known.name for known in methods() if known.needs <= model.features]
+        if missing := self.missing(model):
+            fit = [known.name for known in methods() if not known.missing(model)]
             raise ModelError(
                 f"{self.name} needs {', '.join(missing)}, which {model.source.name} ({model.family}) does not have; "
                 f"methods that fit it: {', '.join(fit) or 'none'}"

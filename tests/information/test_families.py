@@ -145,11 +145,11 @@ def test_a_denoiser_that_is_told_no_timestep_cannot_be_asked_about_another() -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOT_REPLAYED)
 def test_families_that_cannot_be_replayed_are_refused(name: str) -> None:
-    with pytest.raises(ModelError, match="information needs replay, which"):
+    with pytest.raises(ModelError, match="information needs replay, "):
         sfumato.explain(family(name).wrapped(), family(name).request(), "information")
 
 
 @pytest.mark.parametrize("name", TOLD_NOTHING)
 def test_families_that_are_told_no_words_are_refused(name: str) -> None:
-    with pytest.raises(ModelError, match="reads neither words nor labels, so there is nothing to tell it"):
+    with pytest.raises(ModelError, match="information needs .*words or label, which .* does not have"):
         sfumato.explain(family(name).wrapped(), family(name).request(), "information")

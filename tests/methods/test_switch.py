@@ -193,5 +193,5 @@ def test_the_same_prompt_is_refused(tiny_pipeline: StableDiffusionPipeline) -> N
 
 def test_an_unconditional_model_is_refused() -> None:
     model = sfumato.wrap(tiny_unconditional())
-    with pytest.raises(ModelError, match="has no prompt or label that could be switched"):
+    with pytest.raises(ModelError, match="switch needs words or label, which DDPMPipeline .* does not have"):
         sfumato.explain(model, Request(steps=4), "switch", to="0011")

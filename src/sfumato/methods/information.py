@@ -104,7 +104,7 @@ def _cost(model: Model, request: Request, options: InformationOptions) -> str:
     NAME,
     summary="How many nats does each word tell the model about each pixel? Predictions with and without it",
     options=InformationOptions,
-    needs=("replay",),
+    needs=("words or label", "replay"),
     cost=_cost,
     paper="Kong et al. 2024, Interpretable Diffusion via Information Decomposition, arXiv 2310.07972",
 )

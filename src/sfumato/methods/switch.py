@@ -15,7 +15,7 @@ import xarray as xr
 from PIL import Image
 
 from sfumato.changing.conditions import SwitchCondition
-from sfumato.errors import ModelError, OptionError
+from sfumato.errors import OptionError
 from sfumato.metrics.structure import ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
@@ -62,7 +62,7 @@ def _cost(model: Model, request: Request, options: SwitchOptions) -> str:
     "switch",
     summary="From which step on does the prompt or label no longer matter? It is switched on the way",
     options=SwitchOptions,
-    needs=("replay",),
+    needs=("words or label", "replay"),
     cost=_cost,
     paper="An XAI interface for diffusion models (thesis), section 5.3.2: label switch and predetermination",
 )
@@ -72,8 +72,6 @@ def switch(model: Model, requests: Sequence[Request], options: SwitchOptions, pr
 
 
 def _explained(model: Model, request: Request, options: SwitchOptions, progress: Progress) -> Explanation:
-    if model.condition is None:
-        raise ModelError(f"{model.source.name} has no prompt or label that could be switched")
     if options.to is None:
         raise OptionError("switch needs the other label or prompt; give it: to=0100 or to='a blue square'")
     if options.to == (request.prompt if "words" in model.features else request.label):
