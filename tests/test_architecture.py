@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "changing": FOUNDATION | {"models", "run"},
     "trace": FOUNDATION | {"models", "run", "watching", "watching.hooks", "watching.clock", "results"},
     "registry": FOUNDATION | {"models", "results"},
+    "options": FOUNDATION | {"registry"},
     "masks": FOUNDATION | {"metrics", "models"},
     "wordmaps": FOUNDATION | {"models", "results", "watching"},
     "layers": FOUNDATION | {"models", "run", "trace", "watching"},
@@ -93,7 +94,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "studio"},
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
-    | {"studio", "protocols", "experiments", "studies"},
+    | {"studio", "protocols", "experiments", "studies", "options", "app"},
+    "app": MAKERS | {"methods", "explain", "options", "plots", "report"},
     "__main__": {"cli"},
 }
 

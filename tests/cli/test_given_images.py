@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.cli.options import parse_arguments
 from sfumato.errors import OptionError
+from sfumato.options import parse_arguments
 from sfumato.studio.scenes import scene_of
 from tests.cli.running import run
 

@@ -233,9 +233,9 @@ def explain(
 
     from sfumato.cli.files import write_results
     from sfumato.cli.loading import load_model
-    from sfumato.cli.options import option_types, parse_arguments, parse_each
     from sfumato.cli.tables import say_results
     from sfumato.explain import explain as run
+    from sfumato.options import option_types, parse_arguments, parse_each
     from sfumato.registry import find
     from sfumato.results.folders import write_folder
     from sfumato.results.joining import join

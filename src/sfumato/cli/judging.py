@@ -79,8 +79,8 @@ def judge(
     The folder gets the explanation with what was found (report.html, trust.png and more), trust.csv, and of the games
     curves.png, curves.json and table.csv.
     """
-    from sfumato.cli.options import whole_numbers
     from sfumato.judging.trust import CHECKS
+    from sfumato.options import whole_numbers
     from sfumato.results.folders import write_folder
     from sfumato.results.store import open as open_explanation
 

@@ -39,11 +39,11 @@ def methods(
     if as_json:
         print_json(described)
         return
-    from sfumato.cli.options import written
+    from sfumato.options import written
 
     say(f"{method.name}: {method.summary}")
     say(f"paper: {method.paper}")
-    say(f"needs a model with: {', '.join(described['needs'])}")
+    say(f"needs a model with: {', '.join(described['needs']) or 'nothing in particular'}")
     say()
     rows = [[row["name"], written(row["default"]), row["expected"], row["help"]] for row in described["options"]]
     print_table(("option", "default", "value", "meaning"), rows)
@@ -70,7 +70,7 @@ def models(as_json: Json = False, debug: Debug = False) -> None:
 
 
 def _described(method: Method) -> dict[str, Any]:
-    from sfumato.cli.options import option_rows
+    from sfumato.options import option_rows
 
     return {
         "name": method.name,

@@ -75,7 +75,7 @@ def _selected(explanation: Explanation, steps: str | None, layers: str | None, h
 def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
-    from sfumato.cli.options import whole_numbers
+    from sfumato.options import whole_numbers
 
     numbers = whole_numbers(text)
     if not numbers:

@@ -58,7 +58,11 @@ class AblationOptions:
     factor: float = field(default=0.0, metadata={"help": "of how=scale"})
     steps: tuple[int, ...] | None = field(default=None, metadata={"help": "only at these steps (from 0); all"})
     mask: str | None = field(
-        default=None, metadata={"help": "a region or a black and white PNG: for maximum channels and for the ranking"}
+        default=None,
+        metadata={
+            "disk": "mask",
+            "help": "a region or a black and white PNG: for maximum channels and for the ranking",
+        },
     )
     by: Literal["activations", "gradients"] = field(
         default="activations", metadata={"help": "what the maximum channel of a sweep is the maximum of"}

@@ -73,7 +73,8 @@ class DaamOptions:
         default=None, metadata={"help": "'daam-0.2' reproduces the numbers of the reference code"}
     )
     calibration: str | None = field(
-        default=None, metadata={"help": "a file of weights of layers, heads and steps, from sfumato calibrate"}
+        default=None,
+        metadata={"disk": "file", "help": "a file of weights of layers, heads and steps, from sfumato calibrate"},
     )
 
     def __post_init__(self) -> None:

@@ -43,7 +43,8 @@ class DfCamOptions:
         default="conditional", metadata={"help": "the conditional branch, or both mixed by the guidance, as published"}
     )
     mask: str | None = field(
-        default=None, metadata={"help": "count only the output inside: a region, or a black and white PNG"}
+        default=None,
+        metadata={"disk": "mask", "help": "count only the output inside: a region, or a black and white PNG"},
     )
     word: str | None = field(
         default=None, metadata={"help": "count the output along what this word changes in it, such as red or circle#2"}

@@ -40,7 +40,8 @@ class GradientVolumeOptions:
     """Options of ``gradient_volume``."""
 
     mask: str | None = field(
-        default=None, metadata={"help": "the part: a region that the model names, or a black and white PNG"}
+        default=None,
+        metadata={"disk": "mask", "help": "the part: a region that the model names, or a black and white PNG"},
     )
     timesteps: tuple[int, ...] = field(
         default=(950, 700, 600, 100), metadata={"help": "the steps nearest to these timesteps, such as 950,700,600,100"}

@@ -55,7 +55,8 @@ class I2amOptions:
     )
     occlude: Literal["mean", "grey"] = field(default="mean", metadata={"help": "what lies on an occluded patch"})
     reference_mask: str | None = field(
-        default=None, metadata={"help": "where the object is on the reference (a black and white PNG), for IMACS"}
+        default=None,
+        metadata={"disk": "file", "help": "where the object is on the reference (a black and white PNG), for IMACS"},
     )
     threshold: float = field(default=0.4, metadata={"help": "share of the maximum above which a place is found"})
     budget: float = field(default=256.0, metadata={"help": "most memory for kept pairs of place and patch, in MB"})

@@ -49,7 +49,7 @@ class LimeImageOptions:
     width: float = field(default=WIDTH, metadata={"help": "of the kernel over the cosine distance of a coalition"})
     ridge: float = field(default=0.01, metadata={"help": "penalty on squared weights"})
     draw: int = field(default=0, metadata={"help": "seed of the coalitions"})
-    clip_model: str = field(default=EMBEDDED, metadata={"help": "folder or hub id of another CLIP"})
+    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
 
     def __post_init__(self) -> None:
         """Check every option."""

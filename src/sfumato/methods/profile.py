@@ -58,11 +58,16 @@ class ProfileOptions:
         default=(), metadata={"help": "names or globs, such as 'ups.1.*' (see: sfumato layers); the attention layers"}
     )
     mask: str | None = field(
-        default=None, metadata={"help": "a region that the model names, or a black and white PNG: for maximum channels"}
+        default=None,
+        metadata={
+            "disk": "mask",
+            "help": "a region that the model names, or a black and white PNG: for maximum channels",
+        },
     )
     budget: float = field(default=500.0, metadata={"help": "most memory that the profile may take, in MB"})
     stream: str | None = field(
-        default=None, metadata={"help": "write into this folder while it runs, readable if the run is killed"}
+        default=None,
+        metadata={"disk": "folder", "help": "write into this folder while it runs, readable if the run is killed"},
     )
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class RelevanceOptions:
     budget: float = field(
         default=2000.0, metadata={"help": "most memory that the attention of one step may take, in MB"}
     )
-    clip_model: str = field(default=EMBEDDED, metadata={"help": "folder or hub id of another CLIP"})
+    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
 
     def __post_init__(self) -> None:
         """Check every option."""

@@ -37,7 +37,9 @@ class SegmentsOptions:
     """Options of ``segments``."""
 
     by: Way = field(default="regions", metadata={"help": "regions of even colour, saliency of the prompt, or SAM"})
-    sam_model: str | None = field(default=None, metadata={"help": "folder or hub id of a SamModel, for by=sam"})
+    sam_model: str | None = field(
+        default=None, metadata={"disk": "model", "help": "folder or hub id of a SamModel, for by=sam"}
+    )
     saliency: Kind = field(default="gradient", metadata={"help": "gradient, smoothgrad or integrated, for by=saliency"})
     steps: tuple[int, ...] | None = field(
         default=None, metadata={"help": "steps whose saliency is taken; three across the run"}
@@ -49,7 +51,7 @@ class SegmentsOptions:
         default=MARGIN, metadata={"help": "side of what CLIP is shown, as a multiple of the longer side of the part"}
     )
     players: Group = field(default="word", metadata={"help": "what is matched: word, or phrase"})
-    clip_model: str = field(default=EMBEDDED, metadata={"help": "folder or hub id of another CLIP"})
+    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
 
     def __post_init__(self) -> None:
         """Check every option."""

@@ -39,7 +39,8 @@ class WordGameOptions:
         default="clip", metadata={"help": "how images are compared: clip, vae, latent, ssim or features"}
     )
     similarity_model: str | None = field(
-        default=None, metadata={"help": "folder or hub id of another CLIP, or of an image model for 'features'"}
+        default=None,
+        metadata={"disk": "model", "help": "folder or hub id of another CLIP, or of an image model for 'features'"},
     )
     players: Group = field(
         default="word", metadata={"help": "what can be missing: word, token, or phrase (a noun and its adjectives)"}

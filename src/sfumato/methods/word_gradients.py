@@ -59,7 +59,7 @@ class WordGradientsOptions:
     )
     through: int = field(default=3, metadata={"help": "how many of the last steps gradients go through; 0 for all"})
     players: Group = field(default="word", metadata={"help": "what is judged: word, or phrase"})
-    clip_model: str = field(default=EMBEDDED, metadata={"help": "folder or hub id of another CLIP"})
+    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
 
     def __post_init__(self) -> None:
         """Check every option."""

@@ -56,11 +56,11 @@ def page(explanation: Explanation) -> str:
     singles = [explanation.select(i) for i in range(explanation.request.images)]
     rows = [single.summary()["words"] for single in singles]
     has_words = bool(rows[0])
-    script = _template("viewer.js")
+    script = template("heat.js") + template("viewer.js")
     height, width = singles[0].image.height, singles[0].image.width
     parts = {
         "title": f"{escaped(explanation.request.prompt[:80] or 'Explanation')} · Sfumato",
-        "style": _template("style.css"),
+        "style": template("tokens.css") + template("style.css"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "method": _method(explanation),
@@ -78,10 +78,11 @@ def page(explanation: Explanation) -> str:
         "data": _data(singles, rows, (height, width)),
     }
     # One pass over the template: what is filled in is never searched again, whatever a prompt contains.
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _template("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template("page.html"))
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """A file that pages are made of: style, script or frame."""
     return (files("sfumato.report") / "templates" / name).read_text(encoding="utf-8")
 
 

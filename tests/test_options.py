@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from sfumato.cli.options import option_rows, parse_options, whole_numbers, written
 from sfumato.errors import OptionError
+from sfumato.options import option_rows, parse_options, whole_numbers, written
 from sfumato.registry import Method
 
 
