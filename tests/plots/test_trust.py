@@ -97,6 +97,13 @@ def test_more_words_make_a_wider_sheet() -> None:
     assert more.width > randomisation_sheet(made(randomisation=randomised("red", stages=3))).width
 
 
+def test_nothing_is_cut_off_beside_a_single_word() -> None:
+    edges = np.asarray(removal_sheet(made(removal=removed("red"))))[:, [0, -1]]
+    assert (edges > 250).all()
+    edges = np.asarray(trust_sheet(made(trust=numbers("undecided", "passed"))))[:, [0, -1]]
+    assert (edges > 250).all()
+
+
 def test_many_maps_have_no_legend() -> None:
     names = [f"lime, step {step}" for step in range(40)]
     some, many = (randomisation_sheet(made(randomisation=randomised(*names[:count]))) for count in (16, 40))

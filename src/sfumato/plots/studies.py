@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from sfumato.metrics import Interval
 from sfumato.plots.figures import INK, LINES, figure_of, finished, picture_axis
 
 _WIDE = 5.4
+_LINE = 28
+"""Letters of a title that fit above a picture of an example."""
 
 
 def sweep_sheet(
@@ -63,11 +66,12 @@ def bars_with_intervals(axis: Any, bars: Mapping[str, Interval], title: str) -> 
     axis.axvline(0, color=INK, linewidth=0.6)
 
 
-def panels_sheet(panels: Mapping[str, Mapping[str, Interval]]) -> Image.Image:
-    """Several panels of bars side by side, by the title of each."""
+def panels_sheet(panels: Mapping[str, Mapping[str, Interval]], *, alike: bool = False) -> Image.Image:
+    """Several panels of bars side by side, by the title of each; where their values are alike, on one scale."""
     most = max(len(bars) for bars in panels.values())
-    figure = figure_of(_WIDE * len(panels), max(2.2, 0.32 * most + 0.9))
-    for axis, (title, bars) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    figure = figure_of(min(_WIDE * len(panels), 2 * _WIDE), max(2.2, 0.32 * most + 0.9))
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=alike)[0]
+    for axis, (title, bars) in zip(axes, panels.items(), strict=True):
         bars_with_intervals(axis, bars, title)
     return finished(figure)
 
@@ -108,7 +112,7 @@ def examples_sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any], bool]]]) -> 
             axis.set_axis_off()
         for axis, (title, values, is_map) in zip(axes, row, strict=False):
             picture_axis(axis).imshow(values, **({"cmap": "magma"} if is_map else {}))
-            axis.set_title(title, fontsize=7, color=INK)
+            axis.set_title(textwrap.fill(title, _LINE), fontsize=7, color=INK)
     return finished(figure)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from PIL import Image
 
@@ -29,7 +31,8 @@ def trust_sheet(explanation: Explanation) -> Image.Image:
             whiskers = np.clip([[mean - low], [high - mean]], 0, None)
             height = count - 1 - place + shift
             axis.errorbar(mean, height, xerr=whiskers, fmt="o" if name == "value" else "s", ms=4, color=tint, lw=1.2)
-        labels.append(f"{one['check'].values}, {one['verdict'].values}\nagainst {one['against'].values}")
+        asked, number, against, verdict = (one[name].values for name in ("check", "what", "against", "verdict"))
+        labels.append(f"{asked}, {verdict}: {number}\nagainst {against}")
     axis.set_yticks(range(count - 1, -1, -1), labels, fontsize=8)
     axis.set_ylim(-0.6, count - 0.4)
     axis.axvline(0, color=INK, linewidth=0.6)
@@ -64,6 +67,8 @@ def removal_sheet(explanation: Explanation) -> Image.Image:
         grid[2][column].set_xlabel(told, fontsize=7, color=QUIET)
     for row, name in enumerate(("map", "without it", "change")):
         grid[row][0].set_ylabel(name, fontsize=8, color=INK)
+    told = "rank agreement of map and change (that of the other words' maps)"
+    figure.supxlabel(textwrap.fill(told, 20 * len(words) + 8), fontsize=7, color=QUIET)
     return finished(figure)
 
 

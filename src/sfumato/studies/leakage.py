@@ -16,7 +16,7 @@ from sfumato.metrics import bootstrap, separation
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.studies.asking import about
-from sfumato.studies.things import EXAMPLES, of_shape, title
+from sfumato.studies.things import EXAMPLES, of_shape
 from sfumato.studio.grammar import Group, Plan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES, TEXTURES
@@ -116,4 +116,5 @@ def _leaks(one: Mapped) -> list[dict[str, Any]]:
 def _shown(one: Mapped, item: dict[str, Any]) -> list[tuple[str, NDArray[Any], bool]]:
     texts = [word.text for word in one.words]
     heat = one.fine(texts.index(item["word"]))
-    return [(title(one), one.image, False), (f"{item['word']}, leak {item['leak']:.2f}", heat, True)]
+    told = f"{item['word']} ({item['of']} drawn {item['colour drawn']}), leak {item['leak']:.2f}"
+    return [(one.request.prompt, one.image, False), (told, heat, True)]

@@ -8,7 +8,6 @@ random, where the maps get better. Here the supervised model knows the eight nou
 from __future__ import annotations
 
 import random
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -99,7 +98,8 @@ def study_scrambled(
         for name in SETS
     }
     titles = list(panels)
-    bars = [panels_sheet({title: panels[title] for title in titles[start : start + 3]}) for start in (0, 3)]
+    rows_of_panels = (titles[: len(SETS)], titles[len(SETS) :])
+    bars = [panels_sheet({title: panels[title] for title in some}, alike=True) for some in rows_of_panels]
     scrambled = list(zip(found, shapes, strict=True))[2 * prompts :][:EXAMPLES]
     figure = stacked(*bars, examples_sheet([_shown(one, own) for one, own in scrambled]))
     told = about(model, found, method=method, words=len(items))
@@ -203,8 +203,7 @@ def _compared(items: Sequence[dict[str, Any]], maps: str) -> tuple[str, bool]:
 def _shown(one: Mapped, shapes: NDArray[np.float32]) -> list[tuple[str, NDArray[Any], bool]]:
     """A scrambled image, the maps of its nouns, and what the segmenter sees of them."""
     nouns = [word for word in one.words if word.text in SHAPES]
-    title = textwrap.fill(one.request.prompt, 30)
-    pictures: list[tuple[str, NDArray[Any], bool]] = [(title, one.image, False)]
+    pictures: list[tuple[str, NDArray[Any], bool]] = [(one.request.prompt, one.image, False)]
     for word in nouns:
         known = _segmented(shapes, word.text)
         pictures += [(f"map of {word.text}", one.fine(word.index), True)]
