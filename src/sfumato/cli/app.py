@@ -15,6 +15,7 @@ from sfumato.cli import (
     judging,
     listing,
     opening,
+    serving,
     studio,
     studying,
     training,
@@ -74,6 +75,14 @@ add(
     "sfumato open out/demo --report again.html",
     "sfumato open out/stars --steps 0:10 --layers up_blocks --heads 0,1",
     "sfumato open out/demo --json",
+)
+add(
+    app,
+    "app",
+    serving.app,
+    "sfumato app",
+    "sfumato app --model my-model --library out --port 8080",
+    "sfumato app --host 192.168.1.5 --auth passwords.txt",
 )
 add(
     app,

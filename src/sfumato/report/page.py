@@ -174,13 +174,8 @@ def _sections(singles: list[Explanation]) -> str:
     several = len(singles) > 1
     for i, single in enumerate(singles):
         for path, part in sections(single):
-            note = f'<p class="note">{escaped(part.note)}</p>' if part.note else ""
-            heading = f"<h2>{escaped(part.title)}</h2>"
-            inner = f"{heading}{note}{part.body}"
-            if part.folded:
-                inner = f"<details><summary>{heading}</summary>{note}{part.body}</details>"
             mark = f' data-image="{i}"' if several else ""
-            found.append(f'<section class="part" data-node="{escaped(path)}"{mark}>{inner}</section>')
+            found.append(f'<section class="part" data-node="{escaped(path)}"{mark}>{part.html}</section>')
     return f'<div id="numbers" tabindex="-1">{"".join(found)}</div>'
 
 

@@ -52,6 +52,15 @@ class Section:
     note: str = ""
     folded: bool = False
 
+    @property
+    def html(self) -> str:
+        """Heading, note and body."""
+        note = f'<p class="note">{escaped(self.note)}</p>' if self.note else ""
+        heading = f"<h2>{escaped(self.title)}</h2>"
+        if self.folded:
+            return f"<details><summary>{heading}</summary>{note}{self.body}</details>"
+        return f"{heading}{note}{self.body}"
+
 
 Renderer = Callable[[Explanation, str], Section | None]
 _renderers: dict[str, Renderer] = {}

@@ -1,0 +1,68 @@
+"""What the tabs ask of models: a request with its maps, a method with its options. All of it runs in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sfumato.app.inputs import options_from
+from sfumato.app.workers import Job
+from sfumato.errors import BudgetExceeded
+from sfumato.explain import explain
+from sfumato.models.model import Model
+from sfumato.registry import Method, find
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.trace import generate
+
+KEPT: tuple[tuple[str, ...], ...] = (("step", "layer", "head"), ("step",), ())
+"""What is kept of word maps for later selection: as much as fits the budget."""
+BUDGET_MB = 48.0
+
+
+def made(model: Model, requests: Sequence[Request], job: Job[Any]) -> list[Explanation]:
+    """Images of requests, with maps of their words where the model has any."""
+    if "token-maps" not in model.features:
+        job.cost = f"{len(requests)} generation{'s' if len(requests) > 1 else ''}"
+        return [generate(model, one, progress=job.progress).explanation(0, {}) for one in requests]
+    for keep in KEPT:
+        options: dict[str, Any] = {"keep": keep, "budget_mb": BUDGET_MB}
+        job.cost = cost(model, requests[0], find("daam"), options)
+        try:
+            return explain(model, list(requests), "daam", progress=job.progress, **options)
+        except BudgetExceeded:
+            continue
+    return []
+
+
+def asked(
+    model: Model, request: Request, name: str, given: Mapping[str, Any], job: Job[Any], **more: Any
+) -> Explanation:
+    """The explanation of one method.
+
+    Args:
+        model: The model.
+        request: Completed.
+        name: Of the method.
+        given: Options as the form gives them, text by name.
+        job: Told of progress and cost.
+        more: Options that the server sets itself, such as a drawn mask.
+
+    Raises:
+        SfumatoError: An option cannot be read, or the method cannot answer.
+    """
+    method = find(name)
+    options = options_from(method, given) | more
+    job.cost = cost(model, request, method, options)
+    return explain(model, request, name, progress=job.progress, **options)
+
+
+def cost(model: Model, request: Request, method: Method, options: Mapping[str, Any]) -> str:
+    """What a method costs, in words.
+
+    Raises:
+        SfumatoError: It cannot answer this request with these options.
+    """
+    configured = method.configure(options)
+    method.check(model)
+    return method.cost(model, request, configured)

@@ -1,0 +1,157 @@
+"""What stands before the page: only known hosts and origins, only the paths that the page needs, only bodies that fit.
+
+A page on 127.0.0.1 is open to every web site that its user visits: by another name that leads there (DNS rebinding), or
+by forms and scripts of another origin. So the name that the browser used and the origin it came from must be ours.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from sfumato.app.visitors import COOKIE
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MOST_BYTES = 24_000_000
+"""Of a request's body: a picture of 8 MB in base64, twice, and what goes with it."""
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+OPEN = (
+    "/assets/",
+    "/static/",
+    "/theme.css",
+    "/config",
+    "/favicon.ico",
+    "/manifest.json",
+    "/login",
+    "/logout",
+    "/results/",
+    "/gradio_api/queue/join",
+    "/gradio_api/queue/data",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
+    "/gradio_api/heartbeat/",
+    "/gradio_api/startup-events",
+)
+"""Beginnings of the paths that the page asks for, beside the page itself. Uploads, files and the rest of Gradio's API
+are not among them: pictures come inside an event, and results go out by their secret id."""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Nothing is loaded from elsewhere, whatever a library's front end would like to."""
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    Args:
+        app: The page.
+        hosts: Names under which it may be asked for, without port.
+        most: Bytes that a request's body may have.
+    """
+
+    def __init__(self, app: App, hosts: Iterable[str], most: int = MOST_BYTES) -> None:
+        self._app, self._hosts, self._most = app, frozenset(hosts), most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is allowed; refuse the rest in one line."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # the page uses no sockets
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if refusal := self._refusal(scope, headers):
+            await _answer(send, *refusal)
+            return
+        key, fresh = _visitor(headers)
+        if fresh:
+            scope["headers"] = [*scope["headers"], (b"cookie", f"{COOKIE}={key}".encode())]
+        await self._app(scope, _bounded(receive, self._most), _marked(send, key if fresh else None))
+
+    def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if _name(host) not in self._hosts:
+            return 421, f"this page is not served as {host[:80]!r}; open it as {sorted(self._hosts)[0]}"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return 403, "a page of another origin may not use this one"
+        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+            return 403, "a page of another site may not use this one"
+        path = str(scope["path"])
+        if path != "/" and not any(path.startswith(one) for one in OPEN):
+            return 404, "there is nothing here; the page is at /"
+        if scope["method"] not in ("GET", "HEAD", "POST"):
+            return 405, "GET and POST only"
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._most:
+            return 413, f"a request may have {self._most / 1e6:.0f} MB; send a smaller picture"
+        return None
+
+
+def _name(host: str) -> str:
+    """A host without its port, in small letters."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()
+
+
+def _visitor(headers: MutableMapping[str, str]) -> tuple[str, bool]:
+    """The visitor's key from the cookie, or a new one."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        found = None
+    if found is not None and len(found.value) == 43 and found.value.replace("-", "").replace("_", "").isalnum():
+        return found.value, False
+    return secrets.token_urlsafe(32), True
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """Receive a body that does not say its length, up to the limit; beyond, the request counts as given up."""
+    total = 0
+
+    async def take() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        return message if total <= most else {"type": "http.disconnect"}
+
+    return take
+
+
+def _marked(send: Send, key: str | None) -> Send:
+    """Send with our headers, and the cookie of a new visitor."""
+
+    async def give(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            extra = list(HEADERS)
+            if key is not None:
+                cookie = f"{COOKIE}={key}; Path=/; HttpOnly; SameSite=Lax"
+                extra.append((b"set-cookie", cookie.encode()))
+            message["headers"] = [*message.get("headers", []), *extra]
+        await send(message)
+
+    return give
+
+
+async def _answer(send: Send, status: int, line: str) -> None:
+    body = f"{line}\n".encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,47 @@
+"""A component of our own: a Gradio HTML component whose script draws its value, a JSON object, and sends events."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import gradio as gr
+
+from sfumato.report.page import template
+
+DRAWS_MAPS = {"stage"}
+
+
+def piece(name: str, value: dict[str, Any], *, visible: bool = True, **props: Any) -> gr.HTML:
+    """A component by the name of its script.
+
+    Its script may ``trigger(event, data)``; a listener is attached with the event's name as a method, such as
+    ``stage.pick(...)``, and reads the data with ``data_of``.
+
+    Args:
+        name: Of the script in ``static``, without ending.
+        value: What it shows at first.
+        visible: Whether it is there at first.
+        props: What else the script reads, as ``props.NAME``.
+    """
+    script = static("dom.js") + (template("heat.js") if name in DRAWS_MAPS else "") + static(f"{name}.js")
+    return gr.HTML(
+        value,
+        html_template="<div></div>",
+        js_on_load=script,
+        apply_default_css=False,
+        visible=visible,
+        elem_id=f"sf-{name}" if "elem_id" not in props else props.pop("elem_id"),
+        **props,
+    )
+
+
+def static(name: str) -> str:
+    """A file of the page."""
+    return (files("sfumato.app") / "static" / name).read_text(encoding="utf-8")
+
+
+def data_of(event: gr.EventData) -> dict[str, Any]:
+    """What a script sent with an event."""
+    found = event._data
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,73 @@
+"""Results to take away: one route of our own, by the secret id of a result, for its visitor alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from sfumato.app.visitors import COOKIE, Gone, Visitors
+from sfumato.report.page import page
+from sfumato.results.explanation import Explanation
+
+
+def results_route(visitors: Visitors) -> Callable[[Request], Any]:
+    """The handler of ``/results/{id}/{name}``."""
+
+    async def give(request: Request) -> Response:
+        visitor = visitors.of(request.cookies.get(COOKIE, ""))
+        make = FORMS.get(request.path_params["name"])
+        try:
+            found = visitor.find(request.path_params["id"]).explanation
+        except Gone as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        if make is None:
+            return PlainTextResponse(f"a result can be had as: {', '.join(FORMS)}\n", 404)
+        kind, build = make
+        body = await run_in_threadpool(build, found)
+        name = request.path_params["name"]
+        return Response(body, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+    return give
+
+
+def _png(explanation: Explanation) -> bytes:
+    buffer = io.BytesIO()
+    explanation.image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _json(explanation: Explanation) -> bytes:
+    return json.dumps(explanation.summary(), indent=1).encode()
+
+
+def _html(explanation: Explanation) -> bytes:
+    return page(explanation).encode()
+
+
+def _zarr(explanation: Explanation) -> bytes:
+    """The stored folder as one zip; unpacked, ``sfumato.open`` reads it."""
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "explanation.zarr"
+        explanation.save(folder)
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+                archive.write(path, path.relative_to(place))
+    return buffer.getvalue()
+
+
+FORMS: dict[str, tuple[str, Callable[[Explanation], bytes]]] = {
+    "image.png": ("image/png", _png),
+    "report.html": ("text/html; charset=utf-8", _html),
+    "explanation.zarr.zip": ("application/zip", _zarr),
+    "summary.json": ("application/json", _json),
+}

@@ -1,0 +1,219 @@
+"""Explain: a prompt becomes an image with its words, each with its map; then any method that fits the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sfumato.app.answers import asked, cost, made
+from sfumato.app.charts import importance_bars
+from sfumato.app.inputs import options_from
+from sfumato.app.links import Asked, view_of
+from sfumato.app.pieces.jobline import jobline
+from sfumato.app.pieces.methods import fitting, forms, methods_form
+from sfumato.app.pieces.piece import data_of
+from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
+from sfumato.app.pieces.stage import axes_of, scene, stage
+from sfumato.app.workers import Job
+from sfumato.app.workshop import QUIET, Seat, Workshop, refused
+from sfumato.errors import SfumatoError
+from sfumato.methods.daam import select
+from sfumato.models.model import Model
+from sfumato.registry import find
+from sfumato.results.explanation import Explanation
+
+HINT = "Ask more of this image. Each method says what it costs before it starts."
+FIRST = ("shapley", "segments", "information")
+"""Methods that are offered first: which words mattered, which part goes with which, and what each tells."""
+AT_MOST = 2.0
+"""Seconds that the cost of a method may be waited for."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the tab shows; kept for each tab of a browser.
+
+    Attributes:
+        asked: What was asked for.
+        ids: Of the results on the stage.
+    """
+
+    asked: Asked
+    ids: tuple[str, ...]
+
+
+def explain_tab(workshop: Workshop, page: gr.Blocks) -> None:
+    """Build the tab."""
+    shown = gr.State(None)
+    with gr.Row(elem_classes="sf-ask"):
+        prompt = gr.Textbox(
+            label="What does the image show?",
+            placeholder="a red circle left of a blue square",
+            elem_id="prompt",
+            scale=8,
+            lines=1,
+            max_lines=3,
+            autofocus=True,
+        )
+        go = gr.Button("Explain", variant="primary", elem_id="explain", scale=1, min_width=130)
+    with gr.Accordion("Settings", open=False, elem_id="settings"), gr.Row():
+        model = gr.Dropdown(workshop.names, value=workshop.names[0], label="Model", elem_id="model", min_width=180)
+        seed = gr.Textbox("0", label="Seed", elem_id="seed", min_width=90)
+        steps = gr.Textbox("", label="Steps", placeholder="the model's own", elem_id="steps", min_width=110)
+        guidance = gr.Textbox("", label="Guidance", placeholder="the model's own", elem_id="guidance", min_width=110)
+        negative = gr.Textbox("", label="What it must not show", elem_id="negative", min_width=180)
+        other_prompt = gr.Textbox("", label="Compare with this prompt", elem_id="other-prompt", min_width=220)
+        other_seed = gr.Textbox("", label="Compare with this seed", elem_id="other-seed", min_width=130)
+    line = jobline(workshop)
+    view = stage()
+    form = methods_form("", "sf-methods-explain")
+    second = jobline(workshop)
+    bars = gr.Plot(visible=False, show_label=False, elem_id="importance", elem_classes="sf-plot")
+    found = sections_view("sf-sections-explain")
+    fields = [model, prompt, seed, steps, guidance, negative, other_prompt, other_seed]
+
+    def run(one: Asked, seat: Seat, chosen: dict[str, Any]) -> Iterator[dict[Any, Any]]:
+        """Generate and show; the last values are those of the stage and of the methods."""
+        holder: list[Model] = []
+
+        def work(ready: Model, job: Job[Any]) -> list[Explanation]:
+            holder.append(ready)
+            return made(ready, one.requests(ready), job)
+
+        def finish(results: Sequence[Explanation]) -> dict[Any, Any]:
+            kept = [seat.visitor.keep(result, _title(result)) for result in results]
+            methods = fitting(holder[0], without=("daam",))
+            methods.sort(key=lambda method: FIRST.index(method.name) if method.name in FIRST else len(FIRST))
+            value = scene(results, [each.title for each in kept], key=kept[0].id, link=one.link, view=chosen)
+            return {
+                view: value,
+                shown: Shown(one, tuple(each.id for each in kept)),
+                form: forms(methods, HINT),
+                bars: gr.Plot(value=None, visible=False),
+                found: NOTHING,
+            }
+
+        yield {line: {"state": "running", "text": "starting"}}
+        yield from workshop.driven(seat, one.model, work, finish, line)
+
+    def explain(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        yield from run(Asked(*(str(value or "") for value in values)), workshop.seat(request), {})
+
+    def arrive(request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Fill the form from a link, and run it."""
+        query = dict(request.query_params)
+        if "prompt" not in query:
+            yield {line: QUIET}
+            return
+        one = Asked.from_query(query, workshop.names[0])
+        if one.model in workshop.names:
+            yield dict(zip(fields, vars(one).values(), strict=True))
+        yield from run(one, workshop.seat(request), view_of(query))
+
+    def pick(now: Shown | None, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+        """Maps of a step, a layer, a head."""
+        if now is None:
+            return {line: {"state": "quiet"}}
+        data, seat = data_of(event), workshop.seat(request)
+        try:
+            kept = [seat.visitor.find(one) for one in now.ids]
+            parts = [_selected(one.explanation, data) for one in kept]
+        except SfumatoError as error:
+            return {line: refused(error)}
+        value = scene(parts, [one.title for one in kept], key=kept[0].id, link=now.asked.link)
+        return {view: value | {"axes": axes_of(kept[0].explanation)}, line: {"state": "quiet"}}
+
+    def example(event: gr.EventData) -> str:
+        return str(data_of(event).get("text", ""))[:200]
+
+    def price(now: Shown | None, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+        """What a method will cost with these options."""
+        if now is None:
+            return {form: gr.skip()}
+        data, seat = data_of(event), workshop.seat(request)
+        name = str(data.get("method", ""))
+        said = priced(workshop, seat, now.asked, name, dict(data.get("options", {})))
+        methods = fitting(workshop.model(now.asked.model), without=("daam",))
+        methods.sort(key=lambda method: FIRST.index(method.name) if method.name in FIRST else len(FIRST))
+        return {form: forms(methods, HINT, {name: said})}
+
+    def ask(now: Shown | None, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+        """Run a method on the request that is shown."""
+        if now is None:
+            return
+        data, seat = data_of(event), workshop.seat(request)
+        name, given = str(data.get("method", "")), dict(data.get("options", {}))
+
+        def work(ready: Model, job: Job[Any]) -> Explanation:
+            return asked(ready, now.asked.requests(ready)[0], name, given, job)
+
+        def finish(result: Explanation) -> dict[Any, Any]:
+            kept = seat.visitor.keep(result, f"{name}: {_title(result)}")
+            figure = importance_bars(result)
+            value = shown_sections(result, find(name).summary.partition("?")[0] + "?")
+            return {
+                found: value | {"links": downloads(kept.id)},
+                bars: gr.Plot(value=figure, visible=figure is not None),
+            }
+
+        yield {second: {"state": "running", "text": "starting"}}
+        yield from workshop.driven(seat, now.asked.model, work, finish, second)
+
+    outputs = [view, shown, form, bars, found, line]
+    gr.on([go.click, prompt.submit], explain, fields, outputs, show_progress="hidden", concurrency_limit=None)
+    page.load(arrive, None, [*fields, *outputs], show_progress="hidden", concurrency_limit=None)
+    view.example(example, None, [prompt], show_progress="hidden").then(
+        explain, fields, outputs, show_progress="hidden", concurrency_limit=None
+    )
+    view.pick(pick, [shown], [view, line], show_progress="hidden", trigger_mode="always_last", concurrency_limit=None)
+    form.price(price, [shown], [form], show_progress="hidden", trigger_mode="always_last", concurrency_limit=None)
+    form.run(ask, [shown], [found, bars, second], show_progress="hidden", concurrency_limit=None)
+
+
+def priced(workshop: Workshop, seat: Seat, one: Asked, name: str, given: dict[str, Any]) -> str:
+    """What a method costs, asked of the model between other jobs; or why it cannot be run, or that nobody knows yet."""
+
+    def work(model: Model, job: Job[Any]) -> str:
+        method = find(name)
+        return cost(model, one.requests(model)[0], method, options_from(method, given))
+
+    try:
+        job = workshop.worker(one.model).submit(seat.tab, work)
+    except SfumatoError as error:
+        return str(error)
+    if not job.wait(AT_MOST):
+        job.stop()
+        return "The model is busy; the cost is told when the method starts."
+    return f"Costs {job.value}." if job.state == "done" else job.error
+
+
+def downloads(id: str) -> list[dict[str, str]]:  # noqa: A002
+    """Links to all forms in which a result can be taken away."""
+    kinds = {
+        "image.png": "PNG",
+        "report.html": "HTML report",
+        "explanation.zarr.zip": "zarr (zip)",
+        "summary.json": "JSON",
+    }
+    return [{"text": text, "href": f"results/{id}/{name}"} for name, text in kinds.items()]
+
+
+def _selected(explanation: Explanation, data: dict[str, Any]) -> Explanation:
+    step, layer, head = data.get("step") or 0, str(data.get("layer") or ""), str(data.get("head", ""))
+    wanted: dict[str, Any] = {}
+    if isinstance(step, int) and step > 0:
+        wanted["steps"] = [step - 1]
+    if layer:
+        wanted["layers"] = f"^{re.escape(layer)}$"
+    if head.isdecimal():
+        wanted["heads"] = [int(head)]
+    return select(explanation, **wanted) if wanted else explanation
+
+
+def _title(explanation: Explanation) -> str:
+    request = explanation.request
+    return f"{request.prompt or request.label or 'no prompt'} · seed {request.seed}"
