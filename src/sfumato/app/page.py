@@ -10,11 +10,12 @@ import gradio as gr
 
 from sfumato.app.pieces.piece import static
 from sfumato.app.tabs.explain import explain_tab
+from sfumato.app.tabs.library import library_tab
 from sfumato.app.workshop import Workshop
 from sfumato.report.page import template
 
 TITLE = "Sfumato"
-TABS: dict[str, Callable[[Workshop, gr.Blocks], None]] = {"Explain": explain_tab}
+TABS: dict[str, Callable[[Workshop, gr.Blocks, gr.Tab], None]] = {"Explain": explain_tab, "Library": library_tab}
 """What the page asks, in the order in which it is read."""
 
 
@@ -27,9 +28,9 @@ def page(workshop: Workshop) -> gr.Blocks:
             apply_default_css=False,
         )
         with gr.Tabs(elem_id="tabs"):
-            for name, tab in TABS.items():
-                with gr.Tab(name, id=name.lower()):
-                    tab(workshop, blocks)
+            for name, build in TABS.items():
+                with gr.Tab(name, id=name.lower()) as tab:
+                    build(workshop, blocks, tab)
 
         def leave(request: gr.Request) -> None:
             workshop.stop(workshop.seat(request).tab, "the tab was closed")

@@ -10,7 +10,7 @@ from sfumato.app.workshop import QUIET, Workshop
 
 def jobline(workshop: Workshop) -> gr.HTML:
     """A line; its value is what ``Workshop.driven`` yields. "Cancel" calls off all that the tab asked for."""
-    line = piece("jobline", dict(QUIET), elem_id=None)
+    line = piece("jobline", dict(QUIET))
 
     def cancel(request: gr.Request) -> None:
         workshop.stop(workshop.seat(request).tab, "cancelled")

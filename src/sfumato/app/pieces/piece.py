@@ -12,7 +12,7 @@ from sfumato.report.page import template
 DRAWS_MAPS = {"stage"}
 
 
-def piece(name: str, value: dict[str, Any], *, visible: bool = True, **props: Any) -> gr.HTML:
+def piece(name: str, value: dict[str, Any], *, elem_id: str | None = None, **props: Any) -> gr.HTML:
     """A component by the name of its script.
 
     Its script may ``trigger(event, data)``; a listener is attached with the event's name as a method, such as
@@ -21,7 +21,7 @@ def piece(name: str, value: dict[str, Any], *, visible: bool = True, **props: An
     Args:
         name: Of the script in ``static``, without ending.
         value: What it shows at first.
-        visible: Whether it is there at first.
+        elem_id: Its id in the page, where it needs one.
         props: What else the script reads, as ``props.NAME``.
     """
     script = static("dom.js") + (template("heat.js") if name in DRAWS_MAPS else "") + static(f"{name}.js")
@@ -30,8 +30,7 @@ def piece(name: str, value: dict[str, Any], *, visible: bool = True, **props: An
         html_template="<div></div>",
         js_on_load=script,
         apply_default_css=False,
-        visible=visible,
-        elem_id=f"sf-{name}" if "elem_id" not in props else props.pop("elem_id"),
+        elem_id=elem_id,
         **props,
     )
 

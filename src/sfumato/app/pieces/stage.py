@@ -29,9 +29,9 @@ EMPTY = {
 }
 
 
-def stage() -> gr.HTML:
-    """The component, empty: it shows examples to start from."""
-    return piece("stage", dict(EMPTY))
+def stage(elem_id: str, empty: Mapping[str, Any] = EMPTY) -> gr.HTML:
+    """The component, empty: it says what to do, and shows examples to start from."""
+    return piece("stage", dict(empty), elem_id=elem_id)
 
 
 def scene(

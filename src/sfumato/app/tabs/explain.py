@@ -46,7 +46,7 @@ class Shown:
     ids: tuple[str, ...]
 
 
-def explain_tab(workshop: Workshop, page: gr.Blocks) -> None:
+def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     shown = gr.State(None)
     with gr.Row(elem_classes="sf-ask"):
@@ -69,7 +69,7 @@ def explain_tab(workshop: Workshop, page: gr.Blocks) -> None:
         other_prompt = gr.Textbox("", label="Compare with this prompt", elem_id="other-prompt", min_width=220)
         other_seed = gr.Textbox("", label="Compare with this seed", elem_id="other-seed", min_width=130)
     line = jobline(workshop)
-    view = stage()
+    view = stage("sf-stage-explain")
     form = methods_form("", "sf-methods-explain")
     second = jobline(workshop)
     bars = gr.Plot(visible=False, show_label=False, elem_id="importance", elem_classes="sf-plot")

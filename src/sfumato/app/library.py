@@ -1,0 +1,78 @@
+"""Saved explanations of a folder that was given when the page was opened; visitors name them by id, never by path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfumato.app.visitors import MOST_BYTES, Gone
+from sfumato.errors import SfumatoError
+from sfumato.results.explanation import Explanation
+from sfumato.results.store import NAME
+from sfumato.results.store import open as open_explanation
+
+DEEPEST = 3
+MOST = 200
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved explanation.
+
+    Attributes:
+        id: A digest of its place in the folder.
+        name: Its place in the folder, for people.
+        path: Where it lies.
+        when: Seconds since 1970 when it was written.
+    """
+
+    id: str
+    name: str
+    path: Path
+    when: float
+
+
+def saved_in(folder: Path) -> Sequence[Saved]:
+    """What a folder holds, the newest first, at most 200; links are not followed."""
+    found = []
+    for place in _explanations(folder, DEEPEST):
+        name = place.relative_to(folder).as_posix().removesuffix(f"/{NAME}").removesuffix(".zarr")
+        if name in ("", NAME, "."):
+            name = folder.name
+        digest = hashlib.sha256(place.relative_to(folder).as_posix().encode()).hexdigest()[:16]
+        found.append(Saved(digest, name, place, place.stat().st_mtime))
+    return sorted(found, key=lambda one: -one.when)[:MOST]
+
+
+def opened(folder: Path, id: str) -> Explanation:  # noqa: A002
+    """A saved explanation by its id, read into memory.
+
+    Raises:
+        Gone: It is not there.
+        SfumatoError: It is damaged, or too large for the page.
+    """
+    for one in saved_in(folder):
+        if one.id == id:
+            found = open_explanation(one.path)
+            if found.tree.nbytes > MOST_BYTES:
+                size, most = found.tree.nbytes / 1e6, MOST_BYTES / 1e6
+                raise SfumatoError(f"{one.name} takes {size:.0f} MB, the page shows {most:.0f}; open its report.html")
+            return found.load()
+    raise Gone("this saved result is no longer in the folder; refresh the list")
+
+
+def _explanations(folder: Path, deep: int) -> Iterator[Path]:
+    try:
+        found = [one for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for entry in sorted(found, key=lambda one: one.name):
+        if entry.name.startswith("."):
+            continue
+        if (Path(entry.path) / "zarr.json").is_file():
+            yield Path(entry.path)
+        elif deep > 1:
+            yield from _explanations(Path(entry.path), deep - 1)
