@@ -60,14 +60,20 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             autofocus=True,
         )
         go = gr.Button("Explain", variant="primary", elem_id="explain", scale=1, min_width=130)
-    with gr.Accordion("Settings", open=False, elem_id="settings"), gr.Row():
-        model = gr.Dropdown(workshop.names, value=workshop.names[0], label="Model", elem_id="model", min_width=180)
-        seed = gr.Textbox("0", label="Seed", elem_id="seed", min_width=90)
-        steps = gr.Textbox("", label="Steps", placeholder="the model's own", elem_id="steps", min_width=110)
-        guidance = gr.Textbox("", label="Guidance", placeholder="the model's own", elem_id="guidance", min_width=110)
-        negative = gr.Textbox("", label="What it must not show", elem_id="negative", min_width=180)
-        other_prompt = gr.Textbox("", label="Compare with this prompt", elem_id="other-prompt", min_width=220)
-        other_seed = gr.Textbox("", label="Compare with this seed", elem_id="other-seed", min_width=130)
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        with gr.Row():
+            model = gr.Dropdown(workshop.names, value=workshop.names[0], label="Model", elem_id="model", min_width=190)
+            seed = gr.Textbox("0", label="Seed", elem_id="seed", min_width=110)
+            steps = gr.Textbox("", label="Steps", placeholder="usual", elem_id="steps", min_width=110)
+            guidance = gr.Textbox("", label="Guidance", placeholder="usual", elem_id="guidance", min_width=110)
+            negative = gr.Textbox("", label="Not to be seen", placeholder="nothing", elem_id="negative", min_width=190)
+        with gr.Row():
+            other_prompt = gr.Textbox(
+                "", label="Compare with another prompt", placeholder="none", elem_id="other-prompt", min_width=260
+            )
+            other_seed = gr.Textbox(
+                "", label="Compare with another seed", placeholder="none", elem_id="other-seed", min_width=190
+            )
     line = jobline(workshop)
     view = stage("sf-stage-explain")
     form = methods_form("", "sf-methods-explain")

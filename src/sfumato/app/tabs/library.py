@@ -90,8 +90,9 @@ def library_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
     gr.on([tab.select, page.load], listed, None, [shelf], show_progress="hidden")
     shelf.refresh(listed, None, [shelf], show_progress="hidden")
-    shelf.open(open_one, None, [view, found, line], show_progress="hidden")
-    shelf.compare(compare, None, [view, found, line], show_progress="hidden")
+    alone: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "library", "concurrency_limit": 1}
+    shelf.open(open_one, None, [view, found, line], **alone)  # in the order in which they were asked for
+    shelf.compare(compare, None, [view, found, line], **alone)
 
 
 def _book(kept: Kept) -> dict[str, str]:

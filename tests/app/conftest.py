@@ -1,0 +1,149 @@
+"""A running page and a browser for it. Without a browser these tests are skipped, and say so."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PICTURES = os.environ.get("SFUMATO_PICTURES")
+"""A folder that screenshots are written to; `make screenshots` names the documentation's."""
+
+
+@dataclass
+class Served:
+    """A page that is being served by a process of its own."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+
+@dataclass
+class Watched:
+    """What a page said that it must not say."""
+
+    said: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+
+def start(*arguments: str) -> Served:
+    """Serve the page on a free port; the caller ends the process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfumato", "app", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"http://\S+?:(\d+)", line):
+            return Served(f"http://127.0.0.1:{found[1]}", process)
+    raise AssertionError(f"the page was not served: exit code {process.wait()}")
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one saved explanation."""
+    import sfumato
+
+    folder: Path = tmp_path_factory.mktemp("library")
+    model = sfumato.load("studio/scenes")
+    sfumato.explain(model, sfumato.Request("a green triangle", seed=3, steps=4)).save(folder / "triangle.zarr")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(library: Path) -> Iterator[Served]:
+    """The page with the three embedded models and a library."""
+    found = start("--library", str(library))
+    yield found
+    found.process.terminate()
+    found.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def served(server: Served) -> str:
+    """The address of the page."""
+    return server.address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser is installed ({', '.join(BROWSERS)}); make browser installs one")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, served: str) -> Iterator[Callable[..., Any]]:
+    """Open the page as a new visitor; at the end no page may have said an error or asked anything of another host."""
+    watched, contexts = Watched(), []
+
+    def open_page(query: str = "", **context: Any) -> Any:
+        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context)))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(90_000)
+        page.on("console", lambda message: watched.said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: watched.said.append(str(error)))
+        page.on("request", lambda request: _note(watched, request.url, served))
+        page.goto(served + query)
+        page.wait_for_selector("#prompt textarea")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert watched.said == []
+    assert watched.outside == []
+
+
+@pytest.fixture
+def browser_page(open_page: Callable[..., Any]) -> Any:
+    """The page of a new visitor, 1280 pixels wide."""
+    return open_page()
+
+
+@pytest.fixture(scope="session")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, str], None]:
+    """Take a screenshot of a page or an element, into the documentation where that was asked for."""
+    folder = Path(PICTURES) if PICTURES else tmp_path_factory.mktemp("pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def picture(what: Any, name: str, **options: Any) -> None:
+        what.screenshot(path=str(folder / f"{name}.png"), **options)
+        assert (folder / f"{name}.png").stat().st_size > 2000
+
+    return picture
+
+
+def _note(watched: Watched, url: str, served: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("data", "blob") and parts.netloc != urlsplit(served).netloc:
+        watched.outside.append(url)
