@@ -97,7 +97,9 @@ def test_a_study_of_a_model_on_disk_is_said_and_written(model_folder: Path, tmp_
 def test_json_stands_alone(name: str, lent: Any, tmp_path: Path, prompts: str) -> None:
     out = tmp_path / "out"
     done = study(out, "--prompts", prompts, "--tagger", "lexicon", "--json", name=name)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert done.err.startswith("note: in 1 of 3 prompts the tagger" if name == "relations" else "")
+    assert len(done.err.splitlines()) == (name == "relations")
     assert json.loads(done.out) == {"findings": [finding(out)], "folder": str(out)}
     assert set(seen(out)) == FILES
 
@@ -107,6 +109,12 @@ def test_notes_stand_beside_the_json(lent: Any, tmp_path: Path) -> None:
     assert done.code == 0
     assert json.loads(done.out)["findings"][0]["about"]["unknown_words"] == 1
     assert done.err.splitlines() == ["note: one prompt gives no interval, so nothing can be said to hold"]
+
+
+def test_one_prompt_is_said_to_show_nothing(lent: Any, tmp_path: Path) -> None:
+    done = study(tmp_path / "out", "--prompts", written(tmp_path, "a red circle"))
+    assert "one prompt cannot show whether it holds" in done.out
+    assert "hold on this model" not in done.out
 
 
 def test_a_number_of_prompts_asks_held_out_captions(lent: Any, tmp_path: Path) -> None:
@@ -184,7 +192,10 @@ WRONG: dict[str, tuple[Sequence[str], str]] = {
     "no name": (["pos", "--prompts", ""], "cannot read ''"),
     "no prompts": (["pos", "--prompts", "0"], "--prompts is 0; expected a file, or a whole number, 1 or more"),
     "below none": (["pos", "--prompts", "-3"], "cannot read '-3'"),
-    "too many": (["pos", "--prompts", "123456789"], "there are not enough held-out captions"),
+    "too many": (
+        ["pos", "--prompts", "123456789"],
+        "there are no more than 345 held-out captions, and 123456789 are asked for",
+    ),
     "far too many": (["pos", "--prompts", "9" * 5000], "--prompts is 999"),
     "no numerals": (["numbers", "--prompts", "0"], "prompts is 0; expected a whole number, 1 or more"),
     "no scrambled": (["scrambled", "--prompts", "-1"], "prompts is -1; expected a whole number, 1 or more"),

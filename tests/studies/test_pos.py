@@ -39,11 +39,11 @@ def test_the_four_outliers_make_the_finding_hold(monkeypatch: pytest.MonkeyPatch
     found = found_of(monkeypatch, covered(EXPECTED))
     assert found.holds
     assert found.sentence == (
-        "Against the other words of the same prompt numerals cover -0.200 [-0.200, -0.200] (n=2) more of the image, "
-        "determiners cover -0.100 [-0.100, -0.100] (n=2) more of the image, conjunctions cover 0.300 [0.300, 0.300] "
-        "(n=2) more of the image, punctuation cover 0.400 [0.400, 0.400] (n=2) more of the image. Numerals and "
-        "determiners are both low at 9 of 9 thresholds (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), conjunctions and "
-        "punctuation both high at 9 of 9 thresholds (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)."
+        "Against the other words of the same prompt a numeral covers -0.200 [-0.200, -0.200] (n=2) more of the image, "
+        "a determiner covers -0.100 [-0.100, -0.100] (n=2) more of the image, a conjunction covers 0.300 [0.300, "
+        "0.300] (n=2) more of the image, a punctuation mark covers 0.400 [0.400, 0.400] (n=2) more of the image. "
+        "Numerals and determiners are both low at 9 of 9 thresholds (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "
+        "conjunctions and punctuation both high at 9 of 9 thresholds (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)."
     )
     rows = {row["part of speech"]: row for row in found.rows}
     assert list(rows) == ["nouns", "adjectives", "numerals", "determiners", "conjunctions", "punctuation"]
@@ -93,7 +93,7 @@ def test_parts_of_speech_are_compared_within_a_prompt(monkeypatch: pytest.Monkey
     low = by_word("two circles", {"two": covering(0.1)}, rest=covering(0.2))
     high = by_word("two circles", {"two": covering(0.6)}, rest=covering(0.7), seed=1)
     found = found_of(monkeypatch, [low, high])
-    assert "numerals cover -0.100 [-0.100, -0.100] (n=2) more" in found.sentence
+    assert "a numeral covers -0.100 [-0.100, -0.100] (n=2) more" in found.sentence
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -111,12 +111,12 @@ def test_parts_of_speech_that_no_prompt_has_are_left_out(monkeypatch: pytest.Mon
     no_numeral = covered({"the": 0.1, "and": 0.6, ",": 0.7}, prompt="the red dog and the cat, gray background")
     found = found_of(monkeypatch, no_numeral)
     assert not found.holds
-    assert "numerals cover" not in found.sentence
+    assert "a numeral covers" not in found.sentence
     assert "numerals" not in [row["part of speech"] for row in found.rows]
     none = found_of(monkeypatch, covered({}, prompt="red dog"))
     assert none.sentence.startswith("No prompt has any of the four. Numerals and determiners are both low at 0 of 9")
     only = found_of(monkeypatch, covered({}, prompt="two"))  # nothing else to compare it with
-    assert "numerals cover nan [nan, nan] (n=0) more" in only.sentence
+    assert "a numeral covers nan [nan, nan] (n=0) more" in only.sentence
     assert not only.holds
 
 

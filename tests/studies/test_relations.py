@@ -115,7 +115,8 @@ def test_many_pairs_of_one_image_are_one_observation(monkeypatch: pytest.MonkeyP
     parser = Told(lambda prompt: listed if prompt.endswith("head") else nothing)
     monkeypatch.setattr("sfumato.studies.relations.parser_of", lambda tagger, prompts: parser)
     given = [by_word(" ".join(words), {"head": fading()}, rest=FLAT), made("dog", [FLAT], seed=1)]
-    found = found_of(monkeypatch, given)
+    with pytest.warns(SfumatoWarning, match="in 1 of 2 prompts"):
+        found = found_of(monkeypatch, given)
     assert rows_of(found)["list"]["mIoU"].endswith("(n=6)")
     assert not found.holds
     again = [by_word(" ".join(words), {"head": fading()}, rest=FLAT, seed=seed) for seed in range(2)]
@@ -124,8 +125,10 @@ def test_many_pairs_of_one_image_are_one_observation(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("undrawn")
 def test_only_words_of_a_parsed_prompt_are_known_to_be_unlinked(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = [*circles(FLAT, FLAT, FLAT, count=2), made("a dog and a cat", [FLAT] * 5, seed=2)]
-    found = found_of(monkeypatch, given)
+    given = [*circles(FLAT, FLAT, FLAT, count=2), made("a zebra and a cat", [FLAT] * 5, seed=2)]
+    with pytest.warns(SfumatoWarning, match=r"in 1 of 3 prompts the tagger \(lexicon\) finds no word that depends on"):
+        found = found_of(monkeypatch, given)
+    assert found.about.items() >= {"prompts": 3, "prompts_without_heads": 1, "unknown_words": 1}.items()
     assert {item["prompt"] for item in found.items} == {CIRCLE}
     assert [item["relation"] for item in found.items] == ["det", "amod", UNLINKED] * 2
     pair = next(item for item in found.items if item["relation"] == UNLINKED)

@@ -271,5 +271,7 @@ def test_held_out_captions_are_fixed_and_balanced() -> None:
     assert set(relations) == set(scenes.RELATIONS)
     assert min(relations.values()) >= 8
     assert Counter(plan.groups[0].count for plan in plans if plan.kind == "count") == {2: 25, 3: 25}
-    with pytest.raises(OptionError, match="not enough held-out captions for n=5000"):
+    of_relations = [plan for plan in plans if plan.kind == "relation"]
+    assert scenes.held_out_captions(50, kinds=("relation",)) == tuple(map(scenes.caption_of, of_relations))
+    with pytest.raises(OptionError, match="no more than 345 held-out captions, and 5000 are asked for"):
         scenes.held_out_captions(5000)

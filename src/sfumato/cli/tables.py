@@ -74,7 +74,8 @@ def say_finding(finding: Finding, title: str) -> None:
     say()
     say(f"found before: {finding.source}")
     say(f"here: {finding.sentence}")
-    say(f"it {'holds' if finding.holds else 'does not hold'} on this model")
+    held = f"it {'holds' if finding.holds else 'does not hold'} on this model"
+    say("one prompt cannot show whether it holds" if finding.about.get("prompts") == 1 else held)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,7 @@ NAMES = {
     "pron": "pronouns",
     "x": "unknown words",
 }
+ONE = {"num": "a numeral", "det": "a determiner", "cconj": "a conjunction", "punct": "a punctuation mark"}
 SOURCE = "Numerals and determiners cover the least of the image, conjunctions and punctuation the most."
 
 
@@ -74,7 +75,7 @@ def study_pos(
     rows = [_row(items, tag, gaps[TAU].get(tag)) for tag in present]
     low = {tau: _all(gaps[tau], LOW, below=True) for tau in TAUS}
     high = {tau: _all(gaps[tau], HIGH, below=False) for tau in TAUS}
-    measured = ", ".join(f"{NAMES[tag]} cover {gap} more of the image" for tag, gap in gaps[TAU].items())
+    measured = ", ".join(f"{ONE[tag]} covers {gap} more of the image" for tag, gap in gaps[TAU].items())
     sentence = (
         (f"Against the other words of the same prompt {measured}" if measured else "No prompt has any of the four")
         + f". Numerals and determiners are both low at {_at(low)}, "

@@ -42,9 +42,7 @@ def relation_captions(count: int) -> tuple[str, ...]:
     Raises:
         OptionError: There are not so many, or none is asked for.
     """
-    at_least_one("prompts", count)
-    found = [one for one in held_out_captions(4 * count) if parsed(one).kind == "relation"]
-    return tuple(found[:count])
+    return held_out_captions(at_least_one("prompts", count), kinds=("relation",))
 
 
 def parts_of(caption: str) -> tuple[Part | None, ...]:

@@ -6,13 +6,14 @@ the larger one. That depends on the threshold: two published analyses disagree i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import RequestError
+from sfumato.errors import RequestError, SfumatoWarning
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Interval, bootstrap, overlap
@@ -60,7 +61,8 @@ def study_relations(
     parser = parser_of(tagger, prompts)
     seeds = range(seed, seed + len(prompts))
     found = asked(model, prompts, seeds=seeds, method=method, steps=steps, progress=progress)
-    items = [item for one in found for item in _items(one, parser(one.request.prompt, one.words))]
+    parses = [parser(one.request.prompt, one.words) for one in found]
+    items = [item for one, parse in zip(found, parses, strict=True) for item in _items(one, parse)]
     relations = {item["relation"] for item in items} - {UNLINKED}
     names = sorted(relations, key=lambda name: (-_count(items, name), name))
     if not names:
@@ -87,7 +89,25 @@ def study_relations(
     bars = {name: signs[name][TAU] for name in names}
     curves = {name: np.array([signs[name][tau].mean for tau in TAUS]) for name in names}
     figure = sweep_sheet(bars, TAUS, curves, f"mIoD - mIoH, tau {TAU:g}", "threshold tau", mark=TAU)
-    told = about(model, found, method=method, tags=parser.name, pairs=len(items))
+    without = sum(not parse.dependents for parse in parses)
+    if without:
+        warnings.warn(
+            f"in {without} of {len(found)} prompts the tagger ({parser.name}) finds no word that depends on another; "
+            "the numbers are of the others",
+            SfumatoWarning,
+            stacklevel=2,
+        )
+    told = about(
+        model,
+        found,
+        method=method,
+        tags=parser.name,
+        pairs=len(items),
+        unknown_words=sum(
+            parse.tags[place] == "x" for one, parse in zip(found, parses, strict=True) for place in one.seen
+        ),
+        prompts_without_heads=without,
+    )
     rows = [_row(items, name, signs[name] if name in enough else {}) for name in names]
     return Finding("relations", SOURCE, bool(flips), sentence, rows, figure, told, items)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,7 +157,7 @@ def training_scene(index: int) -> Scene:
     raise AssertionError("unreachable: the stream of seeds has no end")
 
 
-def held_out_captions(n: int = 200, seed: int = 0) -> tuple[str, ...]:
+def held_out_captions(n: int = 200, seed: int = 0, kinds: Sequence[Kind] = KINDS) -> tuple[str, ...]:
     """Give a fixed list of captions that training never sees, balanced over the four kinds.
 
     The kinds (one object, count, two objects with a relation, "and") take turns; inside them numerals and relations
@@ -166,6 +166,7 @@ def held_out_captions(n: int = 200, seed: int = 0) -> tuple[str, ...]:
     Args:
         n: How many.
         seed: Chooses another list.
+        kinds: Those of some kinds alone, in the order of the whole list.
 
     Raises:
         OptionError: There are not that many.
@@ -174,12 +175,13 @@ def held_out_captions(n: int = 200, seed: int = 0) -> tuple[str, ...]:
     streams = {kind: _held_out_plans(kind, rng) for kind in KINDS}
     chosen: dict[str, None] = {}
     for place in range(n):
-        turn, which = divmod(place, len(KINDS))
-        turns = streams[KINDS[which]]
+        turn, which = divmod(place, len(kinds))
+        turns = streams[kinds[which]]
         fresh = (caption_of(plan) for plan in turns[turn % len(turns)])
         caption = next((caption for caption in fresh if caption not in chosen), None)
         if caption is None:
-            raise OptionError(f"there are not enough held-out captions for n={n}; ask for fewer")
+            of = "" if tuple(kinds) == KINDS else f" of the kind {' and '.join(kinds)}"
+            raise OptionError(f"there are no more than {place} held-out captions{of}, and {n} are asked for")
         chosen[caption] = None
     return tuple(chosen)
 
