@@ -14,7 +14,14 @@ import torch.nn.functional as F
 from sfumato.errors import TrainingError
 from sfumato.models.loading import studio_models
 from sfumato.studio.training.autoencoder_settings import VaeConfig
-from sfumato.studio.training.checkpoints import Training, averaged_weights, load_latest, save, step_generator
+from sfumato.studio.training.checkpoints import (
+    Training,
+    averaged_weights,
+    keep_start,
+    load_latest,
+    save,
+    step_generator,
+)
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
 
@@ -120,6 +127,7 @@ def train_vae(
         )
         if training.step % checkpoint_every == 0 or training.step == settings.steps:
             save(out / STAGE, training.step, training.tensors(), {})
+    keep_start(training, settings, out / STAGE)
     vae = load_vae(settings, images.shape[1], out, device)
     decibel = psnr(vae, held)
     progress.event(STAGE, training.step, {"psnr": decibel})

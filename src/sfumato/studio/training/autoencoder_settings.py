@@ -18,8 +18,8 @@ class VaeConfig:
         l1: Weight of the absolute error beside the squared one.
         kl: Weight of the KL term, per element of the latent.
         compile: Compile the model (some minutes at the start, faster steps).
-        start: An embedded model, or a folder in diffusers layout, whose autoencoder of the same channels is trained on;
-            by default it starts from nothing.
+        start: An embedded model, or a folder in diffusers layout, whose autoencoder of the same channels is trained on,
+            or with 0 steps taken as it is; by default it starts from nothing.
     """
 
     steps: int = 900

@@ -285,3 +285,21 @@ class Training:
             raise TrainingError(
                 f"the checkpoint does not fit this config ({error}); use the config it was made with or another --out"
             ) from error
+
+
+def keep_start(training: Training, settings: Any, folder: Path) -> None:
+    """Write the weights that a stage of 0 steps starts from, so that it has a result like any other.
+
+    Args:
+        training: After the last step.
+        settings: Of the stage, with `steps` and `start`.
+        folder: Of the stage.
+
+    Raises:
+        TrainingError: It starts from nothing, so there is nothing to keep.
+    """
+    if settings.steps > 0 or training.step > 0:
+        return
+    if not settings.start:
+        raise TrainingError(f"{folder.name} has 0 steps and nothing to start from; give it steps, or a start")
+    save(folder, 0, training.tensors(), {})

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 
 from sfumato.errors import TrainingError
+from sfumato.similarity.clip import EMBEDDED
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.tokenizer import END, MAX_LENGTH, START, load_tokenizer, write_tokenizer
-from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
+from sfumato.studio.training.checkpoints import Training, keep_start, load_latest, save, step_generator
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Progress
+from sfumato.studio.training.publishing import WEIGHTS
 from sfumato.studio.training.scenes.config import ClipConfig, Config
 from sfumato.studio.training.scenes.data import load_captions, load_images, token_numbers, varied
 
@@ -83,6 +86,8 @@ def train_clip(config: Config, out: Path, progress: Progress, *, resume: bool = 
     device = torch.device(config.device)
     torch.manual_seed(config.seed + 1)
     model = build_clip(settings, tokenizer, images.shape[1]).to(device)
+    if settings.start:
+        model.load_state_dict(_weights(settings.start, model), strict=False)
     training = Training({"clip": model}, weight_decay=0.05)
     if resume:
         training.resume(out / "clip")
@@ -115,6 +120,26 @@ def train_clip(config: Config, out: Path, progress: Progress, *, resume: bool = 
         if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
             save(out / "clip", training.step, training.tensors(), {})
             progress.event("clip", training.step, {"retrieval": retrieval(model, tokenizer)})
+    keep_start(training, settings, out / "clip")
+
+
+def _weights(source: str, like: Any) -> dict[str, torch.Tensor]:
+    """The weights of a contrastive pair on disk.
+
+    Raises:
+        TrainingError: There is none, or it has other sizes.
+    """
+    from safetensors.torch import load_file
+
+    file = (WEIGHTS / "clip" if source == EMBEDDED else Path(source)) / "model.safetensors"
+    try:
+        found = load_file(str(file))
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{source} holds no CLIPModel ({error}); give {EMBEDDED}, or its folder") from error
+    wanted = {name: value.shape for name, value in like.named_parameters()}
+    if {name: found[name].shape for name in wanted if name in found} != wanted:
+        raise TrainingError(f"the pair in {source} has other sizes than [clip] says; write its sizes there")
+    return {name: found[name].float() for name in wanted}
 
 
 def load_clip(config: Config, out: Path) -> tuple[Any, Any]:

@@ -43,6 +43,8 @@ class ClipConfig:
         warmup: Steps of rising learning rate.
         drop_captions: Share of captions with words left out.
         drop_words: Chance of each word of such a caption to be left out.
+        start: "studio/clip", or a folder of a CLIPModel of the same sizes that reads the scenes' tokens, which is
+            trained on, or with 0 steps taken as it is; by default the pair starts from nothing.
     """
 
     steps: int = 1500
@@ -58,6 +60,7 @@ class ClipConfig:
     warmup: int = 100
     drop_captions: float = 0.2
     drop_words: float = 0.3
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class UnetConfig:
         steps: Optimizer steps, the cooldown included; a checkpoint resumed with fewer steps cools down earlier.
         batch: Latents per step.
         channels: Channels of each level of the U-Net.
+        layers: Residual blocks, each with attention, on the way down of each level; on the way up there is one more.
         heads: Attention heads of each block.
         norm_groups: Groups of each group normalisation.
         text_layers: How many first layers of the CLIP text encoder the U-Net reads.
@@ -77,6 +81,7 @@ class UnetConfig:
         beta2: Decay of AdamW's squared gradients.
         weight_decay: Of both optimizers.
         warmup: Steps of rising learning rate.
+        compile: Compile the U-Net (some minutes at the start, faster steps).
         cooldown: Last share of `steps` in which the learning rate falls linearly to 2% of `lr`.
         clip_norm: Limit of the norm of the gradient.
         ema: Decay of the averaged weights, reached by (1 + step) / (10 + step).
@@ -95,6 +100,7 @@ class UnetConfig:
     steps: int = 9000
     batch: int = 64
     channels: tuple[int, ...] = (64, 128, 160)
+    layers: int = 1
     heads: int = 4
     norm_groups: int = 16
     text_layers: int = 1

@@ -95,6 +95,9 @@ def _card(
 ) -> str:
     unet, clip, vae = config.unet, config.clip, config.vae
     parts = ", ".join(f"{name} {size:.2f} M" for name, size in sizes.items())
+    of = ", going on from that of {}".format
+    vae_of, clip_of = of(vae.start) if vae.start else "", of(clip.start) if clip.start else ""
+    own = "`studio/configs/scenes.toml`" if config == RECIPE.load() else "settings of its own"
     took = "" if hours is None else f" It took {hours:.1f} hours in all."
     return f"""---
 license: apache-2.0
@@ -124,10 +127,10 @@ photographs, no data from people.
 
 ## Training
 
-`sfumato train scenes` with `studio/configs/scenes.toml`, on {machine}.{took}
+`sfumato train scenes` with {own}, on {machine}.{took}
 
-- Autoencoder: {vae.steps:,} steps on crops of {vae.crop} pixels.
-- Contrastive pair: {clip.steps:,} steps of {clip.batch} pairs.
+- Autoencoder: {vae.steps:,} steps on crops of {vae.crop} pixels{vae_of}.
+- Contrastive pair: {clip.steps:,} steps of {clip.batch} pairs{clip_of}.
 - U-Net and text encoder: {steps:,} steps of {unet.batch}, averaged weights. {unet.empty:.0%} of the captions
   were empty; of the others {unet.drop_captions:.0%} had words left out at random, so that every part of a prompt means
   something alone.

@@ -46,7 +46,7 @@ def build_unet(config: UnetConfig, context: int, latent_size: int = 16) -> Any:
         down_block_types=("CrossAttnDownBlock2D",) * levels,
         mid_block_type="UNetMidBlock2DCrossAttn",
         up_block_types=("CrossAttnUpBlock2D",) * levels,
-        layers_per_block=1,
+        layers_per_block=config.layers,
         cross_attention_dim=context,
         # What diffusers calls attention_head_dim is the number of heads in these blocks.
         attention_head_dim=config.heads,
