@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,14 @@ class Served:
 
     address: str
     process: subprocess.Popen[str]
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it; its exit code."""
+        self.process.send_signal(how)
+        ended = self.process.wait(timeout=60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return ended
 
 
 @dataclass
@@ -77,8 +86,7 @@ def server(library: Path) -> Iterator[Served]:
     """The page with the three embedded models and a library."""
     found = start("--library", str(library))
     yield found
-    found.process.terminate()
-    found.process.wait(timeout=60)
+    found.stop()
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,18 @@ import gradio as gr
 from sfumato.app.pieces.piece import static
 from sfumato.app.tabs.explain import explain_tab
 from sfumato.app.tabs.library import library_tab
+from sfumato.app.tabs.process import process_tab
+from sfumato.app.tabs.steps import steps_tab
 from sfumato.app.workshop import Workshop
 from sfumato.report.page import template
 
 TITLE = "Sfumato"
-TABS: dict[str, Callable[[Workshop, gr.Blocks, gr.Tab], None]] = {"Explain": explain_tab, "Library": library_tab}
+TABS: dict[str, Callable[[Workshop, gr.Blocks, gr.Tab], None]] = {
+    "Explain": explain_tab,
+    "Process": process_tab,
+    "Steps": steps_tab,
+    "Library": library_tab,
+}
 """What the page asks, in the order in which it is read."""
 
 
@@ -36,6 +43,8 @@ def page(workshop: Workshop) -> gr.Blocks:
             workshop.stop(workshop.seat(request).tab, "the tab was closed")
 
         blocks.unload(leave)
+    for listener in blocks.fns.values():  # else Gradio describes them all on the page, also to who is not logged in
+        listener.api_visibility = "private"
     return blocks  # type: ignore[no-any-return]
 
 
@@ -77,4 +86,4 @@ def look() -> dict[str, Any]:
     }
     known = set(inspect.signature(theme.set).parameters)
     theme.set(**colours, **{f"{name}_dark": value for name, value in colours.items() if f"{name}_dark" in known})
-    return {"theme": theme, "css": template("tokens.css") + static("app.css"), "footer_links": []}
+    return {"theme": theme, "css": template("tokens.css") + static("app.css") + static("process.css"), "footer_links": []}

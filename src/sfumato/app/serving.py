@@ -59,26 +59,18 @@ def serve(
     folder = None if library is None else Path(library).expanduser()
     if folder is not None and not folder.is_dir():
         raise CannotServe(f"--library {library} is no folder; name one that holds results of sfumato explain")
-    listening = _listening(host, port)
-    app, workshop = application(
-        models,
-        host=host,
-        port=listening.getsockname()[1],
-        people=people,
-        names=names,
-        library=folder,
-        device=device,
-        longest=longest,
-    )
-    import uvicorn
+    with _listening(host, port) as listening:
+        actual = listening.getsockname()[1]
+        settings: dict[str, Any] = {"device": device, "longest": longest, "library": folder, "names": names}
+        app, workshop = application(models, host=host, port=actual, people=people, **settings)
+        import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
-    ready(f"http://{'localhost' if host in LOOPBACK else host}:{listening.getsockname()[1]}")
-    try:
-        server.run(sockets=[listening])
-    finally:
-        workshop.close()
-        listening.close()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
+        ready(f"http://{'localhost' if host in LOOPBACK else host}:{actual}")
+        try:
+            server.run(sockets=[listening])
+        finally:
+            workshop.close()
 
 
 def application(
@@ -176,6 +168,7 @@ def _listening(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen(128)  # whoever is told the address at once may have to wait, but is not turned away
     except (OSError, OverflowError) as error:
         found.close()
         reason = getattr(error, "strerror", None) or str(error)

@@ -62,7 +62,7 @@ class Visitor:
         size = int(explanation.tree.nbytes)
         if size > MOST_BYTES:
             raise SfumatoError(
-                f"the result takes {size / 1e6:.0f} MB and a visitor may keep {MOST_BYTES / 1e6:.0f}; ask for less"
+                f"the result takes {size / 1e6:.3g} MB, a visitor may keep {MOST_BYTES / 1e6:.3g} MB; ask for less"
             )
         with self._lock:
             kept = Kept(secrets.token_urlsafe(16), title, explanation, size, next(self._numbers))

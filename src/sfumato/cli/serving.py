@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli.console import note, say
+from sfumato.cli.console import say
 from sfumato.cli.parameters import Debug, Device
 from sfumato.cli.session import session_of
 
@@ -56,7 +56,6 @@ def app(
     from sfumato.app.serving import serve
 
     session_of(context).stopped = "closed"
-    note("starting; models are loaded while the page can already be opened")
     serve(
         model or list(EMBEDDED),
         host=host,

@@ -1,0 +1,160 @@
+"""What stands before the page: hosts, origins, paths, sizes, the cookie."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sfumato.app.guard import LOCAL, Guard
+from sfumato.app.visitors import COOKIE
+
+
+class Inner:
+    """An application that reads the whole body and says which requests it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more, lost = b"", True, False
+        while more:
+            message = await receive()
+            lost = message["type"] == "http.disconnect"
+            body += message.get("body", b"")
+            more = message.get("more_body", False) and not lost
+        self.seen.append({"scope": scope, "body": body, "lost": lost})
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"fine"})
+
+
+def ask(
+    path: str = "/", *, method: str = "GET", headers: dict[str, str] | None = None, chunks: tuple[bytes, ...] = (b"",)
+) -> tuple[int, dict[str, str], str, Inner]:
+    """Send one request through the guard: status, headers, body, and what came through."""
+    given = {"host": "127.0.0.1:7860"} | (headers or {})
+    waiting = [
+        {"type": "http.request", "body": chunk, "more_body": number + 1 < len(chunks)}
+        for number, chunk in enumerate(chunks)
+    ]
+    sent: list[Any] = []
+    inner = Inner()
+
+    async def receive() -> Any:
+        return waiting.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+    }
+    asyncio.run(Guard(inner, LOCAL, most=1000)(scope, receive, send))
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], found, sent[1]["body"].decode(), inner
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "localhost:7860", "LOCALHOST:7860", "[::1]:7860"])
+def test_the_page_is_given_under_its_own_names(host: str) -> None:
+    assert ask(headers={"host": host})[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "", "10.0.0.1:7860"])
+def test_another_name_that_leads_here_is_refused(host: str) -> None:
+    status, _, body, inner = ask(headers={"host": host})
+    assert status == 421
+    assert len(body.splitlines()) == 1
+    assert inner.seen == []
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:9999", "null"])
+def test_another_origin_may_not_use_the_page(origin: str) -> None:
+    status, _, _, inner = ask("/gradio_api/queue/join", method="POST", headers={"origin": origin})
+    assert status == 403
+    assert inner.seen == []
+
+
+def test_the_own_origin_may() -> None:
+    assert ask("/gradio_api/queue/join", method="POST", headers={"origin": "http://127.0.0.1:7860"})[0] == 200
+
+
+def test_a_script_of_another_site_is_refused_and_a_link_there_is_not() -> None:
+    foreign = {"sec-fetch-site": "cross-site"}
+    assert ask(headers=foreign | {"sec-fetch-mode": "no-cors"})[0] == 403
+    assert ask(headers=foreign | {"sec-fetch-mode": "navigate"})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/upload",
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file/etc/passwd",
+        "/file=/etc/passwd",
+        "/gradio_api/proxy=http://evil.example",
+        "/gradio_api/component_server",
+        "/gradio_api/call/explain",
+        "/gradio_api/run/explain",
+        "/monitoring",
+        "/docs",
+        "/gradio_api/mcp/sse",
+    ],
+)
+def test_what_the_page_does_not_need_is_not_there(path: str) -> None:
+    status, _, _, inner = ask(path)
+    assert status == 404
+    assert inner.seen == []
+
+
+def test_other_methods_are_refused() -> None:
+    assert ask(method="DELETE")[0] == 405
+
+
+def test_a_body_that_says_it_is_too_large_is_refused() -> None:
+    assert ask("/gradio_api/queue/join", method="POST", headers={"content-length": "1001"})[0] == 413
+    assert ask("/gradio_api/queue/join", method="POST", headers={"content-length": "-1"})[0] == 413
+    assert ask("/gradio_api/queue/join", method="POST", headers={"content-length": "1000"})[0] == 200
+
+
+def test_a_body_that_does_not_say_so_is_cut_off() -> None:
+    *_, inner = ask("/gradio_api/queue/join", method="POST", chunks=(b"a" * 600, b"b" * 600))
+    assert inner.seen[0]["lost"]
+    assert len(inner.seen[0]["body"]) < 1000
+
+
+def test_a_new_visitor_gets_a_cookie_that_scripts_cannot_read() -> None:
+    _, headers, _, inner = ask()
+    assert headers["set-cookie"].startswith(f"{COOKIE}=")
+    assert {"HttpOnly", "SameSite=Lax"} <= set(headers["set-cookie"].split("; "))
+    key = headers["set-cookie"].partition("=")[2].partition(";")[0]
+    assert (b"cookie", f"{COOKIE}={key}".encode()) in inner.seen[0]["scope"]["headers"]
+    assert "set-cookie" not in ask(headers={"cookie": f"{COOKIE}={key}"})[1]
+
+
+@pytest.mark.parametrize("value", ["", "short", "x" * 44, "../../etc/passwd" + "x" * 27, "a b" + "x" * 40])
+def test_a_cookie_that_is_none_of_ours_is_replaced(value: str) -> None:
+    assert "set-cookie" in ask(headers={"cookie": f"{COOKIE}={value}"})[1]
+
+
+def test_the_browser_is_told_to_load_nothing_from_elsewhere() -> None:
+    _, headers, _, _ = ask()
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert "http:" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_sockets_are_closed() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    asyncio.run(Guard(Inner(), LOCAL)({"type": "websocket", "headers": [], "path": "/"}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
