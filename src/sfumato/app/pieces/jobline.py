@@ -15,5 +15,5 @@ def jobline(workshop: Workshop) -> gr.HTML:
     def cancel(request: gr.Request) -> None:
         workshop.stop(workshop.seat(request).tab, "cancelled")
 
-    line.cancel(cancel, None, None, queue=False, show_progress="hidden")
+    line.cancel(cancel, None, None, show_progress="hidden", concurrency_limit=None)
     return line

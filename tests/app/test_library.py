@@ -1,0 +1,84 @@
+"""The tab Library in a real browser, and the folder behind it."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sfumato.app.library import opened, saved_in
+from sfumato.app.visitors import Gone
+from tests.app.driving import explain
+
+STAGE = "#sf-stage-library .sf-stage[data-ready]"
+
+
+def library_of(page: Any) -> None:
+    page.get_by_role("tab", name="Library").click()
+    page.wait_for_selector("#sf-shelf .sf-book")
+
+
+def test_what_was_made_and_what_was_saved_is_listed_opened_and_compared(
+    browser_page: Any, pictured: Callable[..., None]
+) -> None:
+    page = browser_page
+    explain(page, "a red circle", steps=4)
+    library_of(page)
+    page.wait_for_selector(".sf-open:has-text('a red circle')")
+    titles = page.locator("#sf-shelf b").all_inner_texts()
+    assert titles == ["a red circle · seed 0", "triangle"]
+    page.click(".sf-open >> nth=1")
+    page.wait_for_selector(STAGE)
+    assert page.locator(f"{STAGE} .sf-chip").all_inner_texts() == ["a", "green", "triangle"]
+    key = page.get_attribute(STAGE, "data-ready")
+    for number in range(2):
+        page.locator("#sf-shelf input[type=checkbox]").nth(number).check()
+    page.click("text=Compare the two")
+    page.wait_for_function("([w, old]) => document.querySelector(w).dataset.ready !== old", arg=[STAGE, key])
+    assert page.locator(f"{STAGE} .sf-picture").count() == 2
+    pictured(page, "library")
+
+
+def test_results_are_taken_away_and_nobody_else_can_have_them(browser_page: Any) -> None:
+    page = browser_page
+    explain(page, "a red circle", steps=2)
+    library_of(page)
+    page.click(".sf-open:has-text('a red circle')")
+    links = page.locator("#sf-sections-library .links a")
+    links.first.wait_for()
+    for name, kind in (
+        ("image.png", b"\x89PNG"),
+        ("report.html", b"<!doctype html>"),
+        ("explanation.zarr.zip", b"PK"),
+        ("summary.json", b"{"),
+    ):
+        address = page.locator(f"#sf-sections-library .links a[href$='{name}']").evaluate("(link) => link.href")
+        answer = page.request.get(address)
+        assert answer.status == 200
+        assert answer.body().startswith(kind), name
+        with pytest.raises(urllib.error.HTTPError) as refused:  # without the visitor's cookie
+            urllib.request.urlopen(address, timeout=30)
+        assert refused.value.code == 404
+        refused.value.close()
+
+
+def test_an_empty_library_says_what_will_be_there(browser_page: Any) -> None:
+    page = browser_page
+    page.get_by_role("tab", name="Library").click()
+    page.locator("text=what you explain on the other tabs is kept here").wait_for()
+
+
+def test_saved_results_are_found_by_id_and_links_are_not_followed(library: Path, tmp_path: Path) -> None:
+    (one,) = saved_in(library)
+    assert one.name == "triangle"
+    assert opened(library, one.id).request.prompt == "a green triangle"
+    for wrong in ("", "../triangle.zarr", "triangle", one.id + "0"):
+        with pytest.raises(Gone):
+            opened(library, wrong)
+    (tmp_path / "link").symlink_to(library)
+    assert saved_in(tmp_path) == []
+    assert saved_in(tmp_path / "nothing") == []
