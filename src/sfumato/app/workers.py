@@ -20,7 +20,7 @@ from sfumato.models.model import Model
 
 T = TypeVar("T")
 State = Literal["waiting", "running", "done", "failed", "stopped"]
-MOST_WAITING = 16
+MOST_WAITING = 32
 LONGEST = 1800.0
 LATEST = 64
 """Ends of jobs whose speed is remembered."""
