@@ -95,7 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
     | {"studio", "protocols", "experiments", "studies", "options", "app"},
-    "app": MAKERS | {"methods", "explain", "options", "plots", "report"},
+    "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "studio"},
     "__main__": {"cli"},
 }
 

@@ -12,6 +12,7 @@ from sfumato.app.pieces.piece import static
 from sfumato.app.tabs.explain import explain_tab
 from sfumato.app.tabs.library import library_tab
 from sfumato.app.tabs.process import process_tab
+from sfumato.app.tabs.reference import reference_tab
 from sfumato.app.tabs.steps import steps_tab
 from sfumato.app.workshop import Workshop
 from sfumato.report.page import template
@@ -21,6 +22,7 @@ TABS: dict[str, Callable[[Workshop, gr.Blocks, gr.Tab], None]] = {
     "Explain": explain_tab,
     "Process": process_tab,
     "Steps": steps_tab,
+    "Reference": reference_tab,
     "Library": library_tab,
 }
 """What the page asks, in the order in which it is read."""

@@ -9,7 +9,7 @@ import gradio as gr
 
 from sfumato.report.page import template
 
-DRAWS_MAPS = {"stage"}
+DRAWS_MAPS = {"stage", "stepmaps", "across"}
 
 
 def piece(name: str, value: dict[str, Any], *, elem_id: str | None = None, **props: Any) -> gr.HTML:

@@ -1,0 +1,232 @@
+"""Steps: what single steps of a run recover, which places and words they go by, and whether the maps can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sfumato.app.links import Asked
+from sfumato.app.pieces.jobline import jobline
+from sfumato.app.pieces.piece import data_of
+from sfumato.app.pieces.reading import SILENT, reading, said
+from sfumato.app.pieces.stepform import KINDS, formed, stepform
+from sfumato.app.pieces.stepmaps import label_of, laid_out, stepmaps
+from sfumato.app.step_charts import game_charts, relevance_chart
+from sfumato.app.step_requests import START, STEPS, StepsAsked, askable, fits, steps_of, timesteps
+from sfumato.app.step_results import MEASURES, areas, games_cost, games_of, looked, panes_of, sentence
+from sfumato.app.workers import Job
+from sfumato.app.workshop import Seat, Workshop, refused
+from sfumato.errors import SfumatoError
+from sfumato.judging.judge import Verdict
+from sfumato.models.model import Model
+from sfumato.results.explanation import Explanation
+
+AT_MOST = 2.0
+"""Seconds that drawings and costs may be waited for."""
+BUSY = "what the model says when it starts; it is busy now"
+NO_PLOT = gr.Plot(value=None, visible=False)
+AID = (
+    "How to read it: the higher a line, the more of what the step made went by this word; dotted uprights are the "
+    "steps shown above. Click a word in the legend to show or hide its line."
+)
+GAMES_AID = (
+    "How to read it: a map that knows which places matter makes the image change soon when its places are taken away "
+    "(deletion, upper curve is better), and come back soon when they are given back (insertion, lower curve is better)."
+)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the tab shows.
+
+    Attributes:
+        asked: What was asked for.
+        ids: Of the results, one for each schedule.
+    """
+
+    asked: StepsAsked
+    ids: tuple[str, ...]
+
+
+def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
+    """Build the tab."""
+    shown = gr.State(None)
+    with gr.Row(elem_classes="sf-ask"):
+        prompt = gr.Textbox(
+            label="What does the image show?",
+            placeholder="a red circle left of a blue square",
+            elem_id="steps-prompt",
+            scale=8,
+            lines=1,
+            max_lines=3,
+        )
+        go = gr.Button("Look", variant="primary", elem_id="steps-look", scale=1, min_width=130)
+    with gr.Accordion("Steps, schedule and questions", open=False, elem_id="steps-settings"):
+        with gr.Row():
+            model = gr.Dropdown(
+                workshop.names, value=_first(workshop), label="Model", elem_id="steps-model", min_width=180
+            )
+            seed = gr.Textbox("0", label="Seed", elem_id="steps-seed", min_width=90)
+            steps = gr.Textbox(str(STEPS), label="Steps of the run", elem_id="steps-count", min_width=110)
+        form = stepform("sf-stepform")
+    line = jobline(workshop)
+    view = stepmaps("sf-stepmaps")
+    second = jobline(workshop)
+    verdict = reading("sf-verdict")
+    with gr.Row(elem_classes="sf-plots"):
+        deletion = gr.Plot(
+            visible=False, show_label=False, elem_id="steps-deletion", elem_classes="sf-plot", min_width=320
+        )
+        insertion = gr.Plot(
+            visible=False, show_label=False, elem_id="steps-insertion", elem_classes="sf-plot", min_width=320
+        )
+    words = reading("sf-relevance")
+    curves = gr.Plot(visible=False, show_label=False, elem_id="steps-relevance", elem_classes="sf-plot")
+    fields = [model, prompt, seed, steps, form]
+    first = StepsAsked.of(Asked(_first(workshop), steps=str(STEPS)), START)
+    form.value = formed(timesteps(None, first, STEPS), STEPS) | {"chosen": START}
+
+    def read(name: Any, text: Any, number: Any, count: Any, chosen: Any) -> StepsAsked:
+        base = Asked(
+            str(name or ""), prompt=str(text or ""), seed=str(number or ""), steps=str(count or "") or str(STEPS)
+        )
+        return StepsAsked.of(base, chosen.get("chosen") if isinstance(chosen, dict) else None)
+
+    def redraw(request: gr.Request, *values: Any) -> dict[str, Any]:
+        return described(workshop, workshop.seat(request), read(*values), values[-1])
+
+    def arrive(request: gr.Request, *values: Any) -> dict[Any, Any]:
+        names = [name for name in workshop.names if _maybe(workshop, name)] or workshop.names
+        chosen = values[0] if values[0] in names else names[0]
+        form_value = described(workshop, workshop.seat(request), read(chosen, *values[1:]), values[-1])
+        return {model: gr.Dropdown(choices=names, value=chosen), form: form_value}
+
+    def look(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        asked, seat = read(*values), workshop.seat(request)
+        costs: list[str] = []
+
+        def work(ready: Model, job: Job[Any]) -> list[Explanation]:
+            found = looked(ready, asked, job)
+            costs.append(games_cost(ready, found[0].request))
+            return found
+
+        def finish(results: Sequence[Explanation]) -> dict[Any, Any]:
+            titles = [_titled(kind, asked) for kind in asked.kinds]
+            kept = [
+                seat.visitor.keep(
+                    one, f"steps, {kind}: {one.request.prompt or one.request.label} · seed {one.request.seed}"
+                )
+                for kind, one in zip(asked.kinds, results, strict=True)
+            ]
+            figure = relevance_chart(results, asked.kinds, asked.at)
+            return {
+                view: laid_out(
+                    panes_of(results), titles, [one.image for one in results], key=kept[0].id, cost=costs[0]
+                ),
+                shown: Looked(asked, tuple(one.id for one in kept)),
+                words: said("Which words led when?", aid=AID) if figure is not None else SILENT,
+                curves: gr.Plot(value=figure, visible=figure is not None),
+                verdict: SILENT,
+                deletion: NO_PLOT,
+                insertion: NO_PLOT,
+            }
+
+        yield {line: {"state": "running", "text": "starting"}}
+        yield from workshop.driven(seat, asked.base.model, work, finish, line)
+
+    def example(event: gr.EventData) -> str:
+        return str(data_of(event).get("text", ""))[:200]
+
+    def check(now: Looked | None, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+        if now is None:
+            return
+        data, seat = data_of(event), workshop.seat(request)
+        try:
+            explanation = seat.visitor.find(now.ids[_whole(data.get("pane"), len(now.ids))]).explanation
+        except SfumatoError as error:
+            yield {second: refused(error)}
+            return
+        name, measure, step = str(data.get("map", "")), str(data.get("measure", "")), data.get("step")
+        step = step if type(step) is int else -1
+
+        def work(ready: Model, job: Job[Any]) -> Verdict:
+            return games_of(ready, explanation, name, step, measure, job)
+
+        def finish(result: Verdict) -> dict[Any, Any]:
+            label = label_of(name)
+            figures = game_charts(result, label, MEASURES[measure])
+            found = areas(result)
+            head = ["area under the curve", *[row["game"] + (" ↑" if row["higher"] else " ↓") for row in found]]
+            rows = [
+                [label if own == name else f"{own} (control)", *[f"{row['areas'][own]:.3f}" for row in found]]
+                for own in found[0]["areas"]
+            ]
+            aid = f"{GAMES_AID} Distances are by {MEASURES[measure]}."
+            return {
+                verdict: said("Does the result change where the map says?", sentence(result, label), aid, head, rows),
+                deletion: gr.Plot(value=figures["deletion"], visible=True),
+                insertion: gr.Plot(value=figures["insertion"], visible=True),
+            }
+
+        yield {second: {"state": "running", "text": "starting"}}
+        yield from workshop.driven(seat, now.asked.base.model, work, finish, second)
+
+    outputs = [view, shown, words, curves, verdict, deletion, insertion, line]
+    quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": None}
+    gr.on([form.change, model.change, steps.change, prompt.blur], redraw, fields, [form], **quick)
+    tab.select(arrive, fields, [model, form], **quick)
+    slow: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+    gr.on([go.click, prompt.submit], look, fields, outputs, **slow)
+    view.example(example, None, [prompt], show_progress="hidden").then(look, fields, outputs, **slow)
+    view.check(check, [shown], [verdict, deletion, insertion, second], **slow)
+
+
+def described(workshop: Workshop, seat: Seat, asked: StepsAsked, value: Any) -> dict[str, Any]:
+    """The form with drawings and cost; where the model is busy, with even distances and no cost."""
+    chosen = {"chosen": value["chosen"]} if isinstance(value, dict) and "chosen" in value else {"chosen": START}
+    try:
+        count = steps_of(asked.base.steps)
+    except SfumatoError as error:
+        return formed(timesteps(None, asked, STEPS), STEPS, wrong=str(error)) | chosen
+
+    def work(ready: Model, job: Job[Any]) -> dict[str, Any]:
+        offered = askable(ready) if fits(ready) else []
+        cost, wrong = "", ""
+        try:
+            cost = asked.cost(ready)
+        except SfumatoError as error:
+            wrong = "" if fits(ready) and not asked.base.prompt.strip() else str(error)
+        times = timesteps(ready if fits(ready) else None, asked, count)
+        return formed(times, count, offered, cost=cost, wrong=wrong)
+
+    fallback = formed(timesteps(None, asked, count), count, cost=BUSY)
+    try:
+        job = workshop.worker(asked.base.model).submit(seat.tab, work)
+    except SfumatoError as error:
+        return fallback | chosen | {"wrong": str(error)}
+    if not job.wait(AT_MOST):
+        job.stop()
+        return fallback | chosen
+    return (job.value if job.state == "done" else fallback | {"wrong": job.error}) | chosen
+
+
+def _first(workshop: Workshop) -> str:
+    return workshop.names[0]
+
+
+def _maybe(workshop: Workshop, name: str) -> bool:
+    """Whether a model fits, or is not known yet."""
+    found = workshop.workers[name].model
+    return found is None or fits(found)
+
+
+def _titled(kind: str, asked: StepsAsked) -> str:
+    label = KINDS[kind][0]
+    return f"{label}, t = {asked.high} to {asked.low}" if kind == "window" else label
+
+
+def _whole(value: Any, below: int) -> int:
+    return value if type(value) is int and 0 <= value < below else 0
