@@ -54,6 +54,11 @@ class Watched:
     outside: list[str] = field(default_factory=list)
 
 
+def installed() -> str | None:
+    """Where a browser is."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
 def start(*arguments: str) -> Served:
     """Serve the page on a free port; the caller ends the process."""
     process = subprocess.Popen(
@@ -98,7 +103,7 @@ def served(server: Served) -> str:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A browser without a window."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    found = installed()
     if found is None:
         pytest.skip(f"no browser is installed ({', '.join(BROWSERS)}); make browser installs one")
     from playwright.sync_api import sync_playwright

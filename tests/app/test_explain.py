@@ -127,6 +127,10 @@ def test_two_prompts_are_compared_on_one_scale(browser_page: Any, pictured: Call
 def test_a_link_shows_the_same_view_again(browser_page: Any, open_page: Callable[..., Any]) -> None:
     explain(browser_page, "a red circle", steps=4, seed=5)
     browser_page.click("button[data-word=red]")
+    whole = readout(browser_page, "red")
+    browser_page.locator("input[type=range][max='4']").focus()
+    browser_page.keyboard.press("ArrowRight")
+    browser_page.wait_for_function("([w, old]) => document.querySelector(w).textContent !== old", arg=[READOUT, whole])
     said = readout(browser_page, "red")
     again = open_page("/" + browser_page.url.rpartition("/")[2])
     again.wait_for_selector(EXPLAINED)

@@ -79,6 +79,7 @@ def test_models_of_labels_are_told_the_label() -> None:
 
 
 def test_a_view_is_read_within_bounds() -> None:
-    query = {"word": "circle", "opacity": "7", "threshold": "x", "together": "true", "step": "drop table"}
+    query = {"word": "circle", "opacity": "7", "threshold": "x", "together": "true", "at_step": "-3"}
     assert view_of(query) == {"word": "circle", "opacity": 1.0, "together": True}
+    assert view_of({"at_step": "3", "layer": "mid", "head": "2"}) == {"step": 3, "layer": "mid", "head": "2"}
     assert view_of({}) == {}

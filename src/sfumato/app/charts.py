@@ -53,7 +53,7 @@ def importance_bars(explanation: Explanation) -> Figure | None:
         return None
     rows = importance_rows(explanation, known[0])
     about = explanation.tree[f"{known[0]}/{NODE}"].attrs
-    unit = str(about.get("unit", "worth"))
+    unit = f"worth, in units of: {about['value']}" if "value" in about else "worth"
     figure = chart(
         f"What each word adds, by {known[0]}: longer to the right is more; the thin line is the 95% interval",
         unit,

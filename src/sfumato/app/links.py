@@ -12,8 +12,6 @@ from sfumato.errors import RequestError
 from sfumato.models.model import Model
 from sfumato.request import SEEDS, Request
 
-VIEW = ("word", "opacity", "threshold", "together")
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -86,7 +84,7 @@ class Asked:
 
 
 def view_of(query: Mapping[str, str]) -> dict[str, Any]:
-    """What a link says of the view: the word, and where the sliders stand. What cannot be read is left out."""
+    """What a link says of the view: word, sliders, and which step, layer and head. What cannot be read is left out."""
     found: dict[str, Any] = {}
     if query.get("word"):
         found["word"] = str(query["word"])[:200]
@@ -97,6 +95,11 @@ def view_of(query: Mapping[str, str]) -> dict[str, Any]:
             continue
     if query.get("together") == "true":
         found["together"] = True
+    if query.get("at_step", "").isdecimal():
+        found["step"] = int(query["at_step"][:6])
+    for name in ("layer", "head"):
+        if query.get(name):
+            found[name] = str(query[name])[:200]
     return found
 
 

@@ -18,12 +18,13 @@ from sfumato.app.pieces.methods import fitting, forms, methods_form
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
 from sfumato.app.pieces.stage import axes_of, scene, stage
+from sfumato.app.visitors import Kept
 from sfumato.app.workers import Job
 from sfumato.app.workshop import QUIET, Seat, Workshop, refused
 from sfumato.errors import SfumatoError
 from sfumato.methods.daam import select
 from sfumato.models.model import Model
-from sfumato.registry import find
+from sfumato.registry import Method, find
 from sfumato.results.explanation import Explanation
 
 HINT = "Ask more of this image. Each method says what it costs before it starts."
@@ -92,13 +93,10 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
         def finish(results: Sequence[Explanation]) -> dict[Any, Any]:
             kept = [seat.visitor.keep(result, _title(result)) for result in results]
-            methods = fitting(holder[0], without=("daam",))
-            methods.sort(key=lambda method: FIRST.index(method.name) if method.name in FIRST else len(FIRST))
-            value = scene(results, [each.title for each in kept], key=kept[0].id, link=one.link, view=chosen)
             return {
-                view: value,
+                view: _scene(kept, one.link, chosen),
                 shown: Shown(one, tuple(each.id for each in kept)),
-                form: forms(methods, HINT),
+                form: forms(_offered(holder[0]), HINT),
                 bars: gr.Plot(value=None, visible=False),
                 found: NOTHING,
             }
@@ -123,15 +121,13 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     def pick(now: Shown | None, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         """Maps of a step, a layer, a head."""
         if now is None:
-            return {line: {"state": "quiet"}}
+            return {line: QUIET}
         data, seat = data_of(event), workshop.seat(request)
         try:
-            kept = [seat.visitor.find(one) for one in now.ids]
-            parts = [_selected(one.explanation, data) for one in kept]
+            value = _scene([seat.visitor.find(one) for one in now.ids], now.asked.link, data)
         except SfumatoError as error:
             return {line: refused(error)}
-        value = scene(parts, [one.title for one in kept], key=kept[0].id, link=now.asked.link)
-        return {view: value | {"axes": axes_of(kept[0].explanation)}, line: {"state": "quiet"}}
+        return {view: value, line: QUIET}
 
     def example(event: gr.EventData) -> str:
         return str(data_of(event).get("text", ""))[:200]
@@ -143,9 +139,7 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         data, seat = data_of(event), workshop.seat(request)
         name = str(data.get("method", ""))
         said = priced(workshop, seat, now.asked, name, dict(data.get("options", {})))
-        methods = fitting(workshop.model(now.asked.model), without=("daam",))
-        methods.sort(key=lambda method: FIRST.index(method.name) if method.name in FIRST else len(FIRST))
-        return {form: forms(methods, HINT, {name: said})}
+        return {form: forms(_offered(workshop.model(now.asked.model)), HINT, {name: said})}
 
     def ask(now: Shown | None, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
         """Run a method on the request that is shown."""
@@ -206,6 +200,23 @@ def downloads(id: str) -> list[dict[str, str]]:  # noqa: A002
         "summary.json": "JSON",
     }
     return [{"text": text, "href": f"results/{id}/{name}"} for name, text in kinds.items()]
+
+
+def _offered(model: Model) -> list[Method]:
+    """The methods that fit, those that most visitors look for first."""
+    found = fitting(model, without=("daam",))
+    return sorted(found, key=lambda method: FIRST.index(method.name) if method.name in FIRST else len(FIRST))
+
+
+def _scene(kept: Sequence[Kept], link: str, view: dict[str, Any]) -> dict[str, Any]:
+    """The stage with results, at the step, layer and head of a view.
+
+    Raises:
+        SfumatoError: There is no such step, layer or head.
+    """
+    parts = [_selected(one.explanation, view) for one in kept]
+    value = scene(parts, [one.title for one in kept], key=kept[0].id, link=link, view=view)
+    return value | {"axes": axes_of(kept[0].explanation)}
 
 
 def _selected(explanation: Explanation, data: dict[str, Any]) -> Explanation:
