@@ -1,9 +1,13 @@
 # make demo    explain one prompt with the model that ships inside the package
-# make test    the tests (SLOW=1, or CI=true in the environment, runs the slow ones as well)
+# make app     open the web page on the models that ship inside the package (PORT=7860)
+# make test    the tests, in two processes (SLOW=1, or CI=true in the environment, runs the slow ones as well;
+#              JOBS=1 runs them in one process, JOBS=8 in eight)
 # make check   lint, format, types, docs with warnings as errors, generated pages up to date
 # make docs    build the documentation into site/
 # make format  let ruff rewrite what it can
 # make pages   write docs/command-line.md anew from --help
+# make browser install Chromium for the tests of the page, where this may be done; without one they are skipped
+# make screenshots   run the tests of the page and write what they see into docs/pictures/app
 # make pins    write constraints.txt anew from what is installed
 # make clean   remove what the other targets wrote (the environment stays; distclean removes it too)
 #
@@ -21,23 +25,43 @@ PYTHON ?=
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
 PIP_ARGS ?=
 PROMPT := a red circle left of a blue square
+PORT := 7860
 
 # What an environment may hold beside the packages that Sfumato asks for: pip itself and the build backend.
 UNPINNED := pip wheel hatchling editables tomlkit trove-classifiers
 
-# One thread per process: the tests stay good neighbours on a small machine, and idle threads do not spin.
+# One thread per process: the tests stay good neighbours on a small machine, and idle threads do not spin. A file of tests
+# stays in one process, where its tests share the models that they load and the results that they make.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+JOBS ?= 2
+PROCESSES := $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadfile)
 RUN_SLOW := $(filter-out 0 false no,$(SLOW))$(filter 1 true,$(CI))
 
-.PHONY: demo test check lint types docs pages-fresh pages pins format setup clean distclean
+.PHONY: demo app browser screenshots test check lint types docs pages-fresh pages pins format setup clean distclean
 
 demo: $(STAMP)
 	@mkdir -p out
 	$(BIN)/sfumato explain "$(PROMPT)" --seed 0 --out out/demo
 	@echo "The results are in out/demo: open out/demo/report.html in a browser; image.png is the image, words/ one overlay per word."
 
-test: $(STAMP)
-	$(ONE_THREAD) $(BIN)/python -m pytest $(if $(RUN_SLOW),-m "")
+app: $(STAMP)
+	$(BIN)/sfumato app --port $(PORT)
+
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing Chromium for the tests of the page"; \
+			apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+		fi; \
+	} || true
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+		echo "There is no Chromium here and it cannot be installed: the tests of the page will be skipped"
+
+screenshots: $(STAMP) browser
+	SFUMATO_PICTURES=docs/pictures/app $(ONE_THREAD) $(BIN)/python -m pytest tests/app
+
+test: $(STAMP) browser
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PROCESSES) $(if $(RUN_SLOW),-m "")
 
 check: lint types pages-fresh docs
 
