@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sfumato.app.inputs import options_from
 from sfumato.app.workers import Job
-from sfumato.errors import BudgetExceeded
+from sfumato.app.workshop import Seat, Workshop
+from sfumato.errors import BudgetExceeded, SfumatoError
 from sfumato.explain import explain
 from sfumato.models.model import Model
 from sfumato.registry import Method, find
@@ -18,6 +19,8 @@ from sfumato.trace import generate
 KEPT: tuple[tuple[str, ...], ...] = (("step", "layer", "head"), ("step",), ())
 """What is kept of word maps for later selection: as much as fits the budget."""
 BUDGET_MB = 48.0
+AT_MOST = 2.0
+"""Seconds that the cost of a method may be waited for."""
 
 
 def made(model: Model, requests: Sequence[Request], job: Job[Any]) -> list[Explanation]:
@@ -66,3 +69,35 @@ def cost(model: Model, request: Request, method: Method, options: Mapping[str, A
     configured = method.configure(options)
     method.check(model)
     return method.cost(model, request, configured)
+
+
+def priced_in(
+    workshop: Workshop,
+    seat: Seat,
+    model: str,
+    request: Callable[[Model], Request],
+    name: str,
+    options: Mapping[str, Any],
+) -> str:
+    """What a method costs, asked of the model between other jobs; or why it cannot be run, or that nobody knows yet.
+
+    Args:
+        workshop: The models.
+        seat: Who asks.
+        model: Its name on the page.
+        request: Makes the completed request.
+        name: Of the method.
+        options: Their values.
+    """
+
+    def work(ready: Model, job: Job[Any]) -> str:
+        return cost(ready, request(ready), find(name), options)
+
+    try:
+        job = workshop.worker(model).submit(seat.tab, work)
+    except SfumatoError as error:
+        return str(error)
+    if not job.wait(AT_MOST):
+        job.stop()
+        return "The model is busy; the cost is told when the method starts."
+    return f"Costs {job.value}." if job.state == "done" else job.error

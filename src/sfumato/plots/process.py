@@ -71,7 +71,7 @@ def layers_sheet(explanation: Explanation, timestep: float = TYPICAL, kind: str 
         channel = int(one["max_channel_in_mask" if within else "max_channel"])
         picture_axis(axis).imshow(one["map"].isel(channel=channel).values, cmap="magma")
         mark = "\nin the mask" if within else ""
-        axis.set_title(f"{_short(name)}\nchannel {channel}, t = {float(one['timestep']):.0f}{mark}", fontsize=7)
+        axis.set_title(f"{short_name(name)}\nchannel {channel}, t = {float(one['timestep']):.0f}{mark}", fontsize=7)
     for axis in axes[len(nodes) :]:
         axis.set_visible(False)
     return finished(figure)
@@ -111,7 +111,7 @@ def _distances(explanation: Explanation, axis: Any) -> bool:
             data = node.to_dataset()
             colour = LINES[number % len(LINES)]
             style = "-" if number < len(LINES) else "--"
-            axis.plot(data["timestep"].values, data["distance"].values, style, color=colour, label=_short(name))
+            axis.plot(data["timestep"].values, data["distance"].values, style, color=colour, label=short_name(name))
         _over_time(axis, "distance of activations to the step kept before")
         axis.legend(fontsize=5.5, frameon=False, ncols=2)
     return True
@@ -125,7 +125,7 @@ def _over_time(axis: Any, title: str) -> None:
     axis.grid(alpha=0.25)
 
 
-def _short(name: str, longest: int = 30) -> str:
+def short_name(name: str, longest: int = 30) -> str:
     """A layer's name as a figure has room for it: the words of diffusers' block names left out."""
     for long, brief in _BRIEF.items():
         name = name.replace(long, brief)
