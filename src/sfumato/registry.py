@@ -60,7 +60,7 @@ class Method:
         options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help. An option
             that names something on the disk says what, under "disk": a "mask" (or a region of the model), a "file", a
             "folder" or a "model"; the web page never asks its visitors for these.
-        needs: Features that a model must have; of "words or label" one is enough.
+        needs: Features that a model must have; of "words or label", for example, one is enough.
         cost: Gives the cost of a completed request in words, in calls of the denoiser (and memory, where it is large).
         paper: Where the method was published.
         explain: The function itself.

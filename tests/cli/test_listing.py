@@ -43,7 +43,7 @@ def test_a_method_shows_its_options_with_their_defaults_and_help() -> None:
 
 
 def test_a_method_says_what_it_needs_of_a_model() -> None:
-    assert "needs a model with: replay, words or label" in run("methods", "information").out
+    assert "needs a model with: replay, words or label or reference" in run("methods", "information").out
     assert "needs a model with: nothing in particular" in run("methods", "lime_image").out
     assert json.loads(run("methods", "switch", "--json").out)["needs"] == ["replay", "words or label"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.errors import ModelError
+from sfumato.errors import ModelError, OptionError
 from sfumato.information.estimating import Contexts, along
 from sfumato.information.levels import levels_at
 from sfumato.trace import generate
@@ -151,5 +151,16 @@ def test_families_that_cannot_be_replayed_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", TOLD_NOTHING)
 def test_families_that_are_told_no_words_are_refused(name: str) -> None:
-    with pytest.raises(ModelError, match="information needs .*words or label, which .* does not have"):
+    with pytest.raises(ModelError, match="information needs .*words or label or reference, which .* does not have"):
         sfumato.explain(family(name).wrapped(), family(name).request(), "information")
+
+
+def test_a_model_of_distilled_guidance_is_asked_what_a_word_adds_to_the_rest() -> None:
+    found = family("Latent Consistency Model")
+    model, request = found.wrapped(), found.request(prompt="red cat")
+    one = sfumato.explain(model, request, "information", samples=3)
+    assert (one.tree["information/word_importance"]["phi"].values > 0).all()
+    with pytest.raises(
+        OptionError, match="distilled into it, so the empty prompt means nothing to it; take given=rest"
+    ):
+        sfumato.explain(model, request, "information", given="empty")

@@ -357,7 +357,7 @@ def test_what_cannot_be_explained_is_refused_before_the_first_image() -> None:
         explained(REQUEST.with_(prompt=" "), progress=told)
     with pytest.raises(RequestError, match="there is no label whose information could be asked for"):
         explained(Request(steps=2), "labels", progress=told)
-    with pytest.raises(ModelError, match="information needs words or label, which .* does not have"):
+    with pytest.raises(ModelError, match="information needs words or label or reference, which .* does not have"):
         explained(REQUESTS["unconditional"], "unconditional", progress=told)
     with pytest.raises(OptionError, match="pairs are of words"):
         explained(REQUESTS["labels"], "labels", pairs="bit 1+bit 2", progress=told)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite
 from sfumato.information.levels import Levels, draw, fitted
+from sfumato.information.patches import conditions_of
+from sfumato.pictures import Picture
 from sfumato.progress import Progress, silent
 from sfumato.trace import Trace
 
@@ -37,14 +39,16 @@ class Contexts:
     """Conditions, and which two of them say what a part of the condition tells.
 
     Attributes:
-        texts: Prompts or labels (context,).
+        texts: Prompts or labels (context,); names, where pictures are given.
         terms: Of each part the place of the context without it and of that with it.
         branch: Whose rows of the recorded call the contexts stand in for.
+        pictures: References (context,) instead of texts, None being no reference.
     """
 
     texts: tuple[str, ...]
     terms: tuple[tuple[int, int], ...]
     branch: str = "conditional"
+    pictures: tuple[Picture | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ def sample(
                 total, error = so_far().sum_and_error
                 if error <= until * abs(total):
                     return True
+                progress("on the way to the wanted error, %", round(100 * (until * total / error) ** 2), 100)
         return False
 
     def so_far() -> Sampled:
@@ -208,8 +213,10 @@ class _Asking:
         self._trace, self._latent, self._contexts, self._rows = trace, latent, contexts, rows
         self._orthogonal = estimator == "orthogonal"
         model = trace.model
-        self._conditions = model.encode(contexts.texts)
-        self._pooled = model.pooled(contexts.texts)
+        if contexts.pictures:
+            self._conditions, self._pooled = conditions_of(model, contexts.pictures), {}
+        else:
+            self._conditions, self._pooled = model.encode(contexts.texts), model.pooled(contexts.texts)
         self._first = min(call.step for call in trace.calls)
         recorded = trace.call(self._first).sample[trace.branches.rows(contexts.branch, len(trace.images))][:1]
         self._beside = recorded[:, latent.shape[1] :]  # what a denoiser takes beside the latent, such as a mask

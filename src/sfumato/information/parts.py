@@ -9,19 +9,25 @@ from typing import Literal
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.games.players import players_of
 from sfumato.information.estimating import Contexts
+from sfumato.information.patches import only_patch, patches_of, reference_of, without_patch
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
+from sfumato.pictures import Picture
 from sfumato.request import Request
 
-Players = Literal["word", "phrase", "label"]
-PLAYERS: tuple[Players, ...] = ("word", "phrase", "label")
+Players = Literal["word", "phrase", "label", "patch"]
+PLAYERS: tuple[Players, ...] = ("word", "phrase", "label", "patch")
 Given = Literal["rest", "empty"]
+READS = {"word": "words", "label": "labels", "patch": "patches of a reference"}
 GIVEN: tuple[Given, ...] = ("rest", "empty")
+
+GUIDED = 2.0
+"""A scale at which a model that has two branches uses both."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a condition: its name, and the places of its words in the prompt (none for labels)."""
+    """A part of a condition: its name, and the places of its words in the prompt (none for labels and patches)."""
 
     name: str
     words: tuple[int, ...] = ()
@@ -48,25 +54,32 @@ def asked_of(model: Model, request: Request, players: Players | None, given: Giv
     Args:
         model: The model.
         request: Completed.
-        players: What a part is; words for prompts, labels for labels.
+        players: What a part is; words for prompts, labels for labels, patches for references.
         given: "rest": what a part adds to the rest of the condition; "empty": what it tells alone.
         pairs: Names of two parts joined by "+", such as "red+circle".
 
     Raises:
-        ModelError: The model reads neither words nor labels.
+        ModelError: The model reads neither words nor labels, nor patches of a reference.
         RequestError: There is nothing to leave out.
         OptionError: The players do not fit the model, or a pair is none.
     """
     usual: Players = "word" if "words" in model.features else "label"
+    if usual == "label" and "reference" in model.features:
+        usual = "patch"
     chosen = usual if players is None else players
-    if not {"words", "label"} & model.features or model.condition is None:
+    if chosen == "patch":
+        return _of_reference(reference_of(model, request, pairs), given)
+    if not {"words", "label", "reference"} & model.features or model.condition is None:
         raise ModelError(f"{model.source.name} reads neither words nor labels, so there is nothing to tell it")
-    if (chosen == "label") != (usual == "label"):
-        raise OptionError(
-            f"players is {chosen!r}, but {model.source.name} reads {'words' if usual == 'word' else 'labels'}"
-        )
+    if chosen != usual and (usual, chosen) != ("word", "phrase"):
+        raise OptionError(f"players is {chosen!r}, but {model.source.name} reads {READS[usual]}")
     if chosen == "label":
         return _of_label(model, request, pairs)
+    if given == "empty" and "unconditional" not in model.branches(request.with_(guidance=GUIDED)).names:
+        raise OptionError(
+            f"the guidance of {model.source.name} is distilled into it, so the empty prompt means nothing to it; take "
+            "given=rest"
+        )
     tokens = model.tokens(request.prompt)
     groups: list[tuple[str, list[Word]]]
     if chosen == "word":
@@ -119,6 +132,21 @@ def _of_label(model: Model, request: Request, pairs: Sequence[str]) -> Asked:
             texts.append(flipped)
     terms = tuple((place, 0) for place in range(1, len(texts)))
     return Asked(tuple(parts), (), Contexts(tuple(texts), terms))
+
+
+def _of_reference(reference: Picture, given: Given) -> Asked:
+    """Every patch of a reference: the whole against the whole without it, or the patch alone against no reference."""
+    named = patches_of(reference.height, reference.width)
+    parts = tuple(Part(name) for name, _ in named)
+    if given == "rest":
+        pictures = (reference, *(without_patch(reference, box) for _, box in named))
+        terms = tuple((place, 0) for place in range(1, len(pictures)))
+        texts = ("the reference", *(f"without {part.name}" for part in parts))
+        return Asked(parts, (), Contexts(texts, terms, pictures=pictures))
+    alone = tuple(only_patch(reference, box) for _, box in named)
+    terms = tuple((0, place) for place in range(1, len(alone) + 1))
+    texts = ("no reference", *(part.name for part in parts))
+    return Asked(parts, (), Contexts(texts, terms, pictures=(None, *alone)))
 
 
 def _is_label(model: Model, label: str) -> bool:

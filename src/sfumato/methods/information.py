@@ -41,7 +41,9 @@ Node = dict[str, Any]
 class InformationOptions:
     """Options of ``information``."""
 
-    players: Players | None = field(default=None, metadata={"help": "word, phrase or label; as the model reads"})
+    players: Players | None = field(
+        default=None, metadata={"help": "word, phrase, label, or patch of a reference; as the model reads"}
+    )
     given: Given = field(
         default="rest", metadata={"help": "rest: what a word adds to the others; empty: what it tells alone"}
     )
@@ -104,7 +106,7 @@ def _cost(model: Model, request: Request, options: InformationOptions) -> str:
     NAME,
     summary="How many nats does each word tell the model about each pixel? Predictions with and without it",
     options=InformationOptions,
-    needs=("words or label", "replay"),
+    needs=("words or label or reference", "replay"),
     cost=_cost,
     paper="Kong et al. 2024, Interpretable Diffusion via Information Decomposition, arXiv 2310.07972",
 )
@@ -193,8 +195,9 @@ def _coords(asked: Asked) -> Node:
 def _importance(asked: Asked, found: Sequence[Sampled], options: InformationOptions) -> xr.Dataset:
     nats = np.stack([_parts(asked, one.totals) for one in found])  # (image, player)
     error = np.stack([_parts(asked, one.errors) for one in found])
-    given = "given the other words" if options.given == "rest" else "alone"
-    if not asked.parts[0].words:
+    parts = "patches" if asked.contexts.pictures else "words"
+    given = f"given the other {parts}" if options.given == "rest" else "alone"
+    if not asked.parts[0].words and not asked.contexts.pictures:
         given = "against no label or the other bit"
     data = {"phi": nats, "share": shares(nats), "error": error, "bits": nats / math.log(2)}
     return single(
