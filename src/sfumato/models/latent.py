@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ import torch
 from torch import nn
 
 from sfumato.errors import ModelError, SfumatoError
-from sfumato.models import inverting, noise
+from sfumato.models import inverting, noise, vae
 from sfumato.models.adapter import adapter_tokens
+from sfumato.models.calling import check_arguments, for_each
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import notes_of
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from sfumato.models.families import Family
 
 DEFAULT_GUIDANCE = 7.5
-OURS = frozenset({
-    "prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3",
-    "image", "mask_image", "ip_adapter_image", "example_image", "reference", "strength", "height", "width", "latents",
-    "generator", "num_inference_steps", "num_images_per_prompt", "timesteps", "sigmas", "denoising_start",
-    "denoising_end", "output_type", "return_dict", "callback", "callback_steps", "callback_on_step_end",
-    "callback_on_step_end_tensor_inputs",
-})  # fmt: skip
-"""Arguments of pipelines' calls that a request says, or that a run is made with."""
 PIPELINE_MULTIPLE = 8  # the pipelines' own calls ask for it, whatever the VAE
 
 
@@ -66,7 +58,7 @@ class LatentModel:
         self.family = family.name
         self.task = task
         self.arguments: Mapping[str, Any] = dict(family.arguments) | dict(arguments or {})
-        self._check_arguments(family)
+        check_arguments(type(pipeline).__name__, self._takes, self.arguments, family.arguments, self.guided_by)
         if hasattr(getattr(pipeline, "controlnet", None), "nets"):
             raise ModelError("several ControlNets are loaded; load one, so that the image of a request has one meaning")
         self.text = family.text(pipeline, self.arguments)
@@ -176,7 +168,7 @@ class LatentModel:
         known = {name: value for name, value in given.items() if name in self._takes and value is not None}
         # where embeddings are given, some pipelines would else take their default of an empty negative prompt as well
         none = {"negative_prompt": None} if self._steered else {}
-        return none | known | {name: _for_each(name, value, len(items)) for name, value in self.arguments.items()}
+        return none | known | {name: for_each(name, value, len(items)) for name, value in self.arguments.items()}
 
     def steps(self, request: Request) -> int:
         """All that are asked for; from an image only the last ones, as many as the strength says."""
@@ -275,38 +267,11 @@ class LatentModel:
 
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
         """The VAE's images of latents."""
-        unscaled = latents / float(self._vae.config.scaling_factor) + self._shift
-        with torch.set_grad_enabled(gradients), self._precise():
-            images: torch.Tensor = self._vae.decode(unscaled.to(self._vae.dtype), return_dict=False)[0]
-        return images
+        return vae.decoded(self._vae, latents, gradients=gradients)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """The mean of the VAE's posterior, scaled as the denoiser takes it."""
-        with self._precise():
-            made = self._vae.encode(images.to(self._vae.dtype))
-        latents: torch.Tensor = (made.latent_dist.mean if hasattr(made, "latent_dist") else made.latent).to(
-            images.dtype
-        )
-        return (latents - self._shift) * float(self._vae.config.scaling_factor)
-
-    @contextmanager
-    def _precise(self) -> Iterator[None]:
-        """The VAE in single precision, if it overflows in half.
-
-        Raises:
-            ModelError: Derivatives are to be taken, which would meet it in half precision again.
-        """
-        own: torch.dtype = self._vae.dtype
-        if own != torch.float16 or not getattr(self._vae.config, "force_upcast", False):
-            yield
-            return
-        if torch.is_grad_enabled():
-            raise ModelError("the VAE overflows in float16, so it has no derivatives; load the model in another dtype")
-        self._vae.to(torch.float32)
-        try:
-            yield
-        finally:
-            self._vae.to(own)
+        return vae.embedded(self._vae, images)
 
     def _prompts(self, requests: Sequence[Request]) -> dict[str, Any]:
         """One prompt for each image, where no embeddings stand in its place."""
@@ -363,21 +328,6 @@ class LatentModel:
                 near = f"{low} or {high}" if low < value else str(high)
                 raise ModelError(f"{name} is {value}; this model makes multiples of {scale}, so take {near}")
 
-    def _check_arguments(self, family: Family) -> None:
-        fields = OURS | {self.guided_by}
-        for name, value in family.arguments.items():
-            if self.arguments[name] != value:
-                raise ModelError(f"{name} must be {value}: else words and places would not be known; leave it out")
-        length = self.arguments.get("max_sequence_length", 1)
-        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise ModelError(f"max_sequence_length is {length!r}; expected a whole number of tokens, 1 or more")
-        for name in self.arguments:
-            if name in fields:
-                raise ModelError(f"{name} is said by the request or the run, not by the model; leave it out here")
-            if name not in self._takes:
-                near = ", ".join(sorted(self._takes.keys() - fields))
-                raise ModelError(f"{type(self.pipeline).__name__} takes no argument {name!r}; it takes: {near}")
-
     def _default(self, name: str, otherwise: float) -> Any:
         """What the pipeline's own call takes where nothing is said."""
         known = self._takes.get(name)
@@ -407,11 +357,6 @@ class LatentModel:
         return self.pipeline.vae
 
     @property
-    def _shift(self) -> float:
-        """What the VAE's latents are shifted by."""
-        return float(getattr(self._vae.config, "shift_factor", None) or 0.0)
-
-    @property
     def _scale(self) -> int:
         """How many pixels a place of the latent is wide."""
         return int(self.pipeline.vae_scale_factor)
@@ -437,10 +382,3 @@ class LatentModel:
     @cached_property
     def _notes(self) -> dict[str, Any]:
         return notes_of(self.pipeline)
-
-
-def _for_each(name: str, value: Any, items: int) -> Any:
-    """An argument of a pipeline's call: embeddings of one prompt, and their masks, once for each image."""
-    if isinstance(value, torch.Tensor) and ("embeds" in name or name.endswith("mask")) and value.shape[0] == 1:
-        return value.expand(items, *value.shape[1:])
-    return value
