@@ -35,10 +35,27 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 1200
+"""Seconds that a slow test may take, which needs far fewer unless the machine is busy with much else."""
 
 # Examples are drawn from a fixed seed and not timed one by one: the first call of a model is far slower than the rest.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time than the others, where they do not say themselves how much."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONGEST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache that is empty at first and this process's own: no test sees what another run has left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFUMATO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @pytest.fixture(scope="session")

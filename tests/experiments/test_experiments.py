@@ -433,9 +433,15 @@ def test_a_model_that_is_told_nothing_can_be_followed(name: str) -> None:
     assert "nan" not in found.sentence
 
 
-@pytest.mark.parametrize("name", ["divergence", "switch"])
-def test_a_model_that_is_told_nothing_cannot_be_switched(name: str) -> None:
-    with pytest.raises(ModelError, match="DDPMPipeline has no prompt or label that could be switched"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("divergence", "DDPMPipeline has no prompt or label that could be switched"),
+        ("switch", "switch needs words or label, which DDPMPipeline"),
+    ],
+)
+def test_a_model_that_is_told_nothing_cannot_be_switched(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         unconditional(name, tiny_unconditional())
 
 

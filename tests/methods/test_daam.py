@@ -433,7 +433,7 @@ def test_an_item_does_not_depend_on_its_batch(layered: StableDiffusionPipeline) 
         np.testing.assert_allclose(np.asarray(found.image, int), np.asarray(alone.image, int), atol=1)
         assert found.words["word"].values.tolist() == ["a", "red", "cat"]
     first = generate(model, one).latents
-    torch.testing.assert_close(generate(model, [other, one]).latents[2:], first, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(generate(model, [other, one]).latents[2:], first, rtol=1e-4, atol=5e-5)
 
 
 def test_image_i_of_a_request_is_the_single_image_of_its_seed(layered: StableDiffusionPipeline) -> None:

@@ -23,11 +23,6 @@ def model() -> Model:
     return sfumato.load("studio/scenes")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def asked(prompt: str = PROMPT, **more: Any) -> Request:
     return Request(prompt, **{"seed": 3, "steps": 3} | more)
 

@@ -18,6 +18,7 @@ def test_the_overlap_of_known_masks() -> None:
     assert overlap(one, other) == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 def test_both_ways_and_both_kinds_of_players_are_judged() -> None:
     found = bench_segments(sfumato.load("studio/scenes"), 2)
     kinds = {key[:2] for key in found.overlaps}
