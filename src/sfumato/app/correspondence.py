@@ -124,9 +124,9 @@ class Pairs:
             RequestError: The point lies outside the picture or outside what was painted, or an axis was not kept.
         """
         grids = self._narrowed(question)
-        height, width = self._size(question.side)
+        height, width = self.size(question.side)
         if question.x is None or question.y is None:
-            inside = self.inside if self.inside is not None else np.ones(self._size("image"), bool)
+            inside = self.inside if self.inside is not None else np.ones(self.size("image"), bool)
             return _strongest(seen_from_part(grids, inside).reshape(self.tokens), None)
         x, y = question.x, question.y
         if not (0 <= x < width and 0 <= y < height):
@@ -143,11 +143,12 @@ class Pairs:
 
     def patch_of(self, x: int, y: int) -> tuple[float, float, float, float]:
         """The patch of the reference that a point lies in, as shares of its sides: left, upper, right, lower."""
-        height, width = self._size("reference")
+        height, width = self.size("reference")
         row, column = y * self.tokens[0] // height, x * self.tokens[1] // width
         return _cell(row, column, self.tokens)
 
-    def _size(self, side: Side) -> tuple[int, int]:
+    def size(self, side: Side) -> tuple[int, int]:
+        """Height and width of a picture in pixels; of the reference, as the model read it."""
         request = self.explanation.request
         if side == "image" or request.reference is None:
             return int(request.height or 0), int(request.width or 0)

@@ -69,7 +69,6 @@ function strip(value) {
         if (!on && chosen.at.length >= value.most) { root.querySelector(".sf-looking").textContent = `At most ${value.most} steps at a time; take one away first.`; return; }
         chosen.at = on ? chosen.at.filter((one) => one !== step) : [...chosen.at, step].sort((a, b) => a - b);
         changed();
-        root.querySelector(`[data-step="${step}"]`).focus();
       },
       onkeydown: (event) => {
         const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -108,16 +107,22 @@ function questions(value) {
       onclick: () => {
         chosen.methods = on ? chosen.methods.filter((name) => name !== one.name) : [...chosen.methods, one.name];
         changed();
-        root.querySelector(`[data-question="${one.name}"]`).focus();
       },
     }, make("b", {}, one.label), make("span", {}, one.note));
   }));
 }
 
+// Where the keyboard is, so that a new drawing does not take it away.
+function held() {
+  const active = document.activeElement;
+  if (!root.contains(active)) return "";
+  for (const name of ["kind", "step", "question"]) if (active.dataset[name] !== undefined) return `[data-${name}="${active.dataset[name]}"]`;
+  return active.tagName === "SUMMARY" ? "summary" : active.id ? `[id="${active.id}"]` : "";
+}
 function show() {
   const value = props.value || {};
   if (!value.kinds) return;
-  const active = document.activeElement, inside = root.contains(active) && active.id ? active.id : "";
+  const hand = held();
   const opened = root.querySelector("details")?.open;
   const window_ = chosen.schedule === "window" || chosen.other === "window";
   root.replaceChildren(
@@ -136,7 +141,7 @@ function show() {
           choice("masking", "Kind of masks", [["grid", "smooth, one score for all: influence"], ["iid", "single places, as published: local stability"]]))) : null),
     make("p", { class: "sf-price" + (value.wrong ? " wrong" : ""), role: "status" }, value.wrong || (value.cost ? "Costs " + value.cost + "." : "")),
   );
-  if (inside) document.getElementById(inside)?.focus();
+  if (hand) root.querySelector(hand)?.focus();
 }
 function arrived() {
   const value = props.value || {};
@@ -153,7 +158,7 @@ function arrived() {
   const price = root.querySelector(".sf-price");  // the field in hand stays as it is
   price.textContent = value.wrong || (value.cost ? "Costs " + value.cost + "." : "");
   price.classList.toggle("wrong", Boolean(value.wrong));
-  const old = root.querySelector(".sf-kinds");
+  const old = root.querySelector(".sf-kinds");  // never in hand here
   if (old) old.replaceWith(cards(value));
 }
 arrived();

@@ -79,7 +79,7 @@ function large() {
       make("p", {}, row ? `Bright are ${row.aid}.` + (cell.map ? ` The map goes from ${cell.map.low.toPrecision(3)} to ${cell.map.high.toPrecision(3)}.` : " This map holds no numbers.") : "The clean image that the denoiser would answer with at this step, before the next one adds to it."),
       row && row.facts[cell.place] ? make("p", { class: "sf-facts" }, row.facts[cell.place]) : null,
       row ? make("div", { class: "sf-check" },
-        make("p", {}, "Can it be trusted? Take the places away in the map’s order, or give them back, and see whether the recovered image follows sooner than with a map that knows nothing."),
+        make("p", {}, "Can it be trusted? Take the places away in the map’s order, or give them back, and see whether the recovered image follows sooner than with a map that knows nothing." + (row.choices.length > 1 ? " The map of all words together is checked." : "")),
         make("div", { class: "sf-fields" }, make("div", { class: "sf-field" }, make("label", { for: own + "measure" }, "Distance of the images"), measure)),
         make("div", { class: "sf-go" },
           make("button", { type: "button", class: "sf-primary", onclick: () => trigger("check", { pane: cell.paneNumber, map: row.name, step: step.step, measure: view.measure }) }, "Check it: deletion and insertion"),
