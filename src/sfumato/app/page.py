@@ -88,4 +88,5 @@ def look() -> dict[str, Any]:
     }
     known = set(inspect.signature(theme.set).parameters)
     theme.set(**colours, **{f"{name}_dark": value for name, value in colours.items() if f"{name}_dark" in known})
-    return {"theme": theme, "css": template("tokens.css") + static("app.css") + static("process.css"), "footer_links": []}
+    tokens = f"<style>{template('tokens.css')}</style>"  # as a style of the head they keep their media queries
+    return {"theme": theme, "head": tokens, "css": static("app.css") + static("process.css"), "footer_links": []}
