@@ -18,8 +18,8 @@ from sfumato.results.explanation import Explanation
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-TIME = "timestep t (noise at the left, image at the right)"
-LINE_LETTERS = 52
+TIME = "timestep t (from noise to image)"
+LINE_LETTERS = 46
 """Letters of a title's line, so that it fits a phone."""
 STYLES = ("solid", "dash", "dot", "dashdot")
 
@@ -57,7 +57,7 @@ def distance_chart(explanation: Explanation) -> Figure | None:
     nodes = explanation.tree["activations"].children
     figure = over_time(
         "How far each layer's output moved since the step kept before: a peak is where that layer changed its mind",
-        "Euclidean distance (units of the layer)",
+        "distance (the layer's own units)",
         legend=True,
         height=340 + 12 * len(nodes),
     )
@@ -94,7 +94,7 @@ def apart_chart(found: Divergence) -> Figure | None:
         return None
     figure = over_time(
         "Which layers differ, and when: each line is divided by its own largest distance",
-        "distance (share of the line's largest)",
+        "distance (share of the largest)",
         legend=True,
         height=340 + 12 * len(lines),
     )
@@ -189,7 +189,9 @@ def _titled(title: str, across: str, up: str, **more: Any) -> Figure:
     figure = chart("<br>".join(lines), across, up, **more)
     # Gradio sets margins of its own, a hundred pixels above a chart with a title
     place = {"y": 1 - 20 / figure.layout.height, "yref": "container", "yanchor": "top", "automargin": False}
-    figure.update_layout(title={"font": {"size": 13}} | place)
+    figure.update_layout(title={"font": {"size": 13}, "x": 0, "xref": "container", "pad": {"l": 6}} | place)
+    figure.update_xaxes(title_font_size=12)
+    figure.update_yaxes(title_font_size=12)
     return figure
 
 

@@ -81,11 +81,16 @@ def blocks_of(denoiser: nn.Module, layers: Sequence[Layer]) -> list[Block]:
     return [Block(name, *kinds[name], tuple(inside)) for name, inside in found.items()]
 
 
-def sides_of(blocks: Sequence[Block]) -> list[str]:
-    """Where each block stands: "down", "middle" or "up" of a U; "column" where all work on one grid."""
+def sides_of(blocks: Sequence[Block], *, transformer: bool = False) -> list[str]:
+    """Where each block stands: "down", "middle" or "up" of a U; "column" where all work on one grid.
+
+    Args:
+        blocks: In order of execution.
+        transformer: Whether they are those of one, whatever the shapes of what they compute on the way.
+    """
     areas = [block.grid[0] * block.grid[1] for block in blocks]
     lowest = min(areas, default=0)
-    if lowest == max(areas, default=0):
+    if transformer or lowest == max(areas, default=0):
         return ["column"] * len(blocks)
     at_bottom = [place for place, area in enumerate(areas) if area == lowest]
     middle = [place for place in at_bottom if blocks[place].alone] or at_bottom[len(at_bottom) // 2 :][:1]
@@ -104,9 +109,10 @@ def drawing(model: Model, layers: Sequence[Layer]) -> dict[str, Any]:
     """
     blocks = blocks_of(model.denoiser, layers)
     attention = {site.name for site in model.sites()}
+    transformer = any(site.place in ("block", "single") for site in model.sites())
     grids = sorted({block.grid for block in blocks}, key=lambda grid: -grid[0] * grid[1])
     drawn = []
-    for block, side in zip(blocks, sides_of(blocks), strict=True):
+    for block, side in zip(blocks, sides_of(blocks, transformer=transformer), strict=True):
         cells = {layer.name for layer in block.cells}
         drawn.append(
             {

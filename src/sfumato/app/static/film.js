@@ -62,7 +62,7 @@ function show() {
     make("p", { class: "sf-title" }, value.title),
     make("div", { class: "sf-frames" }, value.rows.map(frame)),
     make("div", { class: "sf-controls sf-scrub" },
-      make("div", {}, make("label", { for: own + "step" }, "Step, for everything below", make("output", { for: own + "step" })),
+      make("div", {}, make("label", { for: own + "step" }, "Step", make("output", { for: own + "step" })),
         make("input", { id: own + "step", type: "range", min: "0", max: String(last), step: "1", value: String(last), oninput: (event) => { stop(); go(Number(event.target.value)); } })),
       play),
     make("div", { class: "sf-reels" }, value.rows.map((row, number) => make("div", { class: "sf-reelrow" }, make("p", { class: "sf-reelname" }, row.name), strip(row, number)))),
