@@ -57,6 +57,14 @@ def maps(
         str | None,
         typer.Option(metavar="FILE", help="Also compare attention weighed by this file, from sfumato calibrate."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare only this contender, such as daam; may be repeated.", show_default="all"),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(help="Prompts that are explained again to see how long that takes; 0 for none.")
+    ] = 5,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
     seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
@@ -77,7 +85,17 @@ def maps(
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
-        result = bench_maps(loaded, prompts, samples=samples, calibration=calibration, seed=seed, progress=progress)
+        result = bench_maps(
+            loaded,
+            prompts,
+            samples=samples,
+            calibration=calibration,
+            only=only or (),
+            rounds=rounds,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+        )
     if picture is not None:
         write_picture(result.figure(), picture)
     _shown(context, result, out, as_json)
@@ -131,6 +149,31 @@ def words_importance(
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
         result = bench_importance(loaded, prompts, seed=seed, steps=steps, progress=progress)
+    _shown(context, result, out, as_json)
+
+
+def worths(
+    context: typer.Context,
+    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 50,
+    samples: Annotated[int, typer.Option(help="Noise samples of the information.")] = 48,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
+    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare what words are worth by information with their exact Shapley values, and what both cost.
+
+    Makes up to 64 images for each prompt; they are kept in the cache, so a run that was stopped goes on where it was.
+    """
+    from sfumato.cli.loading import load_model
+    from sfumato.studio.benches.worths import bench_worths
+
+    with progress_shown(news=True) as progress:
+        loaded = load_model(model, device, progress)
+        result = bench_worths(loaded, prompts, samples=samples, seed=seed, steps=steps, progress=progress)
     _shown(context, result, out, as_json)
 
 
@@ -257,6 +300,13 @@ add(
 )
 add(
     group,
+    "worths",
+    worths,
+    "sfumato bench worths",
+    "sfumato bench worths --prompts 10 --steps 10 --out worths.json",
+)
+add(
+    group,
     "segments",
     segments,
     "sfumato bench segments",
@@ -283,4 +333,5 @@ add(
     maps,
     "sfumato bench maps",
     "sfumato bench maps --prompts 60 --out maps.json --picture maps.png",
+    "sfumato bench maps --only daam --only information --rounds 0",
 )

@@ -133,7 +133,7 @@ def bench_importance(
     measures = {name: similarity(name, model) for name in SIMILARITIES}
     scores: dict[str, dict[str, list[float]]] = {}
     counted = 0
-    captions = _short_captions(model, prompts)
+    captions = short_captions(model, prompts)
     for number, caption in enumerate(captions):
         progress("prompts", number, len(captions))
         request = model.complete(Request(caption, seed=seed + number, steps=steps))
@@ -192,7 +192,7 @@ def _truth(played: Played, value: PromptValue) -> Floats | None:
     return np.array(changes) / total if total > 0 else None
 
 
-def _short_captions(model: Model, wanted: int) -> list[str]:
+def short_captions(model: Model, wanted: int) -> list[str]:
     """Held-out captions of few words, as many as there are."""
     found: list[str] = []
     for asked in itertools.count(2 * wanted, 20):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.generations import Generator
 from sfumato.judging.removal import VISIBLE, difference
-from sfumato.mapped import Mapped, mapped
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, pointing, rank_correlation
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.structure import resized
@@ -30,6 +29,7 @@ from sfumato.plots.studies import scatter_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.upscale import bicubic
+from sfumato.studio.benches.contenders import Time, contenders, found_by, timed
 from sfumato.studio.benches.words import Item, items_of
 from sfumato.studio.scenes import held_out_captions, scene_of
 
@@ -38,41 +38,10 @@ AT = 300
 """Drawn scenes are noised to this timestep for methods that look once."""
 BAND = 3
 """The outline of an object are the pixels so near to its edge."""
+ROUNDS = 5
 CONTROLS = ("random", "smooth random", "centre")
 MEASURES = ("AP", "AP, outline of nouns", "pointing", "mIoU@0.4", "agreement with removal")
 SCENES = ("generated", "drawn")
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A method with its options."""
-
-    name: str
-    method: str
-    options: Mapping[str, Any]
-
-    def calls(self, model: Model, request: Request, words: int) -> int:
-        """Rows of the denoiser beside the generation itself."""
-        if self.method != "information":
-            return 0
-        return int(self.options["samples"]) * (words + 1 + (self.options.get("given") == "empty"))
-
-
-def contenders(samples: int, calibration: str | None = None) -> tuple[Contender, ...]:
-    """What is compared.
-
-    Args:
-        samples: Noise samples of the information maps.
-        calibration: A file of weights for attention, from `sfumato calibrate`.
-    """
-    calibrated = (Contender("daam, calibrated", "daam", {"calibration": calibration}),) if calibration else ()
-    return (
-        Contender("daam", "daam", {}),
-        *calibrated,
-        Contender("ovam", "ovam", {}),
-        Contender("information", "information", {"samples": samples}),
-        Contender("information alone", "information", {"samples": samples, "given": "empty"}),
-    )
 
 
 @dataclass(frozen=True)
@@ -84,12 +53,14 @@ class MapBench:
         prompts: How many of each kind of scenes.
         samples: Of the information maps.
         items: A row for each word and map.
+        times: What each method takes, by its name.
     """
 
     model: str
     prompts: int
     samples: int
     items: Sequence[Mapping[str, Any]]
+    times: Mapping[str, Time] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -106,6 +77,31 @@ class MapBench:
         chosen = [one for one in self.items if one["scenes"] == scenes and one["map"] == name]
         return bootstrap([one[measure] for one in chosen], groups=[one["prompt"] for one in chosen])
 
+    def gain(self, name: str, other: str, measure: str, scenes: str = "generated") -> Interval:
+        """How much more one map has than another, word by word: the mean difference with its interval over prompts.
+
+        Two means may have intervals that overlap although one map is better at nearly every word, since words differ
+        more than maps do. The differences of the same words do not know that.
+        """
+        values: dict[tuple[Any, ...], dict[str, float]] = {}
+        for item in self.items:
+            if item["scenes"] == scenes and item["map"] in (name, other):
+                key = item["prompt"], item["place"]
+                values.setdefault(key, {})[item["map"]] = item[measure]
+        pairs = {key: both for key, both in values.items() if len(both) == 2}
+        return bootstrap([both[name] - both[other] for both in pairs.values()], groups=[key[0] for key in pairs])
+
+    def gains(self, over: str = "daam") -> list[dict[str, Any]]:
+        """One row for each kind of scenes and method: what it has more than another in every measure."""
+        found: list[dict[str, Any]] = []
+        for scenes in SCENES if over in self.maps else ():
+            for name in self.maps:
+                if name == over or name in CONTROLS:
+                    continue
+                cells = {measure: self.gain(name, over, measure, scenes) for measure in MEASURES}
+                found.append({"scenes": scenes, "map": name} | {key: _cell(one) for key, one in cells.items()})
+        return found
+
     def rows(self) -> list[dict[str, Any]]:
         """One row for each kind of scenes and map."""
         found = []
@@ -113,10 +109,12 @@ class MapBench:
             for name in self.maps:
                 row: dict[str, Any] = {"scenes": scenes, "map": name}
                 for measure in MEASURES:
-                    one = self.score(scenes, name, measure)
-                    row[measure] = "" if not one.n else f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"
+                    row[measure] = _cell(self.score(scenes, name, measure))
                 chosen = [one for one in self.items if one["scenes"] == scenes and one["map"] == name]
                 row["calls"] = round(float(np.mean([one["calls"] for one in chosen]))) if chosen else ""
+                known = self.times.get(name) if scenes == "generated" else None
+                row["seconds"] = "" if known is None else round(known.seconds, 2)
+                row["times plain"] = "" if known is None else round(known.plain, 2)
                 found.append(row)
         return found
 
@@ -124,7 +122,7 @@ class MapBench:
         """Everything as JSON text."""
         about = {"model": self.model, "prompts": self.prompts, "samples": self.samples}
         items = [{key: _or_none(value) for key, value in item.items()} for item in self.items]
-        return json.dumps(about | {"rows": self.rows(), "items": items}, indent=1)
+        return json.dumps(about | {"rows": self.rows(), "gains over daam": self.gains(), "items": items}, indent=1)
 
     def figure(self) -> Image.Image:
         """Truth against cost: calls of the denoiser beside the generation, and three measures."""
@@ -145,6 +143,10 @@ def bench_maps(
     *,
     samples: int = SAMPLES,
     calibration: str | None = None,
+    only: Sequence[str] = (),
+    scenes: Sequence[str] = SCENES,
+    rounds: int = ROUNDS,
+    steps: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> MapBench:
@@ -157,30 +159,39 @@ def bench_maps(
         prompts: How many, generated once and drawn once.
         samples: Noise samples of the information maps.
         calibration: Also compare attention weighed by this file.
+        only: Names of the contenders to compare; all.
+        scenes: Which of "generated" and "drawn".
+        rounds: How many prompts are explained again to see how long that takes; 0 for none.
+        steps: Denoising steps; the model's own.
         seed: Prompt i starts from seed ``seed + i``.
         progress: Told about every prompt of every method.
 
     Raises:
-        OptionError: A number is not possible.
+        OptionError: A number is not possible, or a contender is unknown.
     """
     for name, value in (("prompts", prompts), ("samples", samples)):
         if isinstance(value, bool) or value < 2:
             raise OptionError(f"{name} is {value}; expected a whole number, 2 or more")
+    competing = contenders(samples, calibration)
+    if unknown := [name for name in only if name not in {one.name for one in competing}]:
+        raise OptionError(f"{unknown[0]!r} does not compete; choose from: {', '.join(one.name for one in competing)}")
+    competing = tuple(one for one in competing if not only or one.name in only)
     captions = held_out_captions(prompts)
-    made = [Request(caption, seed=seed + number) for number, caption in enumerate(captions)]
+    made = [Request(caption, seed=seed + number, steps=steps) for number, caption in enumerate(captions)]
     drawn = [_drawn(caption, seed + number) for number, caption in enumerate(captions)]
-    changes = _changes(model, made, progress)
+    asked = {name: requests for name, requests in zip(SCENES, (made, drawn), strict=True) if name in scenes}
+    changes = _changes(model, made, progress) if "generated" in asked else {}
     items: list[dict[str, Any]] = []
-    for one in contenders(samples, calibration):
-        for scenes, requests in zip(SCENES, (made, drawn), strict=True):
-            found = _mapped(model, requests, captions, one, progress)
-            for caption, request, images in zip(captions, requests, found, strict=True):
-                calls = one.calls(model, request, len(model.tokens(caption).words))
+    for one in competing:
+        for kind, requests in asked.items():
+            found = found_by(model, requests, one, progress)
+            for caption, request, (images, calls) in zip(captions, requests, found, strict=True):
                 for item in items_of(caption, images):
-                    change = changes.get((caption, item.place)) if scenes == "generated" else None
-                    about = {"scenes": scenes, "prompt": caption, "word": item.word, "kind": item.kind}
+                    change = changes.get((caption, item.place)) if kind == "generated" else None
+                    about = {"scenes": kind, "prompt": caption, "place": item.place}
+                    about |= {"word": item.word, "kind": item.kind}
                     items.append(about | {"map": one.name, "calls": calls} | _scores(item, item.heat, change))
-                    if one.name == "daam":
+                    if one is competing[0]:
                         grid = (item.heat.shape[0], item.heat.shape[1])
                         items += [
                             about
@@ -188,25 +199,12 @@ def bench_maps(
                             | _scores(item, control_map(name, grid, request.seed, item.place), change)
                             for name in CONTROLS
                         ]
-    return MapBench(model.source.name, prompts, samples, items)
+    return MapBench(model.source.name, prompts, samples, items, timed(model, made[:rounds], competing, progress))
 
 
 def _drawn(caption: str, seed: int) -> Request:
     picture: Any = scene_of(caption, seed).image
     return Request(caption, seed=seed, image=picture, invert="noise", at=AT)
-
-
-def _mapped(
-    model: Model, requests: Sequence[Request], captions: Sequence[str], one: Contender, progress: Progress
-) -> list[Mapped]:
-    """The maps of a method; OVAM is told the words apart from the prompt."""
-    if one.method != "ovam":
-        return mapped(model, requests, method=one.method, progress=progress, **one.options)
-    found = []
-    for number, (request, caption) in enumerate(zip(requests, captions, strict=True)):
-        found += mapped(model, [request], method=one.method, text=[caption])
-        progress("prompts", number + 1, len(captions))
-    return found
 
 
 def _changes(
@@ -244,6 +242,10 @@ def _scores(item: Item, heat: NDArray[Any], change: NDArray[np.float64] | None) 
         "mIoU@0.4": iou(fine, item.truth, 0.4),
         "agreement with removal": agreement,
     }
+
+
+def _cell(one: Interval) -> str:
+    return f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" if one.n else ""
 
 
 def _or_none(value: Any) -> Any:
