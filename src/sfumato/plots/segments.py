@@ -16,7 +16,6 @@ from sfumato.results.explanation import Explanation
 
 # Told apart by people with any colour vision (Okabe and Ito 2008), the lightest last.
 TONES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c564b", "#7f7f7f", "#f0e442")
-CONTENT = frozenset({"noun", "adj", "x"})
 _INK, _QUIET, _DPI = "#1d1d1f", "#6e6e73", 120
 _SIDE, _EDGE, _HEAD, _CELL, _NAME = 384, 28, 84, 44, 150  # pixels
 
