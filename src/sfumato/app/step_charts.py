@@ -38,7 +38,7 @@ def relevance_chart(explanations: Sequence[Explanation], titles: Sequence[str], 
     if not found:
         return None
     unit = str(found[0][1].attrs.get("unit", "relevance")).partition(",")[0]
-    figure = chart("", "timestep: noise on the left, image on the right", f"{unit} (sum over places)", legend=True)
+    figure = chart("", "timestep, from noise to image", f"{unit} (sum over places)", legend=True)
     first = found[0][1]["score"].values.mean(0)
     shown = set(first.argsort()[::-1][:MOST_BOTH].tolist()) if len(found) > 1 else set(range(len(first)))
     for number, (title, data) in enumerate(found):
@@ -79,7 +79,7 @@ def game_charts(verdict: Verdict, label: str, measure: str) -> dict[str, Figure]
         figure = chart(
             f"{game.capitalize()}: {'higher' if game == 'deletion' else 'lower'} is better",
             f"places {done}, % of all",
-            "distance, share of the largest",
+            "distance (1: all is gone)",
             height=330,
             legend=True,
         )

@@ -171,6 +171,15 @@ class StepsAsked:
             found["step_baselines"] = {"at": at, "kinds": ("centre",)}
         return found
 
+    def said(self, offered: Sequence[str] = ASKABLE) -> str:
+        """What is looked at, in words; of the questions those that are offered."""
+        steps = ", ".join(str(step) for step in self.at) or "none"
+        names = (
+            ", ".join(NAMES.get(name, name.replace("_", " ")) for name in self.methods if name in offered) or "nothing"
+        )
+        spread = " and ".join([self.schedule, *([self.other] if self.other else [])])
+        return f"{spread.capitalize()} run of {self.base.steps} steps; looking at {steps} by {names}"
+
     def cost(self, model: Model) -> str:
         """What all of it costs, in words.
 

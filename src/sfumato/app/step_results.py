@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from sfumato.explain import explain
 from sfumato.judging.games import GAMES, judge_of, play
 from sfumato.judging.judge import CONTROLS, Played, Verdict
 from sfumato.judging.maps import saliencies
+from sfumato.layers import layers_of
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
+from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
 from sfumato.saliency.recovering import Recovery, rows_within
@@ -23,7 +26,9 @@ from sfumato.similarity.clip import Clip
 from sfumato.trace import generate
 
 POINTS = 16
-MEMORY = 500.0
+BATCH_MB = 400.0
+"""Feature maps of a batch: small, so that progress is told, and a cancellation heard, every few seconds."""
+BATCHED = ("df_rise", "step_baselines")
 MEASURES = {"ssim": "structure, 1 − SSIM", "features": "features of CLIP, 1 − cosine"}
 """Distances that the games can be played on."""
 
@@ -38,13 +43,15 @@ def looked(model: Model, asked: StepsAsked, job: Job[Any]) -> list[Explanation]:
     found = []
     for kind, request in zip(asked.kinds, asked.requests(model), strict=True):
         before = f"{kind}, " if asked.other else ""
+        memory = enough(model, request)
         parts = []
         for name, options in asked.options(model, request).items():
 
             def told(what: str, done: int, total: int, said: str = f"{before}{name}") -> None:
                 job.progress(f"{said}: {what}", done, total)
 
-            parts.append(explain(model, request, name, progress=told, **options))
+            more: dict[str, Any] = {"memory": memory} if name in BATCHED else {}
+            parts.append(explain(model, request, name, progress=told, **options, **more))
         found.append(join(parts))
     return found
 
@@ -74,7 +81,7 @@ def games_of(
     request = explanation.request
     job.cost = games_cost(model, request, points)
     trace = generate(model, request, record={step}, progress=job.progress)
-    recovery = Recovery(trace, step, rows=rows_within(model, request, MEMORY))
+    recovery = Recovery(trace, step, rows=rows_within(model, request, enough(model, request)))
     own = maps[name].at(step, recovery.grid)
     if own is None:
         raise SfumatoError(f"{name} has no map at step {step}; choose another step")
@@ -88,7 +95,12 @@ def games_of(
     return Verdict(tuple(played))
 
 
-def games_cost(model: Model, request: Any, points: int = POINTS) -> str:
+def enough(model: Model, request: Request) -> float:
+    """Megabytes that a batch may take: `BATCH_MB`, or as much as one call of the denoiser needs."""
+    return max(BATCH_MB, math.ceil(sum(layer.bytes for layer in layers_of(model, request)) / 1e6))
+
+
+def games_cost(model: Model, request: Request, points: int = POINTS) -> str:
     """What a check costs, in words."""
     calls = (1 + len(CONTROLS)) * len(GAMES) * (points + 1) * len(model.branches(request).names)
     return f"one generation ({request.steps} denoiser calls), then {calls} calls for the games, batched"

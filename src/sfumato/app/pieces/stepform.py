@@ -32,22 +32,13 @@ def stepform(elem_id: str) -> gr.HTML:
     return piece("stepform", {"chosen": START, "most": MOST_AT, "last": LAST}, elem_id=elem_id)
 
 
-def formed(
-    times: Mapping[str, Sequence[float]],
-    count: int,
-    offered: Sequence[str] = ASKABLE,
-    *,
-    cost: str = "",
-    wrong: str = "",
-) -> dict[str, Any]:
+def formed(times: Mapping[str, Sequence[float]], count: int, offered: Sequence[str] = ASKABLE) -> dict[str, Any]:
     """The value that shows the schedules; what is chosen stays as it is in the browser.
 
     Args:
         times: The timesteps of each schedule, falling.
         count: Of steps.
         offered: What the model can be asked.
-        cost: What it costs, in words.
-        wrong: Why it cannot be asked; instead of the cost.
     """
     return {
         "count": count,
@@ -60,8 +51,6 @@ def formed(
             for name in ASKABLE
             if name in offered
         ],
-        "cost": cost,
-        "wrong": wrong,
         "most": MOST_AT,
         "last": LAST,
     }

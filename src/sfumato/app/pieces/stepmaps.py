@@ -18,7 +18,7 @@ from sfumato.report.markup import packed, picture_uri, visible
 EMPTY = {
     "empty": "Write a prompt above. You will see what single steps of the run recover, from noise to image, and which "
     "places and words each of them goes by. For example:",
-    "examples": ["a red circle left of a blue square", "two yellow stars on a purple background"],
+    "examples": ["a red circle left of a blue square", "a yellow star above a purple heart"],
 }
 SHOWN = {
     "df_rise": ("DF-RISE", "places on which what the step recovers depends; brighter is more"),

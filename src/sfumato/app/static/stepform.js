@@ -1,5 +1,5 @@
 // How the steps of a run are spread, which of them to look at, and what to ask: the form of the tab Steps.
-// What is chosen lives here and is kept in the value under "chosen"; the server answers with drawings and the cost.
+// What is chosen lives here and is kept in the value under "chosen"; the server answers with drawings.
 const root = make("div", { class: "sf-stepform" });
 element.replaceChildren(root);
 let chosen = { ...props.value.chosen }, drawn = "", waiting = 0;
@@ -8,7 +8,6 @@ const NS = "http://www.w3.org/2000/svg";
 function changed(redraw = true) {
   keep();
   if (redraw) show();
-  root.querySelector(".sf-price").textContent = "Working out the cost …";
   clearTimeout(waiting);
   waiting = setTimeout(() => trigger("change", {}), 200);
 }
@@ -139,7 +138,6 @@ function show() {
           typed("masks", "Masks of a step", "at most so many; more give a steadier map and take longer"),
           typed("until", "Stop at this error", "once the standard error is this share of the map's range"),
           choice("masking", "Kind of masks", [["grid", "smooth, one score for all: influence"], ["iid", "single places, as published: local stability"]]))) : null),
-    make("p", { class: "sf-price" + (value.wrong ? " wrong" : ""), role: "status" }, value.wrong || (value.cost ? "Costs " + value.cost + "." : "")),
   );
   if (hand) root.querySelector(hand)?.focus();
 }
@@ -155,10 +153,7 @@ function arrived() {
   keep();
   const typing = root.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
   if (!typing) { show(); return; }
-  const price = root.querySelector(".sf-price");  // the field in hand stays as it is
-  price.textContent = value.wrong || (value.cost ? "Costs " + value.cost + "." : "");
-  price.classList.toggle("wrong", Boolean(value.wrong));
-  const old = root.querySelector(".sf-kinds");  // never in hand here
+  const old = root.querySelector(".sf-kinds");  // the field in hand stays as it is
   if (old) old.replaceWith(cards(value));
 }
 arrived();

@@ -17,6 +17,7 @@ from sfumato.app.pieces.across import across, answered
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.pad import drawable, pad
 from sfumato.app.pieces.piece import data_of
+from sfumato.app.pieces.price import price, told
 from sfumato.app.workers import Job
 from sfumato.app.workshop import QUIET, Workshop, refused
 from sfumato.errors import RequestError, SfumatoError
@@ -100,6 +101,8 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         seed = gr.Textbox("0", label="Seed", elem_id="reference-seed", min_width=90)
         steps = gr.Textbox(str(STEPS), label="Steps (calls of the denoiser)", elem_id="reference-steps", min_width=140)
         guidance = gr.Textbox("", label="Guidance", placeholder="the model's own", min_width=110)
+    cost = price("sf-reference-price")
+    cost.value = _cost(str(STEPS))
     line = jobline(workshop)
     view = across("sf-across")
     fields = [given, model, seed, steps, guidance]
@@ -176,6 +179,7 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         return {view: value, shown: Painted(id, question)}
 
     slow: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+    steps.change(_cost, [steps], [cost], show_progress="hidden")
     tab.select(arrive, [model], [model], show_progress="hidden")
     thing.upload(take_reference, [given], [given, thing, line], **slow)
     place.upload(take_scene, [given], [given, place, line], **slow)
@@ -185,6 +189,16 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         paint, fields, [view, shown, line], **slow
     )
     view.ask(ask, [shown], [view, shown, line], trigger_mode="always_last", **slow)
+
+
+def _cost(steps: Any) -> dict[str, Any]:
+    """What painting costs, or why it cannot be asked for."""
+    try:
+        count = number("steps", steps, 1, MOST_STEPS)
+    except SfumatoError as error:
+        return told(str(error), wrong=True)
+    calls = f"{count} denoiser calls" if count else "as many denoiser calls as the model's own steps"
+    return told(f"Painting costs one generation ({calls}); asking about points afterwards costs nothing.")
 
 
 def fitted(picture: Picture, *, crop: bool) -> tuple[Picture, str]:

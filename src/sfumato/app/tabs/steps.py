@@ -11,6 +11,7 @@ import gradio as gr
 from sfumato.app.links import Asked
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.piece import data_of
+from sfumato.app.pieces.price import price, told
 from sfumato.app.pieces.reading import SILENT, reading, said
 from sfumato.app.pieces.stepform import KINDS, formed, stepform
 from sfumato.app.pieces.stepmaps import label_of, laid_out, stepmaps
@@ -26,7 +27,8 @@ from sfumato.results.explanation import Explanation
 
 AT_MOST = 2.0
 """Seconds that drawings and costs may be waited for."""
-BUSY = "what the model says when it starts; it is busy now"
+WORDS = ("What does the image show?", "a red circle left of a blue square")
+LABEL = ("Which label does the image have?", "0011")
 NO_PLOT = gr.Plot(value=None, visible=False)
 AID = (
     "How to read it: the higher a line, the more of what the step made went by this word; dotted uprights are the "
@@ -56,8 +58,8 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     shown = gr.State(None)
     with gr.Row(elem_classes="sf-ask"):
         prompt = gr.Textbox(
-            label="What does the image show?",
-            placeholder="a red circle left of a blue square",
+            label=WORDS[0],
+            placeholder=WORDS[1],
             elem_id="steps-prompt",
             scale=8,
             lines=1,
@@ -72,6 +74,7 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             seed = gr.Textbox("0", label="Seed", elem_id="steps-seed", min_width=90)
             steps = gr.Textbox(str(STEPS), label="Steps of the run", elem_id="steps-count", min_width=110)
         form = stepform("sf-stepform")
+    cost = price("sf-steps-price")
     line = jobline(workshop)
     view = stepmaps("sf-stepmaps")
     second = jobline(workshop)
@@ -95,14 +98,22 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         )
         return StepsAsked.of(base, chosen.get("chosen") if isinstance(chosen, dict) else None)
 
-    def redraw(request: gr.Request, *values: Any) -> dict[str, Any]:
-        return described(workshop, workshop.seat(request), read(*values), values[-1])
+    def redraw(request: gr.Request, *values: Any) -> dict[Any, Any]:
+        shape, said_cost = described(workshop, workshop.seat(request), read(*values), values[-1])
+        return {form: shape, cost: said_cost}
 
     def arrive(request: gr.Request, *values: Any) -> dict[Any, Any]:
         names = [name for name in workshop.names if _maybe(workshop, name)] or workshop.names
         chosen = values[0] if values[0] in names else names[0]
-        form_value = described(workshop, workshop.seat(request), read(chosen, *values[1:]), values[-1])
-        return {model: gr.Dropdown(choices=names, value=chosen), form: form_value}
+        shape, said_cost = described(workshop, workshop.seat(request), read(chosen, *values[1:]), values[-1])
+        return {model: gr.Dropdown(choices=names, value=chosen), form: shape, cost: said_cost}
+
+    def wanted(name: Any) -> Any:
+        """What the model is told: words or a label."""
+        found = workshop.workers[name].model if name in workshop.workers else None
+        if found is None or "words" in found.features:
+            return gr.Textbox(label=WORDS[0], placeholder=WORDS[1])
+        return gr.Textbox(label=LABEL[0], placeholder=LABEL[1])
 
     def look(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         asked, seat = read(*values), workshop.seat(request)
@@ -176,41 +187,44 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
     outputs = [view, shown, words, curves, verdict, deletion, insertion, line]
     quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": None}
-    gr.on([form.change, model.change, steps.change, prompt.blur], redraw, fields, [form], **quick)
-    tab.select(arrive, fields, [model, form], **quick)
+    gr.on([form.change, model.change, steps.change, prompt.blur], redraw, fields, [form, cost], **quick)
+    model.change(wanted, [model], [prompt], show_progress="hidden")
+    tab.select(arrive, fields, [model, form, cost], **quick)
     slow: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
     gr.on([go.click, prompt.submit], look, fields, outputs, **slow)
     view.example(example, None, [prompt], show_progress="hidden").then(look, fields, outputs, **slow)
     view.check(check, [shown], [verdict, deletion, insertion, second], **slow)
 
 
-def described(workshop: Workshop, seat: Seat, asked: StepsAsked, value: Any) -> dict[str, Any]:
-    """The form with drawings and cost; where the model is busy, with even distances and no cost."""
+def described(workshop: Workshop, seat: Seat, asked: StepsAsked, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The form with its drawings, and the cost; where the model is busy, with even distances and without the cost."""
     chosen = {"chosen": value["chosen"]} if isinstance(value, dict) and "chosen" in value else {"chosen": START}
     try:
         count = steps_of(asked.base.steps)
     except SfumatoError as error:
-        return formed(timesteps(None, asked, STEPS), STEPS, wrong=str(error)) | chosen
+        return formed(timesteps(None, asked, STEPS), STEPS) | chosen, told(str(error), wrong=True)
 
-    def work(ready: Model, job: Job[Any]) -> dict[str, Any]:
-        offered = askable(ready) if fits(ready) else []
-        cost, wrong = "", ""
+    def work(ready: Model, job: Job[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        fit = fits(ready)
+        shown = formed(timesteps(ready if fit else None, asked, count), count, askable(ready) if fit else [])
+        if fit and not asked.base.prompt.strip():
+            return shown, told()
         try:
-            cost = asked.cost(ready)
+            return shown, told(f"{asked.said(askable(ready))}. Costs {asked.cost(ready)}.")
         except SfumatoError as error:
-            wrong = "" if fits(ready) and not asked.base.prompt.strip() else str(error)
-        times = timesteps(ready if fits(ready) else None, asked, count)
-        return formed(times, count, offered, cost=cost, wrong=wrong)
+            return shown, told(str(error), wrong=True)
 
-    fallback = formed(timesteps(None, asked, count), count, cost=BUSY)
+    drawn = formed(timesteps(None, asked, count), count)
     try:
         job = workshop.worker(asked.base.model).submit(seat.tab, work)
     except SfumatoError as error:
-        return fallback | chosen | {"wrong": str(error)}
+        return drawn | chosen, told(str(error), wrong=True)
     if not job.wait(AT_MOST):
         job.stop()
-        return fallback | chosen
-    return (job.value if job.state == "done" else fallback | {"wrong": job.error}) | chosen
+        return drawn | chosen, told(f"{asked.said()}. The model is busy; the cost is told when it starts.")
+    if job.state != "done":
+        return drawn | chosen, told(job.error, wrong=True)
+    return job.value[0] | chosen, job.value[1]
 
 
 def _first(workshop: Workshop) -> str:
