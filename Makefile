@@ -31,10 +31,11 @@ PORT := 7860
 UNPINNED := pip wheel hatchling editables tomlkit trove-classifiers
 
 # One thread per process: the tests stay good neighbours on a small machine, and idle threads do not spin. A file of tests
-# stays in one process, where its tests share the models that they load and the results that they make.
+# stays in one process, where its tests share the models that they load and the results that they make; files come in
+# their order, since else those of few and long tests come last, when the other process may have nothing left to do.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 JOBS ?= 2
-PROCESSES := $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadfile)
+PROCESSES := $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder)
 RUN_SLOW := $(filter-out 0 false no,$(SLOW))$(filter 1 true,$(CI))
 
 .PHONY: demo app browser screenshots test check lint types docs pages-fresh pages pins format setup clean distclean
