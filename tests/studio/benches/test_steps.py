@@ -54,6 +54,7 @@ def test_similarities_are_compared_on_the_same_masks(monkeypatch: pytest.MonkeyP
     assert played(found) == {"df_rise (structure)", "df_rise (ssim)", "random", "centre"}
 
 
+@pytest.mark.slow
 def test_what_was_played_is_not_played_again(monkeypatch: pytest.MonkeyPatch) -> None:
     some = contenders("methods", MASKS)[2:3]
     monkeypatch.setattr(bench, "contenders", lambda compare, masks: some)
