@@ -15,6 +15,8 @@ from sfumato.app.step_results import MEASURES
 from sfumato.plots.overlays import DIM, colours
 from sfumato.report.markup import packed, picture_uri, visible
 
+SMALL, LARGEST = 256, 512
+"""Pixels up to which a picture goes out as it is, and most that are sent."""
 EMPTY = {
     "empty": "Write a prompt above. You will see what single steps of the run recover, from noise to image, and which "
     "places and words each of them goes by. For example:",
@@ -58,14 +60,14 @@ def laid_out(
         "panes": [
             {
                 "title": visible(title),
-                "image": picture_uri(image),
+                "image": _uri(image),
                 "width": image.width,
                 "height": image.height,
                 "steps": [
                     {
                         "step": one["step"],
                         "timestep": round(one["timestep"], 1),
-                        "picture": picture_uri(Image.fromarray(one["picture"])),
+                        "picture": _uri(Image.fromarray(one["picture"])),
                     }
                     for one in pane["steps"]
                 ],
@@ -78,6 +80,15 @@ def laid_out(
         "colours": base64.b64encode(colours().tobytes()).decode(),
         "dim": list(DIM),
     }
+
+
+def _uri(image: Image.Image) -> str:
+    """A picture no larger than it is shown."""
+    if max(image.size) <= SMALL:
+        return picture_uri(image)
+    small = image.copy()
+    small.thumbnail((LARGEST, LARGEST))
+    return picture_uri(small, 88)
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from sfumato.results.explanation import Explanation
 STEPS = 12
 LARGEST = 512
 """Pixels of the longer side that are kept of an upload; the models read less."""
+MOST_MASK = 2_000_000
+"""Letters of a drawn mask; a real one has far fewer."""
 GROUPS = 5
 REFERENCE = {"label": "Reference: what is to be painted", "empty": "Drop a picture of an object here."}
 SCENE = {"label": "Scene: where it is to go", "empty": "Drop a picture of a scene here; then draw on it."}
@@ -128,7 +130,8 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         return take(now, event, scene=True)
 
     def drew(now: Given, event: gr.EventData) -> Given:
-        return replace(now, mask=str(data_of(event).get("mask", "")))
+        mask = str(data_of(event).get("mask", ""))
+        return replace(now, mask=mask if len(mask) <= MOST_MASK else "")
 
     def use() -> dict[Any, Any]:
         """The example's pictures and its mask."""

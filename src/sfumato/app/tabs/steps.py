@@ -121,7 +121,7 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
         def work(ready: Model, job: Job[Any]) -> list[Explanation]:
             found = looked(ready, asked, job)
-            costs.append(games_cost(ready, found[0].request))
+            costs.extend((games_cost(ready, found[0].request), f"{asked.said(askable(ready))}. Costs {job.cost}."))
             return found
 
         def finish(results: Sequence[Explanation]) -> dict[Any, Any]:
@@ -138,6 +138,7 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
                     panes_of(results), titles, [one.image for one in results], key=kept[0].id, cost=costs[0]
                 ),
                 shown: Looked(asked, tuple(one.id for one in kept)),
+                cost: told(costs[1]),
                 words: said("Which words led when?", aid=AID) if figure is not None else SILENT,
                 curves: gr.Plot(value=figure, visible=figure is not None),
                 verdict: SILENT,
@@ -185,7 +186,7 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         yield {second: {"state": "running", "text": "starting"}}
         yield from workshop.driven(seat, now.asked.base.model, work, finish, second)
 
-    outputs = [view, shown, words, curves, verdict, deletion, insertion, line]
+    outputs = [view, shown, cost, words, curves, verdict, deletion, insertion, line]
     quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": None}
     gr.on([form.change, model.change, steps.change, prompt.blur], redraw, fields, [form, cost], **quick)
     model.change(wanted, [model], [prompt], show_progress="hidden")
