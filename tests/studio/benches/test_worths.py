@@ -88,5 +88,7 @@ def test_every_word_has_a_share_by_every_method(tmp_path: Path, monkeypatch: pyt
         assert {"nouns", "colours"} <= {row["kind"] for row in rows}
     counts = list(Counter(item["prompt"] for item in bench.items).values())
     assert list(bench.calls["shapley (clip)"]) == [2**count * 4 * 2 for count in counts]
-    assert list(bench.calls["leave one out"]) == [(count + 1) * 4 * 2 for count in counts]
+    assert list(bench.calls["leave one out"]) == [
+        (count + 2) * 4 * 2 for count in counts
+    ]  # all, none, and without each
     assert [row["method"] for row in told["rows"]][1:3] == ["leave one out", "information"]
