@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -84,6 +85,29 @@ def test_a_script_may_send_anything(chosen: Any) -> None:
     found = StepsAsked.of(BASE, chosen)
     assert all(type(step) is int for step in found.at)
     assert isinstance(found.schedule, str)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        StepsAsked.of(Asked("studio/scenes", "a & b = c? #1 <b>", seed="7", steps="9"), START),
+        StepsAsked.of(
+            Asked("m", "圆 🙂", steps="20"), {"schedule": "window", "high": "1", "low": "", "at": [], "masks": "9"}
+        ),
+        StepsAsked.of(Asked("m", "a", steps="3"), {"other": "late", "at": [0, 2], "methods": ["lime", "df_cam"]}),
+    ],
+)
+def test_a_link_says_the_same_again(one: StepsAsked) -> None:
+    assert StepsAsked.from_query(dict(parse_qsl(one.link, keep_blank_values=True)), "other") == one
+
+
+def test_a_link_may_say_anything(scenes: Model) -> None:
+    one = StepsAsked.from_query(
+        {"look": "x" * 10**6, "at": "1,-4,x", "ask": "rm", "schedule": "../etc", "count": "9"}, "m"
+    )
+    assert (one.at, one.methods) == ((1,), ())
+    with pytest.raises(RequestError, match="there is no schedule"):
+        one.requests(scenes)
 
 
 def test_every_question_costs_something_and_baselines_are_asked_together(scenes: Model) -> None:

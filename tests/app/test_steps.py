@@ -118,6 +118,20 @@ def test_two_schedules_lie_beside_each_other(steps_page: Any) -> None:
     assert first["y"] == second["y"]
 
 
+def test_a_link_opens_the_tab_and_looks_again(open_page: Callable[..., Any]) -> None:
+    query = "/?look=a+red+circle&model=studio%2Fscenes&seed=3&count=4&schedule=late&at=1%2C2&ask=df_cam"
+    page = open_page(query)
+    page.wait_for_selector(READY)
+    assert page.url.endswith(query)
+    assert page.locator(".sf-when b").all_inner_texts() == ["step 1", "step 2", "in the end"]
+    page.click("#steps-settings > button")
+    page.wait_for_selector("[data-kind=late][aria-checked=true]")
+    assert page.locator(".sf-step[aria-pressed=true]").all_inner_texts() == ["1", "2"]
+    with page.expect_download() as download:
+        page.click("#sf-stepmaps .sf-take >> text=HTML report")
+    assert "saliency" in download.value.path().read_text(encoding="utf-8")
+
+
 def test_the_form_is_used_by_keyboard(steps_page: Any) -> None:
     page = steps_page
     page.focus("[data-kind=uniform]")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
-from sfumato.app.inputs import MOST_STEPS, decimal, number
+from sfumato.app.inputs import MOST_STEPS, MOST_TEXT, decimal, number
 from sfumato.app.links import Asked
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.models.model import Model
@@ -40,6 +41,9 @@ START: dict[str, Any] = {
     "masking": "grid",
 }
 """What the form holds at first."""
+TEXTS = tuple(name for name, value in START.items() if isinstance(value, str))
+LINKED = "look"
+"""The part of a link that says the prompt, and that it is for this tab."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,39 @@ class StepsAsked:
     def of(cls, base: Asked, chosen: Any) -> StepsAsked:
         """From the fields and from what the form's script sent, which may be anything."""
         given: Mapping[str, Any] = START | (dict(chosen) if isinstance(chosen, Mapping) else {})
-        text = {
-            name: str(given[name])[:40] for name in ("schedule", "other", "high", "low", "masks", "until", "masking")
-        }
+        text = {name: str(given[name])[:40] for name in TEXTS}
         at, methods = given["at"], given["methods"]
         steps = [one for one in at if type(one) is int] if isinstance(at, Sequence) else []
         names = [one for one in ASKABLE if one in methods] if isinstance(methods, Sequence) else []
         return cls(base, at=tuple(sorted(set(steps))), methods=tuple(names), **text)
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str], model: str) -> StepsAsked:
+        """What a link asks for; what it does not say is as in the form at first, and checked as the form is."""
+        given = {name: str(query[name])[:MOST_TEXT] for name in ("model", "seed") if name in query}
+        base = Asked(
+            **({"model": model} | given),
+            prompt=str(query.get(LINKED, ""))[:MOST_TEXT],
+            steps=str(query.get("count", STEPS))[:40],
+        )
+        chosen: dict[str, Any] = {name: str(query[name]) for name in TEXTS if name in query}
+        if "at" in query:
+            chosen["at"] = [int(one) for one in str(query["at"])[:MOST_TEXT].split(",") if one.strip().isdecimal()]
+        if "ask" in query:
+            chosen["methods"] = str(query["ask"])[:MOST_TEXT].split(",")
+        return cls.of(base, chosen)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What the form holds, as ``of`` takes it."""
+        return {name: getattr(self, name) for name in TEXTS} | {"at": list(self.at), "methods": list(self.methods)}
+
+    @property
+    def link(self) -> str:
+        """The query string that says the same; what is as at first is left out."""
+        said = {LINKED: self.base.prompt, "model": self.base.model, "seed": self.base.seed, "count": self.base.steps}
+        said |= {name: getattr(self, name) for name in TEXTS if getattr(self, name) != START[name]}
+        return urlencode(said | {"at": ",".join(map(str, self.at)), "ask": ",".join(self.methods)})
 
     @property
     def kinds(self) -> list[str]:

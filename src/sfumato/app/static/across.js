@@ -113,7 +113,8 @@ function show() {
       make("div", {}, make("h3", {}, "Painted"), make("figure", {}, left.made), make("p", { class: "sf-note" }, "Click inside the outline: where did this place come from?")),
       make("div", {}, make("h3", {}, "Reference"), make("figure", {}, right.made), make("p", { class: "sf-note" }, value.patches ? "Click a part of the object: where did it go?" : ""))),
     make("p", { class: "sf-eyebrow" }, "How to read it: the ring is what you asked about; bright places of the other picture go with it, the white frame is the strongest." + (value.truth ? " The cross is where the point truly comes from: this example was drawn here, so that is known." : "")),
-    controls(value), times ? times.made : "", heads ? heads.made : "");
+    controls(value), times ? times.made : "", heads ? heads.made : "",
+    value.links ? make("nav", { class: "sf-take", "aria-label": "Downloads" }, value.links.map(({ text, href }) => make("a", { href, download: "" }, text))) : "");
   if (focused) root.querySelector(focused)?.focus();
   redraw = () => {
     onto.canvas.hidden = false;

@@ -2,7 +2,7 @@
 // What is chosen lives here and is kept in the value under "chosen"; the server answers with drawings.
 const root = make("div", { class: "sf-stepform" });
 element.replaceChildren(root);
-let chosen = { ...props.value.chosen }, drawn = "", waiting = 0;
+let chosen = { ...props.value.chosen }, drawn = "", waiting = 0, reset = "";
 const NS = "http://www.w3.org/2000/svg";
 
 function changed(redraw = true) {
@@ -143,6 +143,11 @@ function show() {
 }
 function arrived() {
   const value = props.value || {};
+  if (value.reset && value.reset !== reset) {  // a link says what is chosen
+    reset = value.reset;
+    chosen = { ...value.chosen };
+    drawn = "";
+  }
   if (drawn && Number(drawn) !== value.count && value.count) {  // as many shares of another run
     chosen.at = [...new Set(chosen.at.map((step) => Math.min(value.count - 1, Math.round(step * value.count / Number(drawn)))))];
     drawn = String(value.count);

@@ -117,7 +117,17 @@ function block(pane, number, several) {
       pane.steps.map((one) => make("p", { class: "sf-when" }, make("b", {}, `step ${one.step}`), ` t = ${Math.round(one.timestep)}`)), make("p", { class: "sf-when" }, make("b", {}, "in the end")),
       make("p", { class: "sf-row-name" }, make("b", {}, "Recovered"), make("span", {}, " the clean image that each step would answer with")), made(null),
       make("img", { class: "sf-end", src: pane.image, alt: "The image that the run made in the end" }),
-      pane.rows.map((row) => [make("p", { class: "sf-row-name" }, make("b", {}, row.label), word(row), make("span", {}, " " + row.aid)), ...made(row), make("span")]).flat())));
+      pane.rows.map((row) => [make("p", { class: "sf-row-name" }, make("b", {}, row.label), word(row), make("span", {}, " " + row.aid)), ...made(row), make("span")]).flat())),
+    (props.value.links || [])[number] ? make("nav", { class: "sf-take", "aria-label": "Downloads" }, props.value.links[number].map(({ text, href }) => make("a", { href, download: "" }, text)), number ? null : share(props.value.link)) : null);
+}
+function share(link) {
+  const button = make("button", { type: "button", class: "sf-quiet", onclick: async () => {
+    history.replaceState(null, "", "?" + link);
+    try { await navigator.clipboard.writeText(location.href); button.textContent = "Copied"; }
+    catch { button.textContent = "The address bar has the link"; }
+    setTimeout(() => { button.textContent = "Copy a link to this"; }, 2500);
+  } }, "Copy a link to this");
+  return button;
 }
 
 function show() {
@@ -130,6 +140,7 @@ function show() {
     return;
   }
   colours ??= heat.bytes(value.colours);
+  if (view.key !== value.key && value.link) history.replaceState(null, "", "?" + value.link);
   if (view.key !== value.key) Object.assign(view, { key: value.key, cell: null, words: {}, together: value.panes.length > 1 });
   const several = value.panes.length > 1, wide = value.panes.some((pane) => pane.steps.length > 4);
   root.replaceChildren(

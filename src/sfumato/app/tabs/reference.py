@@ -18,6 +18,7 @@ from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.pad import drawable, pad
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.price import price, told
+from sfumato.app.tabs.explain import downloads
 from sfumato.app.workers import Job
 from sfumato.app.workshop import QUIET, Workshop, refused
 from sfumato.errors import RequestError, SfumatoError
@@ -176,7 +177,7 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             return {line: refused(error)}
 
     def _answer(pairs: Pairs, question: Question, id: str) -> dict[Any, Any]:  # noqa: A002
-        value = answered(pairs, question, key=id)
+        value = answered(pairs, question, key=id) | {"links": downloads(id)}
         if question.side == "image" and question.x is not None and question.y is not None:
             value["truth"] = truth(pairs.explanation.request, question.x, question.y)
         return {view: value, shown: Painted(id, question)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +17,17 @@ from sfumato.app.pieces.reading import SILENT, reading, said
 from sfumato.app.pieces.stepform import KINDS, formed, stepform
 from sfumato.app.pieces.stepmaps import label_of, laid_out, stepmaps
 from sfumato.app.step_charts import game_charts, relevance_chart
-from sfumato.app.step_requests import START, STEPS, StepsAsked, askable, fits, steps_of, timesteps
+from sfumato.app.step_requests import LINKED, START, STEPS, StepsAsked, askable, fits, steps_of, timesteps
 from sfumato.app.step_results import MEASURES, areas, games_cost, games_of, looked, panes_of, sentence
+from sfumato.app.tabs.explain import downloads
 from sfumato.app.workers import Job
-from sfumato.app.workshop import Seat, Workshop, refused
+from sfumato.app.workshop import QUIET, Seat, Workshop, refused
 from sfumato.errors import SfumatoError
 from sfumato.judging.judge import Verdict
 from sfumato.models.model import Model
 from sfumato.results.explanation import Explanation
 
-AT_MOST = 2.0
+AT_MOST = 6.0
 """Seconds that drawings and costs may be waited for."""
 WORDS = ("What does the image show?", "a red circle left of a blue square")
 LABEL = ("Which label does the image have?", "0011")
@@ -56,6 +58,7 @@ class Looked:
 def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     shown = gr.State(None)
+    tabs: Any = tab.parent
     with gr.Row(elem_classes="sf-ask"):
         prompt = gr.Textbox(
             label=WORDS[0],
@@ -106,7 +109,8 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         names = [name for name in workshop.names if _maybe(workshop, name)] or workshop.names
         chosen = values[0] if values[0] in names else names[0]
         shape, said_cost = described(workshop, workshop.seat(request), read(chosen, *values[1:]), values[-1])
-        return {model: gr.Dropdown(choices=names, value=chosen), form: shape, cost: said_cost}
+        offered = gr.Dropdown(choices=names) if values[0] in names else gr.Dropdown(choices=names, value=chosen)
+        return {model: offered, form: shape, cost: said_cost}
 
     def wanted(name: Any) -> Any:
         """What the model is told: words or a label."""
@@ -116,7 +120,29 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         return gr.Textbox(label=LABEL[0], placeholder=LABEL[1])
 
     def look(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        asked, seat = read(*values), workshop.seat(request)
+        yield from run(read(*values), workshop.seat(request))
+
+    def follow(request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Fill the form from a link, and run it."""
+        query = dict(request.query_params)
+        if LINKED not in query:
+            yield {line: QUIET}
+            return
+        asked, seat = StepsAsked.from_query(query, _first(workshop)), workshop.seat(request)
+        yield {tabs: gr.Tabs(selected="steps"), line: {"state": "running", "text": "starting"}}
+        shape, said_cost = described(workshop, seat, asked, {"chosen": asked.chosen})
+        yield {
+            model: asked.base.model if asked.base.model in workshop.names else _first(workshop),
+            prompt: asked.base.prompt,
+            seed: asked.base.seed,
+            steps: asked.base.steps,
+            form: shape | {"reset": secrets.token_hex(4)},
+            cost: said_cost,
+        }
+        yield from run(asked, seat)
+
+    def run(asked: StepsAsked, seat: Seat) -> Iterator[dict[Any, Any]]:
+        """Look at the steps and show them."""
         costs: list[str] = []
 
         def work(ready: Model, job: Job[Any]) -> list[Explanation]:
@@ -134,9 +160,8 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             ]
             figure = relevance_chart(results, asked.kinds, asked.at)
             return {
-                view: laid_out(
-                    panes_of(results), titles, [one.image for one in results], key=kept[0].id, cost=costs[0]
-                ),
+                view: laid_out(panes_of(results), titles, [one.image for one in results], key=kept[0].id, cost=costs[0])
+                | {"link": asked.link, "links": [downloads(one.id) for one in kept]},
                 shown: Looked(asked, tuple(one.id for one in kept)),
                 cost: told(costs[1]),
                 words: said("Which words led when?", aid=AID) if figure is not None else SILENT,
@@ -193,6 +218,7 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     tab.select(arrive, fields, [model, form, cost], **quick)
     slow: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
     gr.on([go.click, prompt.submit], look, fields, outputs, **slow)
+    page.load(follow, None, [tabs, *fields, *outputs], **slow)
     view.example(example, None, [prompt], show_progress="hidden").then(look, fields, outputs, **slow)
     view.check(check, [shown], [verdict, deletion, insertion, second], **slow)
 
@@ -217,6 +243,8 @@ def described(workshop: Workshop, seat: Seat, asked: StepsAsked, value: Any) -> 
 
     drawn = formed(timesteps(None, asked, count), count)
     try:
+        for kind in asked.kinds:
+            asked.written(kind)
         job = workshop.worker(asked.base.model).submit(seat.tab, work)
     except SfumatoError as error:
         return drawn | chosen, told(str(error), wrong=True)
