@@ -304,8 +304,8 @@ def test_leaks_where_the_colour_is_wrong_make_the_finding_hold() -> None:
     assert found.holds
     # of the nine right ones, three are in the images that leak
     assert found.sentence.startswith(
-        "0 of 0 objects of plain prompts have the wrong colour, 3 of 12 of detailed ones. Among the latter the colour "
-        "word's map lies 0.667 ["
+        "In 6 of 6 images the two objects are seen and nothing else. There 0 of 0 objects of plain prompts have the "
+        "wrong colour, 3 of 12 of detailed ones. Among the latter the colour word's map lies 0.667 ["
     )
     assert "with an AUC of 0.833 [" in found.sentence
     assert [row["prompts"] for row in found.rows] == ["detailed, right colour", "detailed, wrong colour"]
@@ -321,8 +321,8 @@ def test_plain_prompts_are_no_part_of_the_comparison() -> None:
     found = leakage(MODEL, given, "daam")
     assert not found.holds
     assert found.sentence == (
-        "3 of 6 objects of plain prompts have the wrong colour, 0 of 6 of detailed ones. So nothing can be said of "
-        "leakage as a cause."
+        "In 6 of 6 images the two objects are seen and nothing else. There 3 of 6 objects of plain prompts have the "
+        "wrong colour, 0 of 6 of detailed ones. So nothing can be said of leakage as a cause."
     )
     assert [row["prompts"] for row in found.rows] == [
         "plain, right colour", "plain, wrong colour", "detailed, right colour",
@@ -338,10 +338,25 @@ def test_colours_that_are_all_right_or_one_wrong_say_nothing(all_wrong: bool) ->
     assert ("1 of 6 of detailed" if all_wrong else "0 of 6 of detailed") in found.sentence
 
 
+def test_a_piece_of_an_object_is_not_taken_for_an_object_of_the_wrong_colour() -> None:
+    captions = prompts(3)
+    given = [leaking(one, seed, 1.0, wrong=seed < 2) for seed, one in enumerate(captions)]
+    pieces = []
+    for one in given[:2]:
+        image = one.image.copy()
+        image[4:18, 4:18] = 0  # a black square, which nobody asked for
+        assert len(read(image).things) == 3
+        pieces.append(replace(one, image=image))
+    found = leakage(MODEL, [*pieces, given[2]], "daam")
+    assert {item["prompt"] for item in found.items} == {captions[2]}
+    assert found.about["clear_images"] == 1
+    assert "0 of 2 of detailed ones" in found.sentence
+
+
 def test_images_in_which_no_object_is_found_say_nothing() -> None:
     found = leakage(MODEL, [blank(caption, seed) for seed, caption in enumerate(prompts(3))], "daam")
     assert not found.holds
-    assert found.sentence.startswith("0 of 0 objects of plain prompts have the wrong colour, 0 of 0 of detailed ones.")
+    assert found.sentence.startswith("In 0 of 3 images the two objects are seen and nothing else. There 0 of 0 objects")
     assert list(found.rows) == list(found.items) == []
     assert found.figure.width > 100
     json.loads(found.to_json())

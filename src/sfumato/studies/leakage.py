@@ -44,9 +44,11 @@ def leakage(model: Model, found: Sequence[Mapped], method: str) -> Finding:
     """How much of a colour word's map lies on the wrong object, against whether its object has the wrong colour.
 
     The two are compared among detailed prompts alone: among all of them, whatever differs between plain and detailed
-    prompts would look like a cause.
+    prompts would look like a cause. Images that show more than the two objects, or less, are left out.
     """
-    items = [item for one in found for item in _leaks(one)]
+    leaks = [_leaks(one) for one in found]
+    items = [item for one in leaks for item in one]
+    clear = sum(bool(one) for one in leaks)
     cells = {
         f"{prompts}, {'wrong' if wrong else 'right'} colour": chosen
         for prompts in ("plain", "detailed")
@@ -63,8 +65,8 @@ def leakage(model: Model, found: Sequence[Mapped], method: str) -> Finding:
     apart = separation([one["leak"] for one in detailed], wrong, groups=_owners(detailed))
     plain = [one["wrong colour"] for one in items if one["prompts"] == "plain"]
     sentence = (
-        f"{sum(plain)} of {len(plain)} objects of plain prompts have the wrong colour, {sum(wrong)} of {len(wrong)} of "
-        "detailed ones. "
+        f"In {clear} of {len(found)} images the two objects are seen and nothing else. There {sum(plain)} of "
+        f"{len(plain)} objects of plain prompts have the wrong colour, {sum(wrong)} of {len(wrong)} of detailed ones. "
     )
     sentence += (
         f"Among the latter the colour word's map lies {apart.difference} more on the other object where the colour is "
@@ -77,7 +79,7 @@ def leakage(model: Model, found: Sequence[Mapped], method: str) -> Finding:
     figure = panels_sheet({"share of the colour word's map on the other object": bars})
     pictures = [_shown(by_key[one["prompt"], one["seed"]], one) for one in worst]
     figure = stacked(figure, examples_sheet(pictures)) if pictures else figure
-    told = about(model, found, method=method)
+    told = about(model, found, method=method, clear_images=clear)
     return Finding("leakage", SOURCE, bool(apart.difference.low > 0), sentence, rows, figure, told, items)
 
 
@@ -86,9 +88,15 @@ def _owners(items: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
 
 
 def _leaks(one: Mapped) -> list[dict[str, Any]]:
-    """A row for each colour word, where both shapes are in the image: objects are known by shape, so colour is free."""
+    """A row for each colour word, where both shapes are in the image: objects are known by shape, so colour is free.
+
+    Where anything else is seen there is none: pieces of an object that was drawn badly have shapes and colours too, and
+    one of them would be taken for an object of the wrong colour.
+    """
     groups = parsed(one.request.prompt).groups
     reading = read(one.image)
+    if len(reading.things) != len(groups):
+        return []
     things = [of_shape(reading, group.shape) for group in groups]
     texts = [word.text for word in one.words]
     rows = []
