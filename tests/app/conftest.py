@@ -127,7 +127,7 @@ def open_page(browser: Any, served: str) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: watched.said.append(str(error)))
         page.on("request", lambda request: _note(watched, request.url, served))
         page.goto(served + query)
-        page.wait_for_selector("#prompt textarea")
+        page.wait_for_selector("#prompt textarea", state="attached")  # a link may open another tab
         return page
 
     yield open_page

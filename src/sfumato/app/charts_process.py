@@ -184,12 +184,14 @@ def reach_in_words(one: xr.Dataset) -> str:
 
 
 def _titled(title: str, across: str, up: str, **more: Any) -> Figure:
-    """An empty chart whose title has as many lines as it needs."""
+    """An empty chart whose title has as many lines as it needs, from the chart's left edge."""
+    figure = chart("", across, up, **more)
     lines = textwrap.wrap(title, LINE_LETTERS)
-    figure = chart("<br>".join(lines), across, up, **more)
-    # Gradio sets margins of its own, a hundred pixels above a chart with a title
-    place = {"y": 1 - 20 / figure.layout.height, "yref": "container", "yanchor": "top", "automargin": False}
-    figure.update_layout(title={"font": {"size": 13}, "x": 0, "xref": "container", "pad": {"l": 6}} | place)
+    place = {"x": 0, "xref": "container", "y": 1 - 14 / figure.layout.height, "yref": "container", "pad": {"l": 6}}
+    figure.update_layout(
+        title={"text": "<br>".join(lines), "font": {"size": 13}, "yanchor": "top"} | place,
+        margin={"t": 30 + 18 * len(lines)},
+    )
     figure.update_xaxes(title_font_size=12)
     figure.update_yaxes(title_font_size=12)
     return figure

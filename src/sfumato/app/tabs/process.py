@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -58,7 +57,7 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
                 it.maps: maps_of(explanation, kept.id, kept_steps(explanation) - 1, {}, part),
                 it.trajectory: gr.Plot(value=trajectory, visible=trajectory is not None),
                 it.distances: gr.Plot(value=distances, visible=distances is not None),
-                it.drawn: it.drawing(facts, one.layers),
+                it.drawn: it.drawing(one.model, facts, one.layers),
                 more: gr.Column(visible=True),
             }
             for section in sections:
@@ -98,28 +97,27 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
         yield from workshop.driven(seat, one.model, lambda ready, job: what_it_reads(ready), finish, it.line)
 
-    def enter(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """Ask for what the model reads, as soon as it is loaded."""
-        if name in workshop.names and (ready := workshop.worker(name).model) is not None:
-            yield it.condition_fields(what_it_reads(ready), None)
+    def changed(name: str, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
+        """At first, and with another model: ask for what that one reads, as soon as it is loaded."""
+        arrived = event.target is not it.model
+        if arrived and "process" in request.query_params:  # a link fills the form itself
+            yield {it.line: QUIET}
             return
-        fields = partial(it.condition_fields, condition=None)
-        yield from workshop.driven(workshop.seat(request), name, lambda one, job: what_it_reads(one), fields, it.line)
-
-    def changed(name: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """Another model: the form asks for what that one reads."""
 
         def finish(facts: Facts) -> dict[Any, Any]:
             drawn = {"empty": NOT_DRAWN, "most": MOST_LAYERS, "note": NOTE, "chosen": []}
             known = it.facts.get(name)
-            return it.condition_fields(facts, None) | {it.drawn: it.drawing(known, ()) if known else drawn}
+            return it.condition_fields(facts, None) | {it.drawn: it.drawing(name, known, ()) if known else drawn}
 
+        if (ready := workshop.worker(name).model) is not None:
+            yield finish(what_it_reads(ready)) | {it.line: QUIET}
+            return
         seat = workshop.seat(request)
         yield from workshop.driven(seat, name, lambda ready, job: what_it_reads(ready), finish, it.line)
 
     def draw(name: str, drawn: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Draw the denoiser when somebody wants to see it."""
-        if isinstance(drawn, dict) and drawn.get("blocks"):
+        if isinstance(drawn, dict) and drawn.get("model") == name:
             yield {it.line: QUIET}
             return
 
@@ -129,7 +127,7 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             return it.known(name, ready, some.request(ready))
 
         def finish(facts: Facts) -> dict[Any, Any]:
-            return {it.drawn: it.drawing(facts, ())}
+            return {it.drawn: it.drawing(name, facts, ())}
 
         yield from workshop.driven(workshop.seat(request), name, work, finish, it.line)
 
@@ -151,9 +149,9 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     gr.on([it.go.click, it.prompt.submit], profile, [it.shown, *it.fields], results, **free)
     it.film.example(example, [it.shown], [*results, *it.fields], **free)
     page.load(arrive, [it.shown], [it.tabs, *results, *it.fields], **free)
-    it.model.input(changed, [it.model], [it.prompt, it.bits, it.drawn, it.line], **free)
-    tab.select(enter, [it.model], [it.prompt, it.bits, it.line], **free)
     it.layers.expand(draw, [it.model, it.drawn], [it.drawn, it.line], **free)
+    fields = [it.prompt, it.bits, it.drawn, it.line]  # one listener for both, so that the last one to come is right
+    gr.on([page.load, it.model.input], changed, [it.model], fields, trigger_mode="always_last", **free)
     it.maps.maps(look, [it.shown], [it.maps, it.line], trigger_mode="always_last", **free)
 
 

@@ -122,7 +122,7 @@ class Process:
             steps=str(steps or ""),
             guidance=str(guidance or ""),
             every=str(every or ""),
-            layers=picked(drawn),
+            layers=picked(drawn) if isinstance(drawn, dict) and drawn.get("model") == model else (),
         )
 
     def attributes(self, model: str) -> tuple[str, ...]:
@@ -154,11 +154,11 @@ class Process:
             self.bits: gr.CheckboxGroup(choices=list(facts.attributes), value=on, visible=bits, label=QUESTION["bits"]),
         }
 
-    def drawing(self, facts: Facts, chosen: Sequence[str]) -> dict[str, Any]:
-        """The schematic with layers picked."""
+    def drawing(self, model: str, facts: Facts, chosen: Sequence[str]) -> dict[str, Any]:
+        """The schematic of a model with layers picked."""
         known = {layer.name for layer in facts.layers}
         kept = [name for name in chosen if name in known]
-        return facts.schematic | {"most": MOST_LAYERS, "note": NOTE, "chosen": kept}
+        return facts.schematic | {"model": model, "most": MOST_LAYERS, "note": NOTE, "chosen": kept}
 
 
 def kept_steps(explanation: Explanation) -> int:

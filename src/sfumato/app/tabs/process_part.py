@@ -227,16 +227,24 @@ def steps_of_volume(explanation: Explanation) -> dict[str, Any]:
     cells = []
     for place in range(data.sizes["step"]):
         one = data.isel(step=place)
-        picture = overlay(explanation.image, np.abs(one["region"].values) ** 0.5)
+        picture = overlay(explanation.image, above_mean(one["region"].values))
         cells.append(cell(outlined(picture, one["mask"].values), reach_in_words(one)))
     return {
         "title": "Where the part drew from, one step before",
-        "note": "Bright: changing the sample there changes the part in the next one (square root of the derivative, "
-        "each picture on its own scale). The white line is around the part. Choose a step to see it as points.",
+        "note": "Bright: changing the sample there changes the part in the next one (log of the derivative, where "
+        "it exceeds its mean; each picture on its own scale). The white line is around the part. Choose a step to look "
+        "closer.",
         "rows": [{"label": "", "cells": cells}],
         "picks": True,
         "large": True,
     }
+
+
+def above_mean(region: Any) -> Any:
+    """By how many powers of ten a derivative (y, x) exceeds its mean; 0 where it does not."""
+    size = np.abs(region)
+    mean = float(size.mean())
+    return np.log10(np.maximum(size, mean) / mean) if mean > 0 else np.zeros_like(size)
 
 
 def outlined(picture: Image.Image, inside: Any) -> Image.Image:
