@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,26 +54,38 @@ class Given:
     scene: Picture | None = None
     mask: str = ""
 
+    def check(self, features: Collection[str]) -> None:
+        """Refuse what lacks something, without asking the model.
+
+        Args:
+            features: Of the model; one that is not loaded yet has none.
+
+        Raises:
+            RequestError: Something is missing.
+        """
+        if self.reference is None:
+            raise RequestError("there is no reference; choose a picture of what is to be painted, or use the example")
+        if "mask" not in features:
+            return
+        if self.scene is None:
+            raise RequestError("there is no scene; choose a picture to paint into, or use the example")
+        if not self.mask:
+            raise RequestError("nothing is marked on the scene; draw where the object is to be painted")
+
     def request(self, model: Model, *, seed: Any, steps: Any, guidance: Any) -> Request:
         """The request, completed by the model.
 
         Raises:
             RequestError: Something is missing, unreadable or out of bounds.
         """
-        paints = "mask" in model.features
-        if self.reference is None:
-            raise RequestError("there is no reference; choose a picture of what is to be painted, or use the example")
+        self.check(model.features)
         values: dict[str, Any] = {
             "reference": self.reference,
             "seed": number("the seed", seed, 0, SEEDS - 1) or 0,
             "steps": number("steps", steps, 1, MOST_STEPS),
             "guidance": decimal("guidance", guidance, 0, 100),
         }
-        if paints:
-            if self.scene is None:
-                raise RequestError("there is no scene; choose a picture to paint into, or use the example")
-            if not self.mask:
-                raise RequestError("nothing is marked on the scene; draw where the object is to be painted")
+        if "mask" in model.features and self.scene is not None:
             inside = mask_from(self.mask, (self.scene.height, self.scene.width))
             values |= {"image": self.scene, "mask": inside}
         return model.complete(Request(**values))
@@ -148,6 +160,12 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         now: Given, name: Any, number: Any, count: Any, scale: Any, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         seat = workshop.seat(request)
+        known = workshop.workers[name].model if name in workshop.workers else None
+        try:
+            now.check(() if known is None else known.features)
+        except SfumatoError as error:
+            yield {line: refused(error)}
+            return
         settings = {"seed": number, "steps": count, "guidance": scale}
 
         def work(ready: Model, job: Job[Any]) -> Explanation:
