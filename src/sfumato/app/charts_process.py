@@ -148,7 +148,7 @@ def volume_chart(explanation: Explanation, place: int) -> Figure | None:
         z=pixel.tolist(),
         mode="markers",
         marker={
-            "size": 2.6,
+            "size": 2.6 if len(order) > 600 else 5,
             "color": np.round(strength, 3).tolist(),
             "colorscale": "Viridis",
             "cmin": float(low),
@@ -158,12 +158,13 @@ def volume_chart(explanation: Explanation, place: int) -> Figure | None:
         },
         hovertemplate="from x %{x}, y %{y}<br>to pixel %{z} of the part<extra></extra>",
     )
-    axis = {"gridcolor": "#b9b1a4", "zerolinecolor": "#b9b1a4", "backgroundcolor": "rgba(0,0,0,0)", "color": INK}
     depth, height, width = volume.shape
+    ticks = {"dtick": max(1, depth // 5)}
+    axis = {"gridcolor": "#b9b1a4", "zerolinecolor": "#b9b1a4", "backgroundcolor": "rgba(0,0,0,0)", "color": INK}
     figure.update_scenes(
         xaxis=axis | {"title": {"text": "x (cells)"}, "range": [0, width]},
         yaxis=axis | {"title": {"text": "y (cells)"}, "range": [height, 0]},
-        zaxis=axis | {"title": {"text": "pixel of the part (number)"}, "range": [0, depth]},
+        zaxis=axis | {"title": {"text": "pixel of the part (number)"}, "range": [0, depth]} | ticks,
         aspectmode="cube",
         camera={"eye": {"x": 1.5, "y": 1.5, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.12}},
         domain={"y": [0, 0.92]},

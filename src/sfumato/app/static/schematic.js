@@ -81,13 +81,13 @@ function box(block, spot) {
   const act = () => { open = open === block.name ? null : block.name; every = false; show(); root.querySelector(`[data-block="${CSS.escape(block.name)}"]`)?.focus(); };
   const cells = block.layers.filter((layer) => layer.cell), count = Math.max(1, cells.length);
   const size = Math.min(26, (spot.w - 14 - 3 * (count - 1)) / count), grid = props.value.levels[block.level];
-  const roomy = spot.w > 150, inside = block.layers.filter((layer) => chosen().includes(layer.name) && !cells.some((one) => layer.name === one.name || layer.name.startsWith(one.name + "."))).length;
-  return draw("g", { class: "sf-block" + (open === block.name ? " open" : "") },
+  const whole = chosen().includes(block.name), roomy = spot.w > 150, inside = block.layers.filter((layer) => chosen().includes(layer.name) && !cells.some((one) => layer.name === one.name || layer.name.startsWith(one.name + "."))).length;
+  return draw("g", { class: "sf-block" + (open === block.name ? " open" : "") + (whole ? " whole" : "") },
     draw("g", { class: "sf-blockhead", role: "button", tabindex: "0", "aria-expanded": String(open === block.name), "data-block": block.name,
         "aria-label": `${block.name}, ${block.kind}, ${block.layers.length} layers, grid ${grid}`, onclick: act, onkeydown: pressed(act) },
       draw("title", {}, `${block.name}: ${block.kind}, ${block.layers.length} layers on ${grid}. Open it to see them all.`),
       draw("rect", { class: "sf-box", x: spot.x, y: spot.y, width: Math.max(8, spot.w), height: TALL, rx: 8 }),
-      draw("text", { class: "sf-blockname", x: spot.x + 8, y: spot.y + 16 }, shortened(block.name + (inside ? ` +${inside}` : ""), spot.w - (roomy ? 74 : 12))),
+      draw("text", { class: "sf-blockname", x: spot.x + 8, y: spot.y + 16 }, shortened(block.name + (whole ? " ✓" : inside ? ` +${inside}` : ""), spot.w - (roomy ? 74 : 12))),
       roomy ? draw("text", { class: "sf-blockgrid", x: spot.x + spot.w - 8, y: spot.y + 16, "text-anchor": "end" }, grid) : null),
     cells.length && size >= 5 ? cells.map((layer, i) => cell(layer, spot.x + 7 + i * (size + 3), spot.y + HEAD + 2, size, i)) : null);
 }
