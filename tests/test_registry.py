@@ -135,7 +135,8 @@ def test_a_model_that_is_told_nothing_is_not_offered_what_takes_something_away()
     assert fit >= {"profile", "df_rise", "ablation"}
     with pytest.raises(ModelError) as caught:
         find("information").check(model)
-    assert str(caught.value).startswith("information needs words or label or reference, which DDPMPipeline (pixel) does not have")
+    refused = "information needs words or label or reference, which DDPMPipeline (pixel) does not have; "
+    assert str(caught.value).startswith(refused)
     assert set(str(caught.value).partition("fit it: ")[2].split(", ")) == fit
 
 
