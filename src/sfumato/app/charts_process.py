@@ -140,8 +140,8 @@ def volume_chart(explanation: Explanation, place: int) -> Figure | None:
     strength = np.log10(values[order] + 1e-12)
     low, high = np.percentile(strength, [2, 98]) if len(strength) else (0.0, 1.0)
     time = f"t = {float(one['timestep']):.0f}"
-    title = f"{time}: each point is a place from which one pixel of the part drew; turn it with the mouse"
-    figure = chart("", "", "", height=540)
+    title = f"{time}: each point is a place from which one pixel of the part (upwards) drew; drag to turn"
+    figure = chart("", "", "", height=580)
     figure.add_scatter3d(
         x=x.tolist(),
         y=y.tolist(),
@@ -154,7 +154,14 @@ def volume_chart(explanation: Explanation, place: int) -> Figure | None:
             "cmin": float(low),
             "cmax": float(high),
             "opacity": 0.85,
-            "colorbar": {"title": {"text": "log10 of<br>derivative"}, "thickness": 12, "len": 0.6},
+            "colorbar": {
+                "title": {"text": "log10 of the derivative", "side": "top"},
+                "orientation": "h",
+                "thickness": 10,
+                "len": 0.7,
+                "y": 0,
+                "yanchor": "bottom",
+            },
         },
         hovertemplate="from x %{x}, y %{y}<br>to pixel %{z} of the part<extra></extra>",
     )
@@ -166,8 +173,8 @@ def volume_chart(explanation: Explanation, place: int) -> Figure | None:
         yaxis=axis | {"title": {"text": "y (cells)"}, "range": [height, 0]},
         zaxis=axis | {"title": {"text": "pixel of the part (number)"}, "range": [0, depth]} | ticks,
         aspectmode="cube",
-        camera={"eye": {"x": 1.5, "y": 1.5, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.12}},
-        domain={"y": [0, 0.92]},
+        camera={"eye": {"x": 1.75, "y": 1.75, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.12}},
+        domain={"y": [0.14, 0.92]},
     )
     wrapped = "<br>".join(textwrap.wrap(title, LINE_LETTERS))
     where: dict[str, Any] = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "top"}
