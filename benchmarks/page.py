@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/page.py                 three rounds, each with a server of its own
     .venv/bin/python benchmarks/page.py --rounds 1 --json
 
-A browser (Chromium) opens the page of a server that was just started, writes a prompt with all settings as they are, and
-waits for the image with its maps. "first" is asked at once, while models may still be loading; "next" is another seed.
-It is compared with the generation alone, as the explanation's provenance has it: what is above 1 is the page's own share
-(queue, transport, drawing).
+A browser (Chromium) opens the page of a server that was just started, writes a prompt with all settings as they are,
+and waits for the image with its maps. "first" is asked at once, while models may still be loading; "next" is another
+seed. It is compared with the generation alone, as the explanation's provenance has it: what is above 1 is the page's
+own share (queue, transport, drawing).
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 BEHIND_A_DOOR = {"app": "sfumato.app.serving"}
-"""Parts that are nothing without their extra, each with the module that others enter by, which says so where it lacks."""
+"""Parts that are nothing without their extra, each with the module by which others enter, which says what is missing."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from sfumato.app.server.workshop import Workshop
 from sfumato.app.serving import _listening, application
-from sfumato.app.workshop import Workshop
 from tests.app.driving import fill, line
 from tests.pipelines import fingerprint
 

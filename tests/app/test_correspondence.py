@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import sfumato
-from sfumato.app.correspondence import Pairs, Question, of_all
-from sfumato.app.garment import example, mask_uri, truth
-from sfumato.app.inputs import mask_from
+from sfumato.app.asking.correspondence import Pairs, Question, of_all
+from sfumato.app.asking.garment import example, mask_uri, truth
+from sfumato.app.asking.inputs import mask_from
 from sfumato.app.pieces.across import answered
 from sfumato.app.tabs.reference import LARGEST, Given, fitted
 from sfumato.errors import RequestError, SfumatoError

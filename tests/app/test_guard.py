@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sfumato.app.guard import LOCAL, Guard
-from sfumato.app.visitors import COOKIE
+from sfumato.app.server.guard import LOCAL, Guard
+from sfumato.app.server.visitors import COOKIE
 
 
 class Inner:

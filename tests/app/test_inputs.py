@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfumato.app.inputs import (
+from sfumato.app.asking.inputs import (
     MOST_PIXELS,
     decimal,
     mask_from,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sfumato.app.library import opened, saved_in
-from sfumato.app.visitors import Gone
+from sfumato.app.server.library import opened, saved_in
+from sfumato.app.server.visitors import Gone
 from tests.app.driving import explain
 
 STAGE = "#sf-stage-library .sf-stage[data-ready]"

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 import sfumato
-from sfumato.app.links import Asked, view_of
+from sfumato.app.asking.links import Asked, view_of
 from sfumato.errors import RequestError
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import sfumato
-from sfumato.app.charts_process import (
+from sfumato.app.asking.inputs import mask_from
+from sfumato.app.asking.profiles import Facts, Part, Wanted, label_from, names_of, said_condition, said_of, strongest
+from sfumato.app.charts.process import (
     alike_chart,
     apart_chart,
     distance_chart,
@@ -17,10 +19,8 @@ from sfumato.app.charts_process import (
     trajectory_chart,
     volume_chart,
 )
-from sfumato.app.inputs import mask_from
 from sfumato.app.pieces.film import LARGEST, frames, small
 from sfumato.app.pieces.maps import shown_maps
-from sfumato.app.profiles import Facts, Part, Wanted, label_from, names_of, said_condition, said_of, strongest
 from sfumato.app.tabs.process_changes import ablated, switched
 from sfumato.app.tabs.process_part import mask_uri, steps_of_volume
 from sfumato.errors import RequestError, SfumatoError

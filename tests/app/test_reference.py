@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sfumato.app.garment import example
+from sfumato.app.asking.garment import example
 from tests.app.driving import fill, line
 
 READY = "#sf-across .sf-across[data-ready]"

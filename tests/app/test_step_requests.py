@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl
 import pytest
 
 import sfumato
-from sfumato.app.links import Asked
-from sfumato.app.step_requests import BASELINES, START, StepsAsked, askable, fits, steps_of, timesteps
-from sfumato.app.step_results import areas, games_of, looked, panes_of, sentence
-from sfumato.app.workers import Job
+from sfumato.app.asking.links import Asked
+from sfumato.app.asking.step_requests import BASELINES, START, StepsAsked, askable, fits, steps_of, timesteps
+from sfumato.app.asking.step_results import areas, games_of, looked, panes_of, sentence
+from sfumato.app.server.workers import Job
 from sfumato.errors import ModelError, OptionError, RequestError, SfumatoError
 from sfumato.models.model import Model
 from tests.references import tiny_references

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sfumato.app import visitors
-from sfumato.app.visitors import Gone, Visitors
+from sfumato.app.server import visitors
+from sfumato.app.server.visitors import Gone, Visitors
 from sfumato.errors import SfumatoError
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sfumato.app.workers import Busy, Job, Worker
+from sfumato.app.server.workers import Busy, Job, Worker
 from sfumato.errors import ModelError, RequestError
 
 MODEL: Any = object()

@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 
 from sfumato.app.pieces.piece import static
+from sfumato.app.server.workshop import Workshop
 from sfumato.app.tabs.explain import explain_tab
 from sfumato.app.tabs.library import library_tab
 from sfumato.app.tabs.process import process_tab
 from sfumato.app.tabs.reference import reference_tab
 from sfumato.app.tabs.steps import steps_tab
-from sfumato.app.workshop import Workshop
 from sfumato.report.page import template
 
 TITLE = "Sfumato"

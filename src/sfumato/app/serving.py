@@ -96,10 +96,10 @@ def application(
         from fastapi import FastAPI
     except ImportError as error:
         raise CannotServe("the page needs Gradio and Plotly: pip install 'sfumato[app]'") from error
-    from sfumato.app.guard import LOCAL, Guard
     from sfumato.app.page import look, page
-    from sfumato.app.results import results_route
-    from sfumato.app.workshop import Workshop
+    from sfumato.app.server.guard import LOCAL, Guard
+    from sfumato.app.server.results import results_route
+    from sfumato.app.server.workshop import Workshop
 
     warnings.simplefilter("ignore", SfumatoWarning)  # what they say is in the result, and shown there
     workshop = Workshop.of(list(models), device=device, library=library, longest=longest)

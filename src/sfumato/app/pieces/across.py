@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from sfumato.app.correspondence import Answer, Pairs, Question, of_all
+from sfumato.app.asking.correspondence import Answer, Pairs, Question, of_all
 from sfumato.app.pieces.piece import piece
 from sfumato.plots.overlays import DIM, colours
 from sfumato.report.markup import packed, picture_uri

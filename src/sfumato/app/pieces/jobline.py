@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from sfumato.app.pieces.piece import piece
-from sfumato.app.workshop import QUIET, Workshop
+from sfumato.app.server.workshop import QUIET, Workshop
 
 
 def jobline(workshop: Workshop) -> gr.HTML:

@@ -9,8 +9,8 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.app.asking.profiles import Part, strongest
 from sfumato.app.pieces.piece import piece
-from sfumato.app.profiles import Part, strongest
 from sfumato.errors import RequestError
 from sfumato.metrics.structure import resized
 from sfumato.plots.process import short_name

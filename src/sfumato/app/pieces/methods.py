@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sfumato.app.inputs import offered_options
+from sfumato.app.asking.inputs import offered_options
 from sfumato.app.pieces.piece import piece
 from sfumato.models.model import Model
 from sfumato.options import expected, option_types, written

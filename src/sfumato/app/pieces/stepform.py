@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from sfumato.app.asking.step_requests import ASKABLE, LAST, MOST_AT, START
 from sfumato.app.pieces.piece import piece
-from sfumato.app.step_requests import ASKABLE, LAST, MOST_AT, START
 
 KINDS = {
     "uniform": ("Uniform", "even steps, as the model does it"),

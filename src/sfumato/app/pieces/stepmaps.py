@@ -10,8 +10,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from sfumato.app.asking.step_results import MEASURES
 from sfumato.app.pieces.piece import piece
-from sfumato.app.step_results import MEASURES
 from sfumato.plots.overlays import DIM, colours
 from sfumato.report.markup import packed, picture_uri, visible
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import gradio as gr
 
-from sfumato.app.answers import asked, cost, made
-from sfumato.app.charts import importance_bars
-from sfumato.app.inputs import options_from
-from sfumato.app.links import Asked, view_of
+from sfumato.app.asking.answers import asked, cost, made
+from sfumato.app.asking.inputs import options_from
+from sfumato.app.asking.links import Asked, view_of
+from sfumato.app.charts.importance import importance_bars
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.methods import fitting, forms, methods_form
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
 from sfumato.app.pieces.stage import axes_of, scene, stage
-from sfumato.app.visitors import Kept
-from sfumato.app.workers import Job
-from sfumato.app.workshop import QUIET, Seat, Workshop, refused
+from sfumato.app.server.visitors import Kept
+from sfumato.app.server.workers import Job
+from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
 from sfumato.errors import SfumatoError
 from sfumato.methods.daam import select
 from sfumato.models.model import Model

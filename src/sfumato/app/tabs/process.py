@@ -7,18 +7,18 @@ from typing import Any
 
 import gradio as gr
 
-from sfumato.app.answers import asked
-from sfumato.app.charts_process import distance_chart, trajectory_chart
+from sfumato.app.asking.answers import asked
+from sfumato.app.asking.profiles import MOST_LAYERS, Facts, Wanted, label_from, said_condition, what_it_reads
+from sfumato.app.charts.process import distance_chart, trajectory_chart
 from sfumato.app.pieces.film import frames
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.schematic import EMPTY as NOT_DRAWN
-from sfumato.app.profiles import MOST_LAYERS, Facts, Wanted, label_from, said_condition, what_it_reads
+from sfumato.app.server.workers import Job
+from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
 from sfumato.app.tabs.explain import downloads
 from sfumato.app.tabs.process_changes import AblationSection, ComparisonSection, SwitchSection
 from sfumato.app.tabs.process_form import NOTE, Process, Section, Shown, kept_steps, maps_of
 from sfumato.app.tabs.process_part import PartSection
-from sfumato.app.workers import Job
-from sfumato.app.workshop import QUIET, Seat, Workshop, refused
 from sfumato.errors import SfumatoError
 from sfumato.models.model import Model
 from sfumato.results.explanation import Explanation

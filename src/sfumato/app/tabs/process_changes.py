@@ -8,19 +8,19 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from sfumato.app.answers import asked, priced_in
-from sfumato.app.charts_process import alike_chart, apart_chart, switch_chart
-from sfumato.app.inputs import number
+from sfumato.app.asking.answers import asked, priced_in
+from sfumato.app.asking.inputs import number
+from sfumato.app.asking.profiles import Facts, label_from, said_condition
+from sfumato.app.charts.process import alike_chart, apart_chart, switch_chart
 from sfumato.app.pieces.film import cell, strips
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.schematic import picked, schematic
-from sfumato.app.profiles import Facts, label_from, said_condition
+from sfumato.app.server.visitors import Kept
+from sfumato.app.server.workers import Job
+from sfumato.app.server.workshop import QUIET, Seat, refused
 from sfumato.app.tabs.explain import downloads
 from sfumato.app.tabs.process_form import QUESTION, Process, Shown, plot
-from sfumato.app.visitors import Kept
-from sfumato.app.workers import Job
-from sfumato.app.workshop import QUIET, Seat, refused
 from sfumato.errors import RequestError, SfumatoError
 from sfumato.metrics.divergence import Divergence, diverge, parts_in_words
 from sfumato.models.model import Model

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import gradio as gr
 
+from sfumato.app.asking.profiles import MOST_LAYERS, Facts, Part, Wanted, facts_of, label_from, names_of, what_it_reads
 from sfumato.app.pieces.film import film
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.maps import NOTHING, maps_view, shown_maps
 from sfumato.app.pieces.schematic import picked, schematic
-from sfumato.app.profiles import MOST_LAYERS, Facts, Part, Wanted, facts_of, label_from, names_of, what_it_reads
-from sfumato.app.visitors import Kept
-from sfumato.app.workshop import Seat, Workshop
+from sfumato.app.server.visitors import Kept
+from sfumato.app.server.workshop import Seat, Workshop
 from sfumato.errors import SfumatoError
 from sfumato.models.model import Model
 from sfumato.request import Request

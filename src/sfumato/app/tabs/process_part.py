@@ -12,19 +12,19 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from sfumato.app.answers import asked, priced_in
-from sfumato.app.charts_process import reach_in_words, volume_chart
-from sfumato.app.inputs import mask_from, options_from
+from sfumato.app.asking.answers import asked, priced_in
+from sfumato.app.asking.inputs import mask_from, options_from
+from sfumato.app.asking.profiles import BUDGET_MB, Part, said_of
+from sfumato.app.charts.process import reach_in_words, volume_chart
 from sfumato.app.pieces.film import cell, strips
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.maps import NOTHING, maps_view, shown_maps
 from sfumato.app.pieces.pad import drawable, pad
 from sfumato.app.pieces.piece import data_of
-from sfumato.app.profiles import BUDGET_MB, Part, said_of
+from sfumato.app.server.visitors import Kept
+from sfumato.app.server.workers import Job
+from sfumato.app.server.workshop import QUIET, Seat, refused
 from sfumato.app.tabs.process_form import Process, Shown, maps_of, plot
-from sfumato.app.visitors import Kept
-from sfumato.app.workers import Job
-from sfumato.app.workshop import QUIET, Seat, refused
 from sfumato.errors import RequestError, SfumatoError
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of

@@ -9,19 +9,19 @@ from typing import Any
 
 import gradio as gr
 
-from sfumato.app.links import Asked
+from sfumato.app.asking.links import Asked
+from sfumato.app.asking.step_requests import LINKED, START, STEPS, StepsAsked, askable, fits, steps_of, timesteps
+from sfumato.app.asking.step_results import MEASURES, areas, games_cost, games_of, looked, panes_of, sentence
+from sfumato.app.charts.steps import game_charts, relevance_chart
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.price import price, told
 from sfumato.app.pieces.reading import SILENT, reading, said
 from sfumato.app.pieces.stepform import KINDS, formed, stepform
 from sfumato.app.pieces.stepmaps import label_of, laid_out, stepmaps
-from sfumato.app.step_charts import game_charts, relevance_chart
-from sfumato.app.step_requests import LINKED, START, STEPS, StepsAsked, askable, fits, steps_of, timesteps
-from sfumato.app.step_results import MEASURES, areas, games_cost, games_of, looked, panes_of, sentence
+from sfumato.app.server.workers import Job
+from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
 from sfumato.app.tabs.explain import downloads
-from sfumato.app.workers import Job
-from sfumato.app.workshop import QUIET, Seat, Workshop, refused
 from sfumato.errors import SfumatoError
 from sfumato.judging.judge import Verdict
 from sfumato.models.model import Model

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.app.visitors import MOST_BYTES, Gone
+from sfumato.app.server.visitors import MOST_BYTES, Gone
 from sfumato.errors import SfumatoError
 from sfumato.results.explanation import Explanation
 from sfumato.results.store import NAME

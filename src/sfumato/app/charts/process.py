@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from sfumato.app.charts import INK, chart
+from sfumato.app.charts.chart import INK, chart
 from sfumato.metrics.divergence import Divergence
 from sfumato.plots.figures import LINES
 from sfumato.plots.process import short_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from sfumato.app.inputs import MOST_STEPS, MOST_TEXT, decimal, number
+from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
 from sfumato.errors import RequestError
 from sfumato.models.model import Model
 from sfumato.request import SEEDS, Request

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from sfumato.app.visitors import COOKIE, Gone, Visitors
+from sfumato.app.server.visitors import COOKIE, Gone, Visitors
 from sfumato.report.page import page
 from sfumato.results.explanation import Explanation
 

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.app.inputs import MOST_STEPS, MOST_TEXT, decimal, number
-from sfumato.app.links import Asked
+from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
+from sfumato.app.asking.links import Asked
 from sfumato.app.pieces.schematic import drawing
 from sfumato.errors import RequestError
 from sfumato.layers import Layer, layers_of

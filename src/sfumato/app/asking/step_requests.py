@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from sfumato.app.inputs import MOST_STEPS, MOST_TEXT, decimal, number
-from sfumato.app.links import Asked
+from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
+from sfumato.app.asking.links import Asked
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of

@@ -12,7 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
-from sfumato.app.visitors import COOKIE
+from sfumato.app.server.visitors import COOKIE
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sfumato.app.visitors import COOKIE, Visitor, Visitors
-from sfumato.app.workers import Job, Worker
+from sfumato.app.server.visitors import COOKIE, Visitor, Visitors
+from sfumato.app.server.workers import Job, Worker
 from sfumato.errors import SfumatoError
 from sfumato.models.loading import load
 from sfumato.models.model import Model

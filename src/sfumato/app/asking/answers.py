@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sfumato.app.inputs import options_from
-from sfumato.app.workers import Job
-from sfumato.app.workshop import Seat, Workshop
+from sfumato.app.asking.inputs import options_from
+from sfumato.app.server.workers import Job
+from sfumato.app.server.workshop import Seat, Workshop
 from sfumato.errors import BudgetExceeded, SfumatoError
 from sfumato.explain import explain
 from sfumato.models.model import Model

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sfumato.app.step_requests import StepsAsked
-from sfumato.app.workers import Job
+from sfumato.app.asking.step_requests import StepsAsked
+from sfumato.app.server.workers import Job
 from sfumato.errors import SfumatoError
 from sfumato.explain import explain
 from sfumato.judging.games import GAMES, judge_of, play

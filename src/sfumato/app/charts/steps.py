@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sfumato.app.charts import chart
+from sfumato.app.charts.chart import chart
 from sfumato.judging.judge import Verdict
 from sfumato.plots.figures import LINES
 from sfumato.results.explanation import Explanation

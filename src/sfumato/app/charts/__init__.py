@@ -1,0 +1,1 @@
+"""Interactive charts of explanations, in Plotly."""
