@@ -100,7 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 BEHIND_A_DOOR = {"app": "sfumato.app.serving"}
-"""Parts that are nothing without their extra, each with the module by which others enter, which says what is missing."""
+"""Parts that are nothing without their extra, each with the module by which others enter; it says what is missing."""
 
 
 @dataclass(frozen=True)
