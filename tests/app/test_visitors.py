@@ -66,7 +66,7 @@ def test_those_who_were_idle_for_long_are_forgotten(monkeypatch: pytest.MonkeyPa
     everybody = Visitors()
     kept = everybody.of("old").keep(explanation(), "a circle")
     monkeypatch.setattr(visitors, "IDLE", -1.0)
-    everybody.of("new")
+    everybody.of("new").keep(explanation(), "a square")
     assert len(everybody) == 1
     with pytest.raises(Gone):
         everybody.of("old").find(kept.id)
@@ -75,6 +75,28 @@ def test_those_who_were_idle_for_long_are_forgotten(monkeypatch: pytest.MonkeyPa
 def test_there_are_never_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visitors, "MOST_VISITORS", 5)
     everybody = Visitors()
-    for number in range(50):
-        everybody.of(str(number))
+    for number in range(20):
+        everybody.of(str(number)).keep(explanation(), "a circle")
     assert len(everybody) == 5
+    assert everybody.of("19").results()
+    assert not everybody.of("0").results()
+
+
+def test_who_keeps_nothing_pushes_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitors, "MOST_VISITORS", 2)
+    everybody = Visitors()
+    kept = everybody.of("one").keep(explanation(), "a circle")
+    for number in range(50):
+        assert everybody.of(str(number)).results() == []
+        with pytest.raises(Gone):
+            everybody.of(str(number)).find(kept.id)
+    assert everybody.of("one").find(kept.id) is kept
+    assert len(everybody) == 1
+
+
+def test_all_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitors, "MOST_TOTAL", 40_000)
+    everybody = Visitors()
+    for number in range(10):
+        everybody.of(str(number)).keep(explanation(64), "12 kB")
+    assert len(everybody) == 3

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sfumato.errors import SfumatoError
@@ -17,6 +17,7 @@ COOKIE = "sfumato_visitor"
 MOST_BYTES = 128_000_000
 MOST_RESULTS = 40
 MOST_VISITORS = 500
+MOST_TOTAL = 2_000_000_000
 IDLE = 4 * 3600.0
 
 
@@ -44,14 +45,28 @@ class Kept:
 
 
 @dataclass
+class Shelf:
+    """What one visitor keeps, the most recently used last."""
+
+    seen: float
+    kept: OrderedDict[str, Kept] = field(default_factory=OrderedDict)
+    made: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all arrays."""
+        return sum(one.size for one in self.kept.values())
+
+
+@dataclass(frozen=True)
 class Visitor:
-    """One browser and the results that it was given; the oldest go when there are too many."""
+    """One browser, and the way to the results that it was given; the oldest go when there are too many.
+
+    Who never kept anything is not remembered, so visitors without a result push nobody out.
+    """
 
     key: str
-    seen: float = field(default_factory=time.monotonic)
-    _kept: OrderedDict[str, Kept] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    home: Visitors
 
     def keep(self, explanation: Explanation, title: str) -> Kept:
         """Keep a result.
@@ -64,11 +79,13 @@ class Visitor:
             raise SfumatoError(
                 f"the result takes {size / 1e6:.3g} MB, a visitor may keep {MOST_BYTES / 1e6:.3g} MB; ask for less"
             )
-        with self._lock:
-            kept = Kept(secrets.token_urlsafe(16), title, explanation, size, next(self._numbers))
-            self._kept[kept.id] = kept
-            while len(self._kept) > MOST_RESULTS or sum(one.size for one in self._kept.values()) > MOST_BYTES:
-                self._kept.popitem(last=False)
+        with self.home.shelf(self.key, new=True) as shelf:
+            assert shelf is not None
+            shelf.made += 1
+            kept = Kept(secrets.token_urlsafe(16), title, explanation, size, shelf.made)
+            shelf.kept[kept.id] = kept
+            while len(shelf.kept) > MOST_RESULTS or shelf.size > MOST_BYTES:
+                shelf.kept.popitem(last=False)
         return kept
 
     def find(self, id: str) -> Kept:  # noqa: A002
@@ -77,36 +94,48 @@ class Visitor:
         Raises:
             Gone: It is not there.
         """
-        with self._lock:
-            if id not in self._kept:
+        with self.home.shelf(self.key) as shelf:
+            if shelf is None or id not in shelf.kept:
                 raise Gone("this result is no longer kept on the server; make it again")
-            self._kept.move_to_end(id)
-            return self._kept[id]
+            shelf.kept.move_to_end(id)
+            return shelf.kept[id]
 
     def results(self) -> Sequence[Kept]:
         """All that is kept, the newest first."""
-        with self._lock:
-            return sorted(self._kept.values(), key=lambda one: -one.number)
+        with self.home.shelf(self.key) as shelf:
+            return [] if shelf is None else sorted(shelf.kept.values(), key=lambda one: -one.number)
 
 
 class Visitors:
-    """All visitors by the value of their cookie."""
+    """All visitors by the value of their cookie, with what they keep."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Visitor] = {}
+        self._shelves: dict[str, Shelf] = {}
         self._lock = threading.Lock()
 
     def of(self, key: str) -> Visitor:
-        """The visitor of a cookie; those who were idle for long, or are too many, are forgotten."""
+        """The visitor of a cookie."""
+        return Visitor(key, self)
+
+    @contextmanager
+    def shelf(self, key: str, *, new: bool = False) -> Iterator[Shelf | None]:
+        """What a visitor keeps, while nobody else touches it; None where that is nothing, unless a new one is wanted.
+
+        Those who were idle for long, are too many, or keep too much all together, are forgotten, the longest idle first.
+        """
         now = time.monotonic()
         with self._lock:
-            visitor = self._known.setdefault(key, Visitor(key))
-            visitor.seen = now
-            idle = [name for name, one in self._known.items() if now - one.seen > IDLE]
-            by_age = sorted(self._known, key=lambda name: self._known[name].seen)
-            for name in {*idle, *by_age[: max(0, len(by_age) - MOST_VISITORS)]} - {key}:
-                del self._known[name]
-        return visitor
+            found = self._shelves.get(key)
+            if found is None and new:
+                found = self._shelves[key] = Shelf(now)
+            if found is not None:
+                found.seen = now
+            yield found
+            for name in sorted(self._shelves, key=lambda name: self._shelves[name].seen):
+                idle = now - self._shelves[name].seen > IDLE
+                many = len(self._shelves) > MOST_VISITORS
+                if name != key and (idle or many or sum(one.size for one in self._shelves.values()) > MOST_TOTAL):
+                    del self._shelves[name]
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._shelves)
