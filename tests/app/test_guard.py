@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Coroutine
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_another_name_that_leads_here_is_refused(host: str) -> None:
     assert inner.seen == []
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:9999", "null"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:9999", "null", "http://[x"])
 def test_another_origin_may_not_use_the_page(origin: str) -> None:
     status, _, _, inner = ask("/gradio_api/queue/join", method="POST", headers={"origin": origin})
     assert status == 403
@@ -88,7 +89,10 @@ def test_another_origin_may_not_use_the_page(origin: str) -> None:
 
 
 def test_the_own_origin_may() -> None:
-    assert ask("/gradio_api/queue/join", method="POST", headers={"origin": "http://127.0.0.1:7860"})[0] == 200
+    assert (
+        ask("/gradio_api/queue/join", method="POST", headers={"origin": "http://127.0.0.1:7860"}, chunks=(b"{}",))[0]
+        == 200
+    )
 
 
 def test_a_script_of_another_site_is_refused_and_a_link_there_is_not() -> None:
@@ -111,6 +115,11 @@ def test_a_script_of_another_site_is_refused_and_a_link_there_is_not() -> None:
         "/monitoring",
         "/docs",
         "/gradio_api/mcp/sse",
+        "/configx",
+        "/login_x",
+        "/gradio_api/queue/joinX",
+        "//assets/x",
+        "/./config",
     ],
 )
 def test_what_the_page_does_not_need_is_not_there(path: str) -> None:
@@ -126,13 +135,52 @@ def test_other_methods_are_refused() -> None:
 def test_a_body_that_says_it_is_too_large_is_refused() -> None:
     assert ask("/gradio_api/queue/join", method="POST", headers={"content-length": "1001"})[0] == 413
     assert ask("/gradio_api/queue/join", method="POST", headers={"content-length": "-1"})[0] == 413
-    assert ask("/gradio_api/queue/join", method="POST", headers={"content-length": "1000"})[0] == 200
+    assert ask("/gradio_api/queue/join", method="POST", headers={"content-length": "1000"}, chunks=(b"{}",))[0] == 200
 
 
 def test_a_body_that_does_not_say_so_is_cut_off() -> None:
-    *_, inner = ask("/gradio_api/queue/join", method="POST", chunks=(b"a" * 600, b"b" * 600))
+    *_, inner = ask("/gradio_api/cancel", method="POST", chunks=(b"a" * 600, b"b" * 600))
     assert inner.seen[0]["lost"]
     assert len(inner.seen[0]["body"]) < 1000
+    status, _, _, inner = ask("/gradio_api/queue/join", method="POST", chunks=(b"a" * 600, b"b" * 600))
+    assert status == 400
+    assert inner.seen == []
+
+
+FILE = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": [FILE]},
+        {"data": [{"path": "http://evil.example/x", "meta": {}}]},
+        {"data": ["a", {"chosen": {"deep": [[FILE]]}}]},
+        {"data": [], "event_data": FILE},
+    ],
+)
+def test_an_event_that_names_a_file_is_refused(body: Any) -> None:
+    written = json.dumps(body).replace("path", "\\u0070ath").encode()
+    for sent in (json.dumps(body).encode(), written):
+        status, _, _, inner = ask("/gradio_api/queue/join", method="POST", chunks=(sent[:9], sent[9:]))
+        assert status == 400
+        assert inner.seen == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 900])
+def test_an_event_that_is_none_is_refused(body: bytes) -> None:
+    assert ask("/gradio_api/queue/join", method="POST", chunks=(body,))[0] == 400
+
+
+def test_an_event_of_plain_values_comes_through_whole() -> None:
+    body = json.dumps({"data": ["a path", {"path": "x"}, {"meta": 1}, None, 2.5]}).encode()
+    *_, inner = ask("/gradio_api/queue/join", method="POST", chunks=(body[:20], body[20:]))
+    assert inner.seen[0]["body"] == body
+
+
+def test_names_of_hosts_are_compared_as_browsers_write_them() -> None:
+    for given, asked in (("MyBox.local", "mybox.local:80"), ("fe80::1", "[fe80::1]:80"), ("[fe80::1]", "[fe80::1]")):
+        assert Guard(Inner(), [given])._refusal({"path": "/", "method": "GET"}, {"host": asked}) is None
 
 
 def test_a_new_visitor_gets_a_cookie_that_scripts_cannot_read() -> None:

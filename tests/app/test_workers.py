@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sfumato.app.server.workers import Busy, Job, Worker
+from sfumato.app.server.workers import MOST_OF_ONE, Busy, Job, Worker
 from sfumato.errors import ModelError, RequestError
 
 MODEL: Any = object()
@@ -97,6 +97,31 @@ def test_a_job_that_runs_is_stopped_at_its_next_sign_of_progress_and_one_that_wa
     one.stop("holder", "cancelled")
     assert finished(running).state == "stopped"
     assert finished(other).value == 2
+    one.close()
+
+
+def test_what_was_called_off_does_not_stand_in_the_way() -> None:
+    one = worker(most=3)
+    _, free = held(one)
+    for _ in range(20):
+        one.submit("me/tab", lambda model, job: 1).stop()
+    last = one.submit("me/tab", lambda model, job: 2)
+    assert one.ahead(last) == 1
+    free.set()
+    assert finished(last).value == 2
+    one.close()
+
+
+def test_one_visitor_cannot_take_all_places_whatever_the_tab() -> None:
+    one = worker()
+    _, free = held(one)
+    mine = [one.submit(f"me/{number}", lambda model, job: 1) for number in range(MOST_OF_ONE)]
+    with pytest.raises(Busy, match="6 pieces of your work wait for a model already; wait for one, or cancel it"):
+        one.submit("me/another", lambda model, job: 1)
+    other = one.submit("you/tab", lambda model, job: 2)
+    free.set()
+    assert finished(other).value == 2
+    assert all(finished(job).value == 1 for job in mine)
     one.close()
 
 

@@ -15,6 +15,10 @@ from sfumato.errors import SfumatoError, SfumatoWarning
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST = 1800.0
+THREADS = 256
+"""Events that may be under way: each that waits for a model is one, so more than all queues together have places."""
+SESSIONS = 300
+"""Tabs of browsers whose state is kept; beyond, the oldest are forgotten."""
 
 
 class CannotServe(SfumatoError):
@@ -104,6 +108,8 @@ def application(
     warnings.simplefilter("ignore", SfumatoWarning)  # what they say is in the result, and shown there
     workshop = Workshop.of(list(models), device=device, library=library, longest=longest)
     blocks = page(workshop)
+    blocks.max_threads = THREADS
+    blocks.state_session_capacity = SESSIONS
     blocks.queue(max_size=256, default_concurrency_limit=64, api_open=False)
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.add_route("/results/{id}/{name}", results_route(workshop.visitors))
@@ -123,6 +129,7 @@ def application(
         mcp_server=False,
         **look(),
     )
+    blocks.has_launched = True  # only then does Gradio refuse paths that nobody uploaded
     return Guard(served, {*LOCAL, host, *names} if host in LOOPBACK else {host, *names}), workshop
 
 

@@ -6,6 +6,7 @@ by forms and scripts of another origin. So the name that the browser used and th
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -23,25 +24,25 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BYTES = 24_000_000
 """Of a request's body: a picture of 8 MB in base64, twice, and what goes with it."""
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
-OPEN = (
-    "/assets/",
-    "/static/",
+JOIN = "/gradio_api/queue/join"
+OPEN = {
+    "/",
     "/theme.css",
     "/config",
     "/favicon.ico",
     "/manifest.json",
     "/login",
+    "/login/",
     "/logout",
-    "/results/",
-    "/gradio_api/queue/join",
+    JOIN,
     "/gradio_api/queue/data",
     "/gradio_api/cancel",
     "/gradio_api/reset",
-    "/gradio_api/heartbeat/",
     "/gradio_api/startup-events",
-)
-"""Beginnings of the paths that the page asks for, beside the page itself. Uploads, files and the rest of Gradio's API
-are not among them: pictures come inside an event, and results go out by their secret id."""
+}
+BELOW = ("/assets/", "/static/", "/results/", "/gradio_api/heartbeat/")
+"""The paths that the page asks for, and the beginnings of such. Uploads, files and the rest of Gradio's API are not
+among them: pictures come inside an event, and results go out by their secret id."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
@@ -66,7 +67,8 @@ class Guard:
     """
 
     def __init__(self, app: App, hosts: Iterable[str], most: int = MOST_BYTES) -> None:
-        self._app, self._hosts, self._most = app, frozenset(hosts), most
+        self._app, self._most = app, most
+        self._hosts = frozenset(f"[{host}]" if ":" in host.strip("[]") else host.lower() for host in map(_bare, hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is allowed; refuse the rest in one line."""
@@ -83,19 +85,26 @@ class Guard:
         key, fresh = _visitor(headers)
         if fresh:
             scope["headers"] = [*scope["headers"], (b"cookie", f"{COOKIE}={key}".encode())]
-        await self._app(scope, _bounded(receive, self._most), _marked(send, key if fresh else None))
+        receive = _bounded(receive, self._most)
+        if scope["path"] == JOIN and scope["method"] == "POST":
+            body = await _whole(receive)
+            if body is None or _names_a_file(body):
+                await _answer(send, 400, "an event carries plain values; files cannot be named in it")
+                return
+            receive = _again(body, receive)
+        await self._app(scope, receive, _marked(send, key if fresh else None))
 
     def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if _name(host) not in self._hosts:
             return 421, f"this page is not served as {host[:80]!r}; open it as {sorted(self._hosts)[0]}"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _origin(origin) != host:
             return 403, "a page of another origin may not use this one"
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             return 403, "a page of another site may not use this one"
         path = str(scope["path"])
-        if path != "/" and not any(path.startswith(one) for one in OPEN):
+        if path not in OPEN and not path.startswith(BELOW):
             return 404, "there is nothing here; the page is at /"
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "GET and POST only"
@@ -103,6 +112,61 @@ class Guard:
         if not length.isdecimal() or int(length) > self._most:
             return 413, f"a request may have {self._most / 1e6:.0f} MB; send a smaller picture"
         return None
+
+
+def _bare(host: str) -> str:
+    return host.strip("[]")
+
+
+def _origin(origin: str) -> str | None:
+    """Host and port of an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+async def _whole(receive: Receive) -> bytes | None:
+    """The whole body; None where it was cut off."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Receive a body that was read before, then what comes after it."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def take() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return take
+
+
+def _names_a_file(body: bytes) -> bool:
+    """Whether an event names a file, or is none.
+
+    Gradio walks all values of an event and takes an object with a path and a meta for a file: it copies the path, or
+    fetches it where it is an address, whatever the component. No component of this page takes files.
+    """
+    try:
+        waiting = [json.loads(body)]
+    except (ValueError, RecursionError):
+        return True
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "path" in value and "meta" in value:
+                return True
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
 
 
 def _name(host: str) -> str:

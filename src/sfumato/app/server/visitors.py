@@ -121,7 +121,7 @@ class Visitors:
     def shelf(self, key: str, *, new: bool = False) -> Iterator[Shelf | None]:
         """What a visitor keeps, while nobody else touches it; None where that is nothing, unless a new one is wanted.
 
-        Those who were idle for long, are too many, or keep too much all together, are forgotten, the longest idle first.
+        Those who were idle for long, are too many, or keep too much together are forgotten, the longest idle first.
         """
         now = time.monotonic()
         with self._lock:

@@ -22,8 +22,8 @@ T = TypeVar("T")
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 MOST_WAITING = 32
 LONGEST = 1800.0
-LATEST = 64
-"""Ends of jobs whose speed is remembered."""
+MOST_OF_ONE = 6
+"""Pieces of work of one visitor, waiting or under way, at one model."""
 
 
 class Busy(SfumatoError):
@@ -39,7 +39,7 @@ class Job(Generic[T]):
     """Something that a model is asked to do.
 
     Attributes:
-        owner: Whose it is; all jobs of an owner can be called off at once.
+        owner: Whose it is, VISITOR/TAB; all jobs of an owner can be called off at once.
         work: Given the model and a progress; it runs in the thread that owns the model.
         state: How far it is.
         step: What it is at, how many units of that are done, of how many.
@@ -54,7 +54,7 @@ class Job(Generic[T]):
     step: tuple[str, int, int] = ("", 0, 0)
     cost: str = ""
     error: str = ""
-    began: float = 0.0
+    drop: Callable[[Job[Any]], None] | None = None
     _value: list[T] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
     _called_off: str = ""
@@ -83,6 +83,8 @@ class Job(Generic[T]):
     def stop(self, why: str = "stopped") -> None:
         """Call it off: at once where it is waiting, else at its next sign of progress."""
         self._called_off = self._called_off or why
+        if self.state == "waiting" and self.drop is not None:
+            self.drop(self)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it ended, at most so long; whether it has."""
@@ -95,7 +97,7 @@ class Job(Generic[T]):
 
     def run(self, model: Model) -> None:
         """Do the work; nothing is raised."""
-        self.state, self.began = "running", time.monotonic()
+        self.state = "running"
         try:
             self.progress("", 0, 0)
             self._value.append(self.work(model, self))
@@ -153,11 +155,20 @@ class Worker:
     def submit(self, owner: str, work: Callable[[Model, Job[Any]], T]) -> Job[T]:
         """Ask for something.
 
+        Args:
+            owner: Who asks, as VISITOR/TAB.
+            work: Given the model and the job itself.
+
         Raises:
-            Busy: Too many wait already.
+            Busy: Too many wait already, or too many of this visitor's.
         """
-        job: Job[T] = Job(owner, work)
+        job: Job[T] = Job(owner, work, drop=self._drop)
+        visitor = owner.partition("/")[0]
         with self._news:
+            if sum(one.owner.partition("/")[0] == visitor for one in self._all()) >= MOST_OF_ONE:
+                raise Busy(
+                    f"{MOST_OF_ONE} pieces of your work wait for {self.name} already; wait for one, or cancel it"
+                )
             if len(self._waiting) >= self._most:
                 raise Busy(
                     f"{len(self._waiting)} others are waiting for {self.name}, which is as many as can; try again soon"
@@ -175,23 +186,25 @@ class Worker:
     def jobs(self) -> Sequence[Job[Any]]:
         """All that wait or run."""
         with self._news:
-            return [*self._waiting, *([self._running] if self._running else [])]
+            return self._all()
+
+    def _all(self) -> list[Job[Any]]:
+        return [*self._waiting, *([self._running] if self._running else [])]
 
     def stop(self, owner: str, why: str = "stopped") -> None:
         """Call off all jobs of an owner."""
         for job in self.jobs():
             if job.owner == owner:
                 job.stop(why)
-                if job.state == "waiting":
-                    self._drop(job)
 
     def close(self) -> None:
         """End the thread; what waits is called off."""
         with self._news:
             self._closed = True
-            for job in [*self._waiting, *([self._running] if self._running else [])]:
-                job.stop("the server is closing")
+            waiting = self._all()
             self._news.notify()
+        for job in waiting:
+            job.stop("the server is closing")
         self._thread.join(timeout=30)
 
     def _drop(self, job: Job[Any]) -> None:
