@@ -24,7 +24,7 @@ QUIET = {"state": "quiet"}
 
 @dataclass(frozen=True)
 class Seat:
-    """Where somebody sits: the visitor, and the tab of the browser, which jobs belong to."""
+    """Where somebody sits: the visitor, and the tab of the browser (VISITOR/TAB), which jobs belong to."""
 
     visitor: Visitor
     tab: str
@@ -60,7 +60,7 @@ class Workshop:
     def seat(self, request: Any) -> Seat:
         """Who sends a request of the page (a `gradio.Request`)."""
         key = request.cookies.get(COOKIE, "") if request is not None else ""
-        return Seat(self.visitors.of(key), str(getattr(request, "session_hash", "") or key))
+        return Seat(self.visitors.of(key), f"{key}/{getattr(request, 'session_hash', None) or ''}")
 
     def worker(self, name: str) -> Worker:
         """The worker of a model.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from sfumato.app.asking.answers import asked, cost, made
+from sfumato.app.asking.answers import asked, made, priced_in
 from sfumato.app.asking.inputs import options_from
 from sfumato.app.asking.links import Asked, view_of
 from sfumato.app.charts.importance import importance_bars
@@ -27,11 +28,28 @@ from sfumato.models.model import Model
 from sfumato.registry import Method, find
 from sfumato.results.explanation import Explanation
 
-HINT = "Ask more of this image. Each method says what it costs before it starts."
+HINT = "Ask more of this image (of two, the first). Each method says what it costs before it starts."
 FIRST = ("shapley", "segments", "information")
 """Methods that are offered first: which words mattered, which part goes with which, and what each tells."""
-AT_MOST = 2.0
-"""Seconds that the cost of a method may be waited for."""
+
+
+class Latest:
+    """The result that each tab of a browser shows now, so that late answers about another one are noticed."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self._ids: OrderedDict[str, str] = OrderedDict()
+        self._most = most
+
+    def set(self, tab: str, id: str) -> None:  # noqa: A002
+        """Remember what a tab shows."""
+        self._ids[tab] = id
+        self._ids.move_to_end(tab)
+        if len(self._ids) > self._most:
+            self._ids.popitem(last=False)
+
+    def get(self, tab: str) -> str | None:
+        """What a tab shows."""
+        return self._ids.get(tab)
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,7 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     bars = gr.Plot(visible=False, show_label=False, elem_id="importance", elem_classes="sf-plot")
     found = sections_view("sf-sections-explain")
     fields = [model, prompt, seed, steps, guidance, negative, other_prompt, other_seed]
+    latest = Latest()
 
     def run(one: Asked, seat: Seat, chosen: dict[str, Any]) -> Iterator[dict[Any, Any]]:
         """Generate and show; the last values are those of the stage and of the methods."""
@@ -93,8 +112,16 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
         def finish(results: Sequence[Explanation]) -> dict[Any, Any]:
             kept = [seat.visitor.keep(result, _title(result)) for result in results]
+            note = QUIET
+            try:
+                value = _scene(kept, one.link, chosen)
+            except SfumatoError as error:  # a link may ask for a step that was not kept
+                value, note = _scene(kept, one.link, {}), refused(error)
+            latest.set(seat.tab, kept[0].id)
             return {
-                view: _scene(kept, one.link, chosen),
+                line: note,
+                second: QUIET,
+                view: value,
                 shown: Shown(one, tuple(each.id for each in kept)),
                 form: forms(_offered(holder[0]), HINT),
                 bars: gr.Plot(value=None, visible=False),
@@ -138,7 +165,12 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             return {form: gr.skip()}
         data, seat = data_of(event), workshop.seat(request)
         name = str(data.get("method", ""))
-        said = priced(workshop, seat, now.asked, name, dict(data.get("options", {})))
+        asks = now.asked
+        try:
+            options = options_from(find(name), dict(data.get("options", {})))
+            said = priced_in(workshop, seat, asks.model, lambda ready: asks.requests(ready)[0], name, options)
+        except SfumatoError as error:
+            said = str(error)
         return {form: forms(_offered(workshop.model(now.asked.model)), HINT, {name: said})}
 
     def ask(now: Shown | None, request: gr.Request, event: gr.EventData) -> Iterator[dict[Any, Any]]:
@@ -153,6 +185,8 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
         def finish(result: Explanation) -> dict[Any, Any]:
             kept = seat.visitor.keep(result, f"{name}: {_title(result)}")
+            if latest.get(seat.tab) != now.ids[0]:
+                return {second: {"state": "stopped", "text": f"{name} of the earlier image is done; see the Library"}}
             figure = importance_bars(result)
             value = shown_sections(result, find(name).summary.partition("?")[0] + "?")
             return {
@@ -163,7 +197,7 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         yield {second: {"state": "running", "text": "starting"}}
         yield from workshop.driven(seat, now.asked.model, work, finish, second)
 
-    outputs = [view, shown, form, bars, found, line]
+    outputs = [view, shown, form, bars, found, line, second]
     gr.on([go.click, prompt.submit], explain, fields, outputs, show_progress="hidden", concurrency_limit=None)
     page.load(arrive, None, [*fields, *outputs], show_progress="hidden", concurrency_limit=None)
     view.example(example, None, [prompt], show_progress="hidden").then(
@@ -172,23 +206,6 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     view.pick(pick, [shown], [view, line], show_progress="hidden", trigger_mode="always_last", concurrency_limit=None)
     form.price(price, [shown], [form], show_progress="hidden", trigger_mode="always_last", concurrency_limit=None)
     form.run(ask, [shown], [found, bars, second], show_progress="hidden", concurrency_limit=None)
-
-
-def priced(workshop: Workshop, seat: Seat, one: Asked, name: str, given: dict[str, Any]) -> str:
-    """What a method costs, asked of the model between other jobs; or why it cannot be run, or that nobody knows yet."""
-
-    def work(model: Model, job: Job[Any]) -> str:
-        method = find(name)
-        return cost(model, one.requests(model)[0], method, options_from(method, given))
-
-    try:
-        job = workshop.worker(one.model).submit(seat.tab, work)
-    except SfumatoError as error:
-        return str(error)
-    if not job.wait(AT_MOST):
-        job.stop()
-        return "The model is busy; the cost is told when the method starts."
-    return f"Costs {job.value}." if job.state == "done" else job.error
 
 
 def downloads(id: str) -> list[dict[str, str]]:  # noqa: A002
