@@ -51,7 +51,12 @@ def test_a_prompt_becomes_an_image_with_a_map_for_every_word(browser_page: Any, 
     readout(page, "square")
     page.mouse.move(5, 5)
     readout(page, "red")
-    pictured(page, "explain")
+    page.click("button[data-word=circle]")
+    page.click("#settings > button")
+    page.wait_for_selector("#seed", state="hidden")
+    page.evaluate("scrollTo(0, 0)")
+    page.mouse.move(5, 5)
+    pictured(page, "explain", clip={"x": 0, "y": 0, "width": 1280, "height": 960}, full_page=True)
 
 
 def test_sliders_steps_layers_and_heads_change_the_map(browser_page: Any) -> None:
@@ -142,6 +147,12 @@ def test_a_link_shows_the_same_view_again(browser_page: Any, open_page: Callable
 def test_a_link_that_asks_for_too_much_is_one_line(open_page: Callable[..., Any]) -> None:
     assert "steps is 9999" in line(open_page("/?prompt=a+red+circle&steps=9999"))
     assert "there is no model 'evil/model' on this page" in line(open_page("/?prompt=a&model=evil/model"))
+
+
+def test_a_link_to_a_step_that_is_not_there_still_shows_the_image(open_page: Callable[..., Any]) -> None:
+    page = open_page("/?prompt=a+red+circle&steps=2&at_step=99&word=red")
+    page.wait_for_selector(EXPLAINED)
+    assert "98 was not kept" in line(page)
 
 
 def test_a_bad_prompt_is_one_line_and_the_next_works(browser_page: Any) -> None:

@@ -54,6 +54,7 @@ def test_one_click_paints_the_example_and_points_are_answered_both_ways(
     reference_page: Any, pictured: Callable[..., None]
 ) -> None:
     page = reference_page
+    fill(page, "reference-steps", "12")
     page.click("#reference-example")
     page.wait_for_selector(READY)
     assert page.inner_text("#sf-across .sf-readout").startswith("All of the painted part")
