@@ -138,6 +138,12 @@ def test_numbers_that_are_too_small_are_refused(prompts: Any, samples: int) -> N
         bench_maps(MODEL, prompts, samples=samples)
 
 
+def test_nothing_is_timed_where_that_is_not_wanted() -> None:
+    assert timed(MODEL, [], contenders(2), lambda *told: None) == {}
+    with pytest.raises(OptionError, match="rounds is -1; expected 0 or more"):
+        bench_maps(MODEL, 4, rounds=-1)
+
+
 @pytest.mark.slow
 def test_every_contender_gives_a_map_of_the_words_it_is_asked_for() -> None:
     model = sfumato.load("studio/scenes")

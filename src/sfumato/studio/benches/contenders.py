@@ -151,6 +151,8 @@ def timed(
             seconds[one.name].append(spent)
             times[one.name].append(spent / plain)
         progress("prompts timed", number + 1, len(requests))
+    if not requests:
+        return {}
     return {name: Time(float(np.median(seconds[name])), float(np.median(times[name]))) for name in seconds}
 
 

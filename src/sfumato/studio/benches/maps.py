@@ -172,6 +172,8 @@ def bench_maps(
     for name, value in (("prompts", prompts), ("samples", samples)):
         if isinstance(value, bool) or value < 2:
             raise OptionError(f"{name} is {value}; expected a whole number, 2 or more")
+    if isinstance(rounds, bool) or rounds < 0:
+        raise OptionError(f"rounds is {rounds}; expected 0 or more")
     competing = contenders(samples, calibration)
     if unknown := [name for name in only if name not in {one.name for one in competing}]:
         raise OptionError(f"{unknown[0]!r} does not compete; choose from: {', '.join(one.name for one in competing)}")
