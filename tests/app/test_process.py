@@ -163,6 +163,27 @@ def test_a_named_region_and_the_sum_alone(open_page: Callable[..., Any]) -> None
     page.wait_for_selector("#sf-volume-steps button:nth-child(2)[aria-pressed=true]")
 
 
+def test_a_part_chosen_while_another_is_followed_stays(open_page: Callable[..., Any]) -> None:
+    page = open_page(FACE)
+    page.wait_for_selector(CARD)
+    opened(page, "part")
+    page.click("#process-region label:has-text('eyes')")
+    page.wait_for_selector(f"{CARD} >> button:has-text('in eyes')")
+    page.click("#process-trace")
+    page.click("#process-region label:has-text('mouth')")  # before the other one has ended
+    page.wait_for_selector(f"{CARD} >> button:has-text('in mouth')")
+    page.wait_for_selector("#sf-volume-steps img")
+    page.focus("#sf-film input[type=range]")
+    page.keyboard.press("ArrowLeft")
+    titled(page, "t = 499")
+    assert "in mouth" in page.inner_text(CARD)
+    opened(page, "settings")
+    fill(page, "process-seed", "5")
+    profiled(page, lambda: page.click("#profile"))
+    page.wait_for_selector("#process-price:has-text('backward passes')")  # the part is kept, and priced anew
+    page.wait_for_selector("#sf-volume-steps img", state="detached")
+
+
 def test_another_label_from_a_step_on(open_page: Callable[..., Any], pictured: Callable[..., None]) -> None:
     page = open_page(FACE)
     page.wait_for_selector(CARD)

@@ -146,9 +146,12 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         return {it.maps: value, it.line: QUIET}
 
     free: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
-    gr.on([it.go.click, it.prompt.submit], profile, [it.shown, *it.fields], results, **free)
-    it.film.example(example, [it.shown], [*results, *it.fields], **free)
-    page.load(arrive, [it.shown], [it.tabs, *results, *it.fields], **free)
+    for started in (
+        gr.on([it.go.click, it.prompt.submit], profile, [it.shown, *it.fields], results, **free),
+        it.film.example(example, [it.shown], [*results, *it.fields], **free),
+        page.load(arrive, [it.shown], [it.tabs, *results, *it.fields], **free),
+    ):
+        part_section.priced_after(started)
     it.layers.expand(draw, [it.model, it.drawn], [it.drawn, it.line], **free)
     fields = [it.prompt, it.bits, it.drawn, it.line]  # one listener for both, so that the last one to come is right
     gr.on([page.load, it.model.input], changed, [it.model], fields, trigger_mode="always_last", **free)

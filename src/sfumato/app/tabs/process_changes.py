@@ -173,6 +173,7 @@ class SwitchSection:
             self._priced,
             asks,
             [self.price],
+            trigger_mode="always_last",
             **FREE,
         )
 

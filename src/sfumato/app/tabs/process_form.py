@@ -44,7 +44,6 @@ class Shown:
         id: Of the profile.
         title: Of the profile.
         part: Of the image, where one is chosen.
-        volume: Id of the gradient volume that is shown.
     """
 
     wanted: Wanted
@@ -52,7 +51,6 @@ class Shown:
     id: str
     title: str
     part: Part | None = None
-    volume: str = ""
 
 
 class Section(Protocol):

@@ -33,6 +33,7 @@ from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 
 NOT_CHOSEN = "Draw on the picture, or choose a part that the model names."
+WORKING_OUT = "Working out the cost …"
 HINT = "Draw with the mouse or a finger. What you mark is also where the layers above look for their strongest channel."
 DETAIL = {"every pixel of the part by itself": "volume", "only their sum (one pass for each step)": "region"}
 METHOD = "gradient_volume"
@@ -43,6 +44,7 @@ class PartSection:
 
     def __init__(self, it: Process) -> None:
         self.it = it
+        self.volume = gr.State("")  # the id of the one that is shown
         with gr.Accordion("Where did a part of it draw from?", open=False, elem_id="process-part"):
             with gr.Row():
                 with gr.Column(min_width=280):
@@ -65,19 +67,22 @@ class PartSection:
             self.strip = strips("sf-volume-steps")
             self.points = plot("process-volume")
             self.maps = maps_view("sf-gradient-maps")
-        found = [self.strip, self.points, self.maps]
+        found = [self.volume, self.strip, self.points, self.maps]
         self.outputs = [self.pad, self.regions, self.go, self.price, self.line, *found]
         free: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
         chosen = [it.shown, self.pad, self.regions, self.go, self.price, it.maps, self.line]
-        asks = [it.shown, self.times, self.detail]
-        self.pad.drawn(self._drawn, [it.shown, it.maps], chosen, **free).then(self._priced, asks, [self.price], **free)
-        self.regions.input(self._region, [it.shown, it.maps, self.regions], chosen, **free).then(
-            self._priced, asks, [self.price], **free
-        )
-        gr.on([self.times.change, self.detail.change], self._priced, asks, [self.price], **free)
-        self.go.click(self._run, asks, [it.shown, *found, self.line], **free)
-        self.strip.cell(self._cell, [it.shown, self.strip], [*found, self.line], **free)
-        self.maps.maps(self._look, [it.shown], [self.maps, self.line], trigger_mode="always_last", **free)
+        self.asks = [it.shown, self.times, self.detail]
+        last: dict[str, Any] = free | {"trigger_mode": "always_last"}  # else what is done meanwhile is lost
+        self.priced_after(self.pad.drawn(self._drawn, [it.shown, it.maps], chosen, **last))
+        self.priced_after(self.regions.input(self._region, [it.shown, it.maps, self.regions], chosen, **last))
+        gr.on([self.times.change, self.detail.change], self._priced, self.asks, [self.price], **last)
+        self.go.click(self._run, self.asks, [*found, self.line], **free)
+        self.strip.cell(self._cell, [self.volume], [*found, self.line], **last)
+        self.maps.maps(self._look, [self.volume], [self.maps, self.line], **last)
+
+    def priced_after(self, listener: Any) -> None:
+        """Say what following the chosen part costs, as soon as a listener has ended."""
+        listener.then(self._priced, self.asks, [self.price], show_progress="hidden", concurrency_limit=None)
 
     def fresh(self, now: Shown, kept: Kept, seat: Seat) -> dict[Any, Any]:
         """The new picture to draw on; the part that was chosen stays, where the model is the same."""
@@ -88,12 +93,17 @@ class PartSection:
                 choices=names, visible=bool(names), value=now.part.name if now.part and now.part.name in names else None
             ),
             self.go: gr.Button(interactive=now.part is not None),
-            self.price: _said(NOT_CHOSEN if now.part is None else ""),
+            self.price: _said(NOT_CHOSEN if now.part is None else WORKING_OUT),
             self.line: QUIET,
         } | self._nothing()
 
     def _nothing(self) -> dict[Any, Any]:
-        return {self.strip: {"rows": []}, self.points: gr.Plot(value=None, visible=False), self.maps: dict(NOTHING)}
+        return {
+            self.volume: "",
+            self.strip: {"rows": []},
+            self.points: gr.Plot(value=None, visible=False),
+            self.maps: dict(NOTHING),
+        }
 
     def _picture(self, kept: Kept, part: Part | None) -> dict[str, Any]:
         mask = "" if part is None else mask_uri(part)
@@ -135,7 +145,7 @@ class PartSection:
             self.it.shown: replace(now, part=part),
             self.it.maps: maps_of(kept.explanation, now.id, step, {}, part),
             self.go: gr.Button(interactive=part is not None),
-            self.price: _said(NOT_CHOSEN if part is None else "Working out the cost …"),
+            self.price: _said(NOT_CHOSEN if part is None else WORKING_OUT),
             self.line: QUIET,
         }
 
@@ -174,7 +184,7 @@ class PartSection:
         def finish(result: Explanation) -> dict[Any, Any]:
             assert now.part is not None
             kept = seat.visitor.keep(said_of(result, now.part), f"{METHOD} of {now.part.name}: {now.title}")
-            return {self.it.shown: replace(now, volume=kept.id)} | self._seen(kept, 0)
+            return {self.volume: kept.id} | self._seen(kept, 0)
 
         yield {self.line: {"state": "running", "text": "starting"}}
         yield from self.it.workshop.driven(seat, now.wanted.model, work, finish, self.line)
@@ -189,11 +199,11 @@ class PartSection:
             self.maps: shown_maps(explanation, "gradient_maps", key=kept.id, step=place),
         }
 
-    def _cell(self, now: Shown | None, strip: Any, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
-        if now is None:
+    def _cell(self, volume: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+        if not volume:
             return {self.line: QUIET}
         try:
-            kept = self.it.workshop.seat(request).visitor.find(now.volume)
+            kept = self.it.workshop.seat(request).visitor.find(volume)
             count = kept.explanation.tree["gradient_volume"].sizes["step"]
             place = data_of(event).get("place")
             if not isinstance(place, int) or not 0 <= place < count:
@@ -202,13 +212,13 @@ class PartSection:
         except SfumatoError as error:
             return {self.line: refused(error)}
 
-    def _look(self, now: Shown | None, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
-        if now is None:
+    def _look(self, volume: str, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
+        if not volume:
             return {self.line: QUIET}
         data = data_of(event)
         channels = data.get("channels")
         try:
-            kept = self.it.workshop.seat(request).visitor.find(now.volume)
+            kept = self.it.workshop.seat(request).visitor.find(volume)
             value = shown_maps(
                 kept.explanation,
                 "gradient_maps",

@@ -205,7 +205,7 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     tab.select(arrive, [model], [model], show_progress="hidden")
     thing.upload(take_reference, [given], [given, thing, line], **slow)
     place.upload(take_scene, [given], [given, place, line], **slow)
-    place.drawn(drew, [given], [given], **slow)
+    place.drawn(drew, [given], [given], trigger_mode="always_last", **slow)
     go.click(paint, fields, [view, shown, line], **slow)
     sample.click(use, None, [given, thing, place], show_progress="hidden").then(
         paint, fields, [view, shown, line], **slow
