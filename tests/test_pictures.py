@@ -75,7 +75,7 @@ def test_bad_images_say_what_is_wrong(tmp_path: Path) -> None:
     stored(Image.fromarray(PIXELS), tmp_path / "frames.gif")
     wrong: list[tuple[Any, str]] = [
         (tmp_path / "cut.png", "damaged"),
-        (tmp_path / "text.png", "is no PNG, JPEG or WEBP image"),
+        (tmp_path / "text.png", "is no PNG, JPEG or WebP image"),
         (tmp_path / "empty.png", "is no PNG"),
         (tmp_path / "frames.gif", "is no PNG"),
         (tmp_path / "none.png", "cannot be read: No such file"),

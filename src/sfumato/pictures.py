@@ -106,7 +106,7 @@ class Picture:
             content = base64.b64decode(str(values["png"]), validate=True)
         except (KeyError, binascii.Error) as error:
             raise RequestError("the stored image cannot be read; give the image anew") from error
-        found = cls._of_image(_decoded(io.BytesIO(content), "the stored image"), "the stored image")
+        found = cls._of_image(decoded(content, "the stored image"), "the stored image")
         if found.sha256 != values.get("sha256"):
             raise RequestError("the stored image does not match its digest; give the image anew")
         return found
@@ -134,20 +134,32 @@ def opened(path: Path) -> Image.Image:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RequestError(f"the image {str(path)[:120]} cannot be read: {reason}") from error
-    return _decoded(io.BytesIO(content), f"the image {path.name}")
+    return decoded(content, f"the image {path.name}")
 
 
-def _decoded(content: io.BytesIO, what: str) -> Image.Image:
+def decoded(content: bytes, what: str, *, most: int = MOST_PIXELS) -> Image.Image:
+    """The image in the bytes of a PNG, JPEG or WebP file, turned as the camera noted.
+
+    Args:
+        content: The file; its size is checked before it is unpacked.
+        what: How messages call it.
+        most: Pixels that it may have.
+
+    Raises:
+        RequestError: It is no image, damaged, too large or too small.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(content, formats=FORMATS)
-            _check_size(image.width, image.height, what)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            _check_size(image.width, image.height, what, most)
             image.load()
     except UnidentifiedImageError as error:
-        raise RequestError(f"{what} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+        raise RequestError(f"{what} cannot be read: it is no PNG, JPEG or WebP image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise RequestError(f"{what} is damaged ({error}); give a whole file") from error
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{what} is damaged ({error}); give a whole PNG, JPEG or WebP file") from error
     return ImageOps.exif_transpose(image)
 
 
@@ -180,10 +192,8 @@ def stencil(given: Any) -> Picture:
     return Picture.of(np.repeat(np.where(inside, np.uint8(255), np.uint8(0))[..., None], 3, axis=-1))
 
 
-def _check_size(width: int, height: int, what: str) -> None:
+def _check_size(width: int, height: int, what: str, most: int = MOST_PIXELS) -> None:
     if min(width, height) < SMALLEST_SIDE:
         raise RequestError(f"{what} is {width} x {height} pixels; expected {SMALLEST_SIDE} or more on each side")
-    if width * height > MOST_PIXELS:
-        raise RequestError(
-            f"{what} is {width} x {height} pixels; at most {MOST_PIXELS:,} are taken, so make it smaller"
-        )
+    if width * height > most:
+        raise RequestError(f"{what} is {width} x {height} pixels; at most {most:,} are taken, so make it smaller")

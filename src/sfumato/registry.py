@@ -59,7 +59,9 @@ class Method:
         summary: One line: the question it answers.
         options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help. An option
             that names something on the disk says what, under "disk": a "mask" (or a region of the model), a "file", a
-            "folder" or a "model"; the web page never asks its visitors for these.
+            "folder", a "model" or the "cache"; the web page never asks its visitors for these. One that is matched
+            against names of layers says how, under "pattern": "glob" or "regex"; of visitors the web page takes only
+            those that cannot take long to match.
         needs: Features that a model must have; of "words or label", for example, one is enough.
         cost: Gives the cost of a completed request in words, in calls of the denoiser (and memory, where it is large).
         paper: Where the method was published.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +14,8 @@ from PIL import Image
 
 from sfumato.app.asking.inputs import (
     MOST_PIXELS,
+    check_pattern,
+    check_patterns,
     decimal,
     mask_from,
     number,
@@ -21,6 +24,7 @@ from sfumato.app.asking.inputs import (
     picture_from,
 )
 from sfumato.errors import OptionError, RequestError
+from sfumato.layers import Layer, chosen
 from sfumato.registry import find, methods
 
 
@@ -86,6 +90,20 @@ def test_a_damaged_picture_is_refused() -> None:
         picture_from(cut)
 
 
+@pytest.mark.parametrize(
+    "read", [lambda data: picture_from(data).array[..., 0], lambda data: mask_from(data, (24, 16))]
+)
+def test_a_picture_is_turned_as_the_camera_noted(read: Any) -> None:
+    lying = np.zeros((16, 24), np.uint8)
+    lying[:, :8] = 255
+    noted = Image.Exif()
+    noted[0x0112] = 6  # taken upright: its left is the top
+    buffer = io.BytesIO()
+    Image.fromarray(lying).save(buffer, "PNG", exif=noted)
+    found = read(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}")
+    np.testing.assert_array_equal(found > 0, np.rot90(lying, -1) > 0)
+
+
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
     side = int(MOST_PIXELS**0.5) + 100
     with pytest.raises(RequestError, match="at most 8,388,608 are taken"):
@@ -112,12 +130,81 @@ def test_options_are_read_by_their_types() -> None:
         ("shapley", "similarity_model", "owner/name", "has no option 'similarity_model' on this page"),
         ("df_rise", "masks", "many", "expected a whole number"),
         ("df_rise", "masks", "1000000", "at most 5000 are taken"),
+        ("df_rise", "until", "nan", "the option until is nan"),
+        ("df_rise", "keep", "inf", "the option keep is inf"),
+        ("df_rise", "at", "0:100000," * 50, "more than 200 values"),
+        ("df_rise", "at", "1,,2", "expected whole numbers"),
+        ("df_rise", "at", "-1", "expected 0 or more"),
+        ("daam", "steps", "none,1", "values or none, not both"),
+        ("daam", "steps", "1,200000", "at most 100000 are taken"),
+        ("switch", "at", "1:100", "more than 32 values"),
+        ("segments", "clusters", "1000", "at most 64 are taken"),
+        ("segments", "most", "1000", "at most 100 are taken"),
+        ("i2am", "groups", "1000", "at most 50 are taken"),
+        ("word_gradients", "through", "-1", "expected 0 or more"),
+        ("word_gradients", "through", "1000", "at most 200 are taken"),
+        ("ablation", "at", "100001", "at most 100000 are taken"),
+        ("ovam", "text", "a," * 20, "more than 16 values"),
+        ("concept_attention", "concepts", "a," * 40, "more than 32 values"),
         ("daam", "layers", "x" * 3000, "at most 2000 are taken"),
+        ("daam", "layers", "x" * 201, "at most 200 signs are taken"),
+        ("shapley", "cache", "true", "has no option 'cache' on this page"),
     ],
 )
 def test_options_that_cannot_be_given_are_refused(method: str, name: str, text: str, said: str) -> None:
     with pytest.raises(OptionError, match=said):
         options_from(find(method), {name: text})
+
+
+EVIL = "**?" * 40 + "Z"
+PATTERNS = [(method.name, option.name) for method in methods() for option in fields(method.options)]
+PATTERNS = [(method, name) for method, name in PATTERNS if name in ("layers", "sweep", "rank", "channels", "heads")]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("method", "name"), PATTERNS)
+@pytest.mark.parametrize("evil", [EVIL, "(a+)+$", "(a|a)*Z", "****", "a{1,9}", "x+", "\n"])
+def test_a_pattern_that_could_take_for_ever_is_refused_at_once(method: str, name: str, evil: str) -> None:
+    began = time.perf_counter()
+    for ask in (
+        lambda: options_from(find(method), {name: f"x{evil}x"}),
+        lambda: check_patterns(find(method), {name: evil}),
+        lambda: check_patterns(find(method), {name: ("a", evil)}),
+    ):
+        with pytest.raises(OptionError, match="on this page at most"):
+            ask()
+    assert time.perf_counter() - began < 1
+
+
+def test_layers_have_names_and_few_stars() -> None:
+    assert len({method for method, _ in PATTERNS}) == 7
+    for method, name, text, value in (
+        ("daam", "layers", r"^down_blocks|up_blocks\.[01]\.$", r"^down_blocks|up_blocks\.[01]\.$"),
+        ("profile", "layers", "**.fn, downs.?.*", ("**.fn", "downs.?.*")),
+        ("ablation", "channels", "downs.0.3:41,downs.0.3:42", ("downs.0.3:41", "downs.0.3:42")),
+        ("ablation", "rank", "mid_attn.fn", "mid_attn.fn"),
+        ("daam", "steps", "0:3,7", (0, 1, 2, 7)),
+        ("daam", "steps", "none", None),
+    ):
+        assert options_from(find(method), {name: text}) == {name: value}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("glob", ["***Z", "*_*_*Z", "**?*?Z", "*?*?*Z"])
+def test_globs_that_are_taken_are_matched_soon(glob: str) -> None:
+    name = "up_blocks." + "attentions_and_" * 15
+    layers = [Layer(f"{name}{number}", "", 1, 1, 1) for number in range(1000)]
+    check_pattern("layers", glob)
+    began = time.perf_counter()
+    with pytest.raises(OptionError, match="no layer matches"):
+        chosen([glob], layers)
+    assert time.perf_counter() - began < 10
+
+
+def test_nothing_is_kept_on_the_disk_for_visitors() -> None:
+    for name in ("shapley", "lime"):
+        assert options_from(find(name), {}) == {"cache": False}
+        assert "cache" not in offered_options(find(name))
 
 
 def test_no_option_that_names_something_on_the_disk_is_offered() -> None:

@@ -23,7 +23,8 @@ from sfumato.app.pieces.film import LARGEST, frames, small
 from sfumato.app.pieces.maps import shown_maps
 from sfumato.app.tabs.process_changes import ablated, switched
 from sfumato.app.tabs.process_part import mask_uri, steps_of_volume
-from sfumato.errors import RequestError, SfumatoError
+from sfumato.errors import OptionError, RequestError, SfumatoError
+from sfumato.layers import Layer
 from sfumato.metrics.divergence import diverge
 from sfumato.models.model import Model
 from sfumato.plots.volumes import MOST_POINTS
@@ -82,6 +83,11 @@ def test_layers_and_resolution_are_bounded() -> None:
     assert Wanted("m").options(facts)["every"] == 0
     with pytest.raises(RequestError, match="7 layers are chosen; at most 6"):
         Wanted("m", layers=tuple("abcdefg")).options(facts)
+    for evil in ("**?" * 40 + "Z", "(a+)+$", "c\n"):
+        with pytest.raises(OptionError, match="on this page at most"):
+            Wanted("m", layers=("c", evil)).options(facts)
+    odd = Facts("label", layers=(Layer("odd name!", "", 1, 1, 1),))
+    assert Wanted("m", layers=("odd name!",)).options(odd)["layers"] == ("odd name!",)
     with pytest.raises(RequestError, match="sampling resolution is 'x'"):
         Wanted("m", every="x").options(facts)
 

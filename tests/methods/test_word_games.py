@@ -127,6 +127,7 @@ def test_the_cost_is_known_before(model: Model) -> None:
     assert shapley.cost(model, request, shapley.configure({})) == (
         "at most 64 generations (640 denoiser calls), fewer where cached"
     )
+    assert shapley.cost(model, request, shapley.configure({"cache": False})).endswith("calls)")
     long = request.with_(prompt="two large red circles left of a blue square, teal background", images=1)
     assert "at most 64 generations" in shapley.cost(model, long, shapley.configure({"budget": 64}))
 

@@ -43,14 +43,25 @@ class AblationOptions:
     """Options of ``ablation``."""
 
     channels: tuple[str, ...] = field(
-        default=(), metadata={"help": "LAYER:CHANNEL, such as downs.0.3:41 (several: all of them at once)"}
+        default=(),
+        metadata={"pattern": "glob", "help": "LAYER:CHANNEL, such as downs.0.3:41 (several: all of them at once)"},
     )
-    heads: tuple[str, ...] = field(default=(), metadata={"help": "LAYER:HEAD of attention layers, likewise"})
+    heads: tuple[str, ...] = field(
+        default=(), metadata={"pattern": "glob", "help": "LAYER:HEAD of attention layers, likewise"}
+    )
     sweep: tuple[str, ...] = field(
-        default=(), metadata={"help": "instead: of each of these layers (names or globs), its maximum channel alone"}
+        default=(),
+        metadata={
+            "pattern": "glob",
+            "help": "instead: of each of these layers (names or globs), its maximum channel alone",
+        },
     )
     rank: str | None = field(
-        default=None, metadata={"help": "instead: of this layer every channel alone, ranked by what it changes"}
+        default=None,
+        metadata={
+            "pattern": "glob",
+            "help": "instead: of this layer every channel alone, ranked by what it changes",
+        },
     )
     how: Literal["zero", "mean", "scale"] = field(
         default="zero", metadata={"help": "set to zero, to the mean over places, or multiply by the factor"}

@@ -41,7 +41,11 @@ class ConceptAttentionOptions:
         default=("background",), metadata={"help": "concepts for what is nothing of these; they get maps too"}
     )
     layers: str | None = field(
-        default=None, metadata={"help": "regular expression over names of double blocks' attention; the later half"}
+        default=None,
+        metadata={
+            "pattern": "regex",
+            "help": "regular expression over names of double blocks' attention; the later half",
+        },
     )
     steps: tuple[int, ...] | None = field(
         default=None, metadata={"help": "compare at these steps only (from 0); the later half"}

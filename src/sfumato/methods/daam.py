@@ -55,7 +55,10 @@ class DaamOptions:
 
     layers: str | None = field(
         default=None,
-        metadata={"help": "regular expression over layer names, such as 'up_blocks'; all down and up layers"},
+        metadata={
+            "pattern": "regex",
+            "help": "regular expression over layer names, such as 'up_blocks'; all down and up layers",
+        },
     )
     steps: tuple[int, ...] | None = field(default=None, metadata={"help": "count only these steps (from 0); all"})
     keep: tuple[Axis, ...] = field(

@@ -37,7 +37,8 @@ class DfCamOptions:
         default=(), metadata={"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"}
     )
     layers: tuple[str, ...] = field(
-        default=(), metadata={"help": "layers (names or globs) whose maps are summed; the source's choice"}
+        default=(),
+        metadata={"pattern": "glob", "help": "layers (names or globs) whose maps are summed; the source's choice"},
     )
     branch: Literal["conditional", "mix"] = field(
         default="conditional", metadata={"help": "the conditional branch, or both mixed by the guidance, as published"}

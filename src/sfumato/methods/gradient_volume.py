@@ -56,7 +56,11 @@ class GradientVolumeOptions:
         default="volume", metadata={"help": "a map for every pixel, or only their sum, by one backward pass"}
     )
     layers: tuple[str, ...] = field(
-        default=(), metadata={"help": "also gradient maps of these layers (names or globs), from the same passes"}
+        default=(),
+        metadata={
+            "pattern": "glob",
+            "help": "also gradient maps of these layers (names or globs), from the same passes",
+        },
     )
     budget: float = field(default=500.0, metadata={"help": "most memory that the volumes may take, in MB"})
 

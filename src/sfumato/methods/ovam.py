@@ -56,7 +56,7 @@ class OvamOptions:
     )
     layers: str | None = field(
         default=None,
-        metadata={"help": "regular expression over layer names, such as 'up_blocks'; all"},
+        metadata={"pattern": "regex", "help": "regular expression over layer names, such as 'up_blocks'; all"},
     )
     steps: tuple[int, ...] | None = field(default=None, metadata={"help": "count only these steps (from 0); all"})
     threshold: float | None = field(

@@ -55,7 +55,11 @@ class ProfileOptions:
         default=(), metadata={"help": "keep the steps nearest to these timesteps instead, such as 950,700,200"}
     )
     layers: tuple[str, ...] = field(
-        default=(), metadata={"help": "names or globs, such as 'ups.1.*' (see: sfumato layers); the attention layers"}
+        default=(),
+        metadata={
+            "pattern": "glob",
+            "help": "names or globs, such as 'ups.1.*' (see: sfumato layers); the attention layers",
+        },
     )
     mask: str | None = field(
         default=None,

@@ -50,7 +50,9 @@ class WordGameOptions:
         default=None, metadata={"help": "most coalitions, which is most generations for each seed"}
     )
     at_once: int = field(default=8, metadata={"help": "images that are made together"})
-    cache: bool = field(default=True, metadata={"help": "keep generations on disk, so that a rerun makes none"})
+    cache: bool = field(
+        default=True, metadata={"disk": "cache", "help": "keep generations on disk, so that a rerun makes none"}
+    )
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -91,7 +93,8 @@ def generations(request: Request, options: WordGameOptions, planned: Callable[[i
         return "no generation: the prompt has no words"
     players = players_of(Tokens(words, (), 0), options.players)
     count = len(planned(len(players)).coalitions) * request.images
-    return f"at most {count:,} generations ({count * (request.steps or 0):,} denoiser calls), fewer where cached"
+    kept = ", fewer where cached" if options.cache else ""
+    return f"at most {count:,} generations ({count * (request.steps or 0):,} denoiser calls){kept}"
 
 
 def play_words(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sfumato.app.asking.inputs import options_from
+from sfumato.app.asking.inputs import check_patterns, options_from
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import Seat, Workshop
 from sfumato.errors import BudgetExceeded, SfumatoError
@@ -55,6 +55,7 @@ def asked(
         SfumatoError: An option cannot be read, or the method cannot answer.
     """
     method = find(name)
+    check_patterns(method, more)
     options = options_from(method, given) | more
     job.cost = cost(model, request, method, options)
     return explain(model, request, name, progress=job.progress, **options)

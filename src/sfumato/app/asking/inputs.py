@@ -1,14 +1,16 @@
 """What visitors give, read and checked: pictures and drawn masks as data, requests and options as plain values.
 
 The page takes ids and values, never paths or names of models: options that name something on the disk
-(``disk`` in their metadata) cannot be given.
+(``disk`` in their metadata) cannot be given. Patterns (``pattern``) are bounded, since matching an evil one holds the
+whole process for years.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import io
+import math
+import re
+import typing
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -18,9 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import OptionError, RequestError
-from sfumato.options import option_types, parse_value
-from sfumato.pictures import FORMATS, Picture
+from sfumato.options import expected, option_types, parse_value
+from sfumato.pictures import Picture, decoded
 from sfumato.registry import Method
+from sfumato.request import SEEDS
 
 MOST_BYTES = 8_000_000
 MOST_PIXELS = 4096 * 2048
@@ -36,8 +39,28 @@ LIMITS = {
     "at_once": 16.0,
     "rows": 64.0,
     "superpixels": 400.0,
+    "clusters": 64.0,
+    "most": 100.0,
+    "together": 16.0,
+    "groups": 50.0,
+    "through": float(MOST_STEPS),
+    "every": float(MOST_STEPS),
+    "grid": 64.0,
+    "draw": float(SEEDS - 1),
+    "seed": float(SEEDS - 1),
 }
 """The most that a visitor may ask for, by option."""
+MOST_WHOLE = 100_000
+"""Of options that are whole numbers and have no limit of their own."""
+LENGTHS = {"at": MOST_STEPS, "steps": MOST_STEPS, "switch.at": 32, "text": 16, "concepts": 32, "background": 16}
+"""How many values an option may have, by option or METHOD.OPTION; `MOST_VALUES` elsewhere."""
+MOST_VALUES = 64
+MOST_STARS = 3
+PATTERNS = {
+    "glob": (re.compile(r"[\w.,:*? -]{0,200}"), "letters, digits and . , : * ? - _"),
+    "regex": (re.compile(r"[\w.,:|^$\[\]\\ -]{0,200}"), "letters, digits and . , : | ^ $ [ ] - _ and none that repeat"),
+}
+"""Of each kind of pattern, what is taken: a glob of few stars, a regular expression in which nothing repeats."""
 
 
 def picture_from(data: str, what: str = "the picture") -> Picture:
@@ -77,21 +100,14 @@ def _decoded(data: str, what: str) -> Image.Image:
     if len(body) * 3 // 4 > MOST_BYTES:
         raise RequestError(f"{what} has {len(body) * 3 / 4e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} are taken")
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(body, validate=True)), formats=FORMATS)
-        if image.width * image.height > MOST_PIXELS:
-            raise RequestError(
-                f"{what} is {image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are taken: make it smaller"
-            )
-        image.load()
-    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, RequestError):
-            raise
+        content = base64.b64decode(body, validate=True)
+    except ValueError as error:
         raise RequestError(f"{what} cannot be read; give a whole PNG, JPEG or WebP file") from error
-    return image
+    return decoded(content, what, most=MOST_PIXELS)
 
 
 def options_from(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the form gives them: text by name, read by the type of each.
+    """Options as the form gives them: text by name, read by the type of each; nothing is cached between visitors.
 
     Raises:
         OptionError: One is unknown, cannot be given on the page, is unreadable, or asks for too much.
@@ -107,12 +123,83 @@ def options_from(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
             raise OptionError(f"the option {name} has {len(str(text))} characters; at most {MOST_TEXT} are taken")
         if str(text).strip() == "":
             continue
-        value = parse_value(name, str(text).strip(), kinds[name])
-        most = LIMITS.get(name)
-        if most is not None and isinstance(value, int | float) and value > most:
-            raise OptionError(f"the option {name} is {value:g}; on this page at most {most:g} are taken")
-        values[name] = value
-    return values
+        values[name] = _read(method, name, str(text).strip(), kinds[name])
+    check_patterns(method, values)
+    return values | {one.name: False for one in fields(method.options) if one.metadata.get("disk") == "cache"}
+
+
+def check_patterns(method: Method, options: Mapping[str, Any]) -> None:
+    """Refuse patterns that could take long to match.
+
+    Args:
+        method: Its options say which of them are patterns.
+        options: Values by name.
+
+    Raises:
+        OptionError: A pattern has other signs than are taken, or too many stars.
+    """
+    for option in fields(method.options):
+        kind, value = option.metadata.get("pattern"), options.get(option.name)
+        if kind is not None and value is not None:
+            for one in (value,) if isinstance(value, str) else value:
+                check_pattern(option.name, str(one), kind)
+
+
+def check_pattern(name: str, text: str, kind: str = "glob") -> None:
+    """Refuse a pattern that could take long to match.
+
+    Args:
+        name: How messages call it.
+        text: The pattern.
+        kind: One of `PATTERNS`.
+
+    Raises:
+        OptionError: It has other signs than are taken, or too many stars.
+    """
+    allowed, said = PATTERNS[kind]
+    if not allowed.fullmatch(text):
+        raise OptionError(f"{name} is {text[:40]!r}; on this page at most 200 signs are taken: {said}")
+    if text.count("*") > MOST_STARS:
+        raise OptionError(f"{name} is {text[:40]!r}; on this page at most {MOST_STARS} stars are taken")
+
+
+def _read(method: Method, name: str, text: str, kind: Any) -> Any:
+    """The value of an option, within the bounds of the page."""
+    if not _several(kind):
+        value = parse_value(name, text, kind)
+        _check_most(name, value)
+        return value
+    most = LENGTHS.get(f"{method.name}.{name}", LENGTHS.get(name, MOST_VALUES))
+    found: list[Any] = []
+    for piece in text.split(","):  # one by one, since a short text may stand for many ranges
+        if not piece.strip():
+            raise OptionError(f"the option {name} is {text[:40]!r}; expected {expected(kind)}")
+        value = parse_value(name, piece.strip(), kind)
+        if value is None:
+            if text.strip() != piece.strip():
+                raise OptionError(f"the option {name} is {text[:40]!r}; give values or none, not both")
+            return None
+        if len(found) + len(value) > most:
+            raise OptionError(f"the option {name} has more than {most} values; on this page at most {most} are taken")
+        found += value
+    for value in found:
+        _check_most(name, value, MOST_WHOLE)
+    return tuple(found)
+
+
+def _several(kind: Any) -> bool:
+    """Whether a type is that of several values, or may be."""
+    return typing.get_origin(kind) is tuple or any(typing.get_origin(part) is tuple for part in typing.get_args(kind))
+
+
+def _check_most(name: str, value: Any, most: float | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    most = LIMITS.get(name, float(MOST_WHOLE) if isinstance(value, int) else math.inf) if most is None else most
+    if not math.isfinite(value) or value > most:
+        raise OptionError(f"the option {name} is {value:g}; on this page at most {most:.12g} are taken")
+    if isinstance(value, int) and value < 0:
+        raise OptionError(f"the option {name} is {value}; expected 0 or more")
 
 
 def offered_options(method: Method) -> list[str]:

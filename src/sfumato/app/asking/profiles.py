@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
+from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, check_pattern, decimal, number
 from sfumato.app.asking.links import Asked
 from sfumato.app.pieces.schematic import drawing
 from sfumato.errors import RequestError
@@ -96,12 +96,17 @@ class Wanted:
         """Options of the method ``profile``.
 
         Raises:
-            RequestError: A number cannot be read, or too many layers are chosen.
+            SfumatoError: A number cannot be read, too many layers are chosen, or one is no name of a layer, nor a glob
+                that the page takes.
         """
         if len(self.layers) > MOST_LAYERS:
             raise RequestError(
                 f"{len(self.layers)} layers are chosen; at most {MOST_LAYERS} are shown at a time: take some away"
             )
+        names = {layer.name for layer in facts.layers}
+        for one in self.layers:
+            if one not in names:
+                check_pattern("a layer", one)
         return {
             "every": number("the sampling resolution", self.every, 1, MOST_STEPS) or 0,
             "layers": self.layers or facts.first,
