@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from sfumato.app.server.library import opened, saved_in
-from sfumato.app.server.visitors import Gone
+from sfumato.app.server import library as shelves
+from sfumato.app.server import results
+from sfumato.app.server.library import opened, saved, saved_in
+from sfumato.app.server.visitors import COOKIE, Gone, Visitors
 from tests.app.driving import explain
+from tests.app.test_visitors import explanation
 
 STAGE = "#sf-stage-library .sf-stage[data-ready]"
 
@@ -75,10 +84,71 @@ def test_an_empty_library_says_what_will_be_there(browser_page: Any) -> None:
 def test_saved_results_are_found_by_id_and_links_are_not_followed(library: Path, tmp_path: Path) -> None:
     (one,) = saved_in(library)
     assert one.name == "triangle"
-    assert opened(library, one.id).request.prompt == "a green triangle"
+    assert opened(saved(library, one.id)).request.prompt == "a green triangle"
     for wrong in ("", "../triangle.zarr", "triangle", one.id + "0"):
         with pytest.raises(Gone):
-            opened(library, wrong)
+            saved(library, wrong)
     (tmp_path / "link").symlink_to(library)
     assert saved_in(tmp_path) == []
     assert saved_in(tmp_path / "nothing") == []
+
+
+def test_a_result_that_goes_away_meanwhile_is_left_out(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(library, tmp_path / "copy")
+    (one,) = saved_in(tmp_path)
+    found = list(shelves._explanations(tmp_path, 3))
+    monkeypatch.setattr(shelves, "_explanations", lambda folder, deep: found)
+    shutil.rmtree(one.path)
+    assert saved_in(tmp_path) == []
+    with pytest.raises(Gone):
+        saved(tmp_path, one.id)
+
+
+def test_a_saved_result_is_copied_once_and_is_not_listed_as_made_here(browser_page: Any) -> None:
+    page = browser_page
+    library_of(page)
+    keys = set()
+    for _ in range(2):
+        page.click(".sf-open:has-text('triangle')")
+        page.wait_for_selector(STAGE)
+        keys.add(page.get_attribute(STAGE, "data-ready"))
+        page.get_by_role("tab", name="Explain").click()
+        library_of(page)
+    assert len(keys) == 1
+    assert page.locator("#sf-shelf b").all_inner_texts() == ["triangle"]
+
+
+def test_forms_are_built_two_at_a_time_and_not_stored_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def build(explanation: Any) -> bytes:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.05)
+        with lock:
+            now -= 1
+        return b"{}"
+
+    monkeypatch.setitem(results.FORMS, "summary.json", ("application/json", build))
+    everybody = Visitors()
+    kept = everybody.of("one").keep(explanation(), "a circle")
+    give = results.results_route(everybody)
+
+    def asks(key: str) -> Request:
+        place = {"id": kept.id, "name": "summary.json"}
+        cookie = (b"cookie", f"{COOKIE}={key}".encode())
+        return Request({"type": "http", "method": "GET", "path": "/", "headers": [cookie], "path_params": place})
+
+    async def all_at_once() -> list[Any]:
+        return list(await asyncio.gather(*(give(asks("one")) for _ in range(8)), give(asks("other"))))
+
+    with ThreadPoolExecutor(1) as aside:  # the browser's loop runs in this thread
+        *mine, theirs = aside.submit(lambda: asyncio.run(all_at_once())).result(60)
+    assert most == 2
+    assert [one.status_code for one in mine] == [200] * 8
+    assert theirs.status_code == 404
+    assert {one.headers["cache-control"] for one in (*mine, theirs)} == {"no-store"}

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sfumato.app.server.results import FORMS
 from tests.app.conftest import Served, start
 
 VISITORS = 20
@@ -29,6 +30,8 @@ class Visitor:
         self.http.get("/")
         config = self.http.get("/config").json()
         self.session = secrets.token_hex(6)
+        self.shown = ""
+        self.neighbour = self
         self.prompt = f"a {COLOURS[number % 7]} {SHAPES[number // 7]}"
         named = {one["id"]: one["props"].get("elem_id") for one in config["components"]}
         self.listeners = {
@@ -68,6 +71,7 @@ class Visitor:
         assert stage["panes"][0]["title"] == f"{self.prompt} · seed 1"
         yield "explained"
         one = stage["panes"][0]["image"]
+        self.shown = stage["key"]
         result = self.http.get(f"/results/{stage['key']}/summary.json")
         assert result.json()["prompt"] == self.prompt
         yield "taken away"
@@ -90,8 +94,15 @@ class Visitor:
         compared = self.ask("sf-shelf", "compare", [], {"ids": [book["id"] for book in books]})["sf-stage-library"]
         assert [pane["title"] for pane in compared["panes"]] == [book["title"] for book in books]
         yield "compared"
-        refused = self.ask("sf-shelf", "open", [], {"id": secrets.token_urlsafe(16)})
-        assert "no longer kept" in refused[None]["text"]
+        theirs = self.neighbour.shown
+        assert theirs not in ("", self.shown)
+        for event, data in (("open", {"id": theirs}), ("compare", {"ids": [self.shown, theirs]})):
+            refused = self.ask("sf-shelf", event, [], data)
+            assert "no longer kept" in refused[None]["text"]
+            assert self.neighbour.prompt not in json.dumps(refused)
+        for form in FORMS:
+            assert self.http.get(f"/results/{theirs}/{form}").status_code == 404
+        assert self.neighbour.http.get(f"/results/{theirs}/image.png").status_code == 200
         yield "somebody else's"
         assert self.explain(self.prompt, 1)["sf-stage-explain"]["panes"][0]["image"] == one
         yield "the same again"
@@ -116,6 +127,8 @@ def resident(served: Served) -> float:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_twenty_visitors_send_two_hundred_requests(alone: Served) -> None:
     visitors = [Visitor(alone.address, number) for number in range(VISITORS)]
+    for number, visitor in enumerate(visitors):
+        visitor.neighbour = visitors[number - 1]
     visits = [visitor.visit() for visitor in visitors]
     half = threading.Barrier(VISITORS)
     memory: list[float] = []

@@ -62,6 +62,22 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         visitor.keep(explanation(128), "49 kB")
 
 
+def test_copies_of_saved_results_are_found_again_and_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitors, "MOST_RESULTS", 3)
+    everybody = Visitors()
+    visitor = everybody.of("one")
+    assert visitor.copy("a") is None
+    first = visitor.keep(explanation(), "made here")
+    copy = visitor.keep(explanation(), "saved", source="a")
+    assert visitor.copy("a") is copy
+    assert everybody.of("other").copy("a") is None
+    for place in "bcd":
+        visitor.keep(explanation(), place, source=place)
+    assert visitor.find(first.id) is first
+    assert visitor.copy("a") is None
+    assert [one.title for one in visitor.results()] == ["d", "c", "made here"]
+
+
 def test_those_who_were_idle_for_long_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     everybody = Visitors()
     kept = everybody.of("old").keep(explanation(), "a circle")

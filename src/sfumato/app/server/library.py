@@ -43,25 +43,36 @@ def saved_in(folder: Path) -> Sequence[Saved]:
         if name in ("", NAME, "."):
             name = folder.name
         digest = hashlib.sha256(place.relative_to(folder).as_posix().encode()).hexdigest()[:16]
-        found.append(Saved(digest, name, place, place.stat().st_mtime))
+        try:
+            found.append(Saved(digest, name, place, place.stat().st_mtime))
+        except OSError:  # it went away meanwhile
+            continue
     return sorted(found, key=lambda one: -one.when)[:MOST]
 
 
-def opened(folder: Path, id: str) -> Explanation:  # noqa: A002
-    """A saved explanation by its id, read into memory.
+def saved(folder: Path, id: str) -> Saved:  # noqa: A002
+    """What a folder holds under an id.
 
     Raises:
         Gone: It is not there.
-        SfumatoError: It is damaged, or too large for the page.
     """
     for one in saved_in(folder):
         if one.id == id:
-            found = open_explanation(one.path)
-            if found.tree.nbytes > MOST_BYTES:
-                size, most = found.tree.nbytes / 1e6, MOST_BYTES / 1e6
-                raise SfumatoError(f"{one.name} takes {size:.0f} MB, the page shows {most:.0f}; open its report.html")
-            return found.load()
+            return one
     raise Gone("this saved result is no longer in the folder; refresh the list")
+
+
+def opened(one: Saved) -> Explanation:
+    """A saved explanation, read into memory.
+
+    Raises:
+        SfumatoError: It is damaged, or too large for the page.
+    """
+    found = open_explanation(one.path)
+    if found.tree.nbytes > MOST_BYTES:
+        size, most = found.tree.nbytes / 1e6, MOST_BYTES / 1e6
+        raise SfumatoError(f"{one.name} takes {size:.0f} MB, the page shows {most:.0f}; open its report.html")
+    return found.load()
 
 
 def _explanations(folder: Path, deep: int) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tempfile
@@ -18,9 +19,14 @@ from sfumato.app.server.visitors import COOKIE, Gone, Visitors
 from sfumato.report.page import page
 from sfumato.results.explanation import Explanation
 
+AT_ONCE = 2
+"""Forms that are built at the same time; the others wait."""
+PRIVATE = {"cache-control": "no-store"}
+
 
 def results_route(visitors: Visitors) -> Callable[[Request], Any]:
     """The handler of ``/results/{id}/{name}``."""
+    turns = asyncio.Semaphore(AT_ONCE)
 
     async def give(request: Request) -> Response:
         visitor = visitors.of(request.cookies.get(COOKIE, ""))
@@ -28,13 +34,15 @@ def results_route(visitors: Visitors) -> Callable[[Request], Any]:
         try:
             found = visitor.find(request.path_params["id"]).explanation
         except Gone as error:
-            return PlainTextResponse(f"{error}\n", 404)
+            return PlainTextResponse(f"{error}\n", 404, PRIVATE)
         if make is None:
-            return PlainTextResponse(f"a result can be had as: {', '.join(FORMS)}\n", 404)
+            return PlainTextResponse(f"a result can be had as: {', '.join(FORMS)}\n", 404, PRIVATE)
         kind, build = make
-        body = await run_in_threadpool(build, found)
+        async with turns:
+            body = await run_in_threadpool(build, found)
         name = request.path_params["name"]
-        return Response(body, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
+        told = PRIVATE | {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(body, media_type=kind, headers=told)
 
     return give
 

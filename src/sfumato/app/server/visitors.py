@@ -35,6 +35,7 @@ class Kept:
         explanation: The result.
         size: Bytes of its arrays.
         number: Counts a visitor's results from 1.
+        source: Of a copy of a saved result, which it is; "" for what the visitor made.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Kept:
     explanation: Explanation
     size: int
     number: int
+    source: str = ""
 
 
 @dataclass
@@ -68,8 +70,13 @@ class Visitor:
     key: str
     home: Visitors
 
-    def keep(self, explanation: Explanation, title: str) -> Kept:
-        """Keep a result.
+    def keep(self, explanation: Explanation, title: str, *, source: str = "") -> Kept:
+        """Keep a result; copies of saved ones go first when there are too many.
+
+        Args:
+            explanation: The result.
+            title: One line.
+            source: Of a copy of a saved result, which it is.
 
         Raises:
             SfumatoError: It is larger than all that a visitor may keep.
@@ -82,11 +89,21 @@ class Visitor:
         with self.home.shelf(self.key, new=True) as shelf:
             assert shelf is not None
             shelf.made += 1
-            kept = Kept(secrets.token_urlsafe(16), title, explanation, size, shelf.made)
+            kept = Kept(secrets.token_urlsafe(16), title, explanation, size, shelf.made, source)
             shelf.kept[kept.id] = kept
             while len(shelf.kept) > MOST_RESULTS or shelf.size > MOST_BYTES:
-                shelf.kept.popitem(last=False)
+                others = [one for one in shelf.kept.values() if one is not kept]
+                del shelf.kept[next((one.id for one in others if one.source), others[0].id)]
         return kept
+
+    def copy(self, source: str) -> Kept | None:
+        """The copy of a saved result, where it is still kept."""
+        with self.home.shelf(self.key) as shelf:
+            copies = [] if shelf is None else [one for one in shelf.kept.values() if one.source == source]
+            if shelf is None or not copies:
+                return None
+            shelf.kept.move_to_end(copies[0].id)
+            return copies[0]
 
     def find(self, id: str) -> Kept:  # noqa: A002
         """A result by its id.

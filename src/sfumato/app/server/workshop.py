@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -49,8 +50,18 @@ class Workshop:
 
     @classmethod
     def of(cls, names: list[str], *, device: str | None = None, **settings: Any) -> Workshop:
-        """A workshop of models by name, folder or hub id, each called by the last part of where it is from."""
-        return cls({_shown(name): partial(load, name, device=device) for name in names}, **settings)
+        """A workshop of models by name, folder or hub id, each called by the last part of where it is from.
+
+        Several that end alike are numbered, as in "faces" and "faces (2)"; one that is given twice is there once.
+        """
+        found: dict[str, Callable[[], Model]] = {}
+        for name in dict.fromkeys(names):
+            shown = _shown(name)
+            numbered = (f"{shown} ({number})" for number in itertools.count(2))
+            found[shown if shown not in found else next(one for one in numbered if one not in found)] = partial(
+                load, name, device=device
+            )
+        return cls(found, **settings)
 
     @property
     def names(self) -> list[str]:

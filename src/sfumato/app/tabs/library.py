@@ -11,7 +11,7 @@ from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.piece import data_of, piece
 from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
 from sfumato.app.pieces.stage import scene, stage
-from sfumato.app.server.library import opened, saved_in
+from sfumato.app.server.library import opened, saved, saved_in
 from sfumato.app.server.visitors import Gone, Kept
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
 from sfumato.app.tabs.explain import downloads
@@ -35,7 +35,7 @@ def library_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             {
                 "title": "Made here",
                 "none": "Nothing yet: what you explain on the other tabs is kept here for some hours.",
-                "items": [_book(one) for one in seat.visitor.results()],
+                "items": [_book(one) for one in seat.visitor.results() if not one.source],
             }
         ]
         if workshop.library is not None:
@@ -56,14 +56,18 @@ def library_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         return {"groups": groups}
 
     def take(seat: Seat, id: str) -> Kept:  # noqa: A002
-        """A result by its id; one of the folder becomes the visitor's own, so that it can be taken away."""
+        """A result by its id; of one of the folder the visitor gets one copy, so that it can be taken away."""
         if not id.startswith("saved:"):
             return seat.visitor.find(id)
         if workshop.library is None:
             raise Gone("this page was opened without a folder of saved results")
-        explanation = opened(workshop.library, id.removeprefix("saved:"))
+        one = saved(workshop.library, id.removeprefix("saved:"))
+        source = f"{one.id} {one.when}"
+        if (copy := seat.visitor.copy(source)) is not None:
+            return copy
+        explanation = opened(one)
         prompt = explanation.request.prompt or explanation.request.label or "no prompt"
-        return seat.visitor.keep(explanation, f"{prompt} · seed {explanation.request.seed}")
+        return seat.visitor.keep(explanation, f"{prompt} · seed {explanation.request.seed}", source=source)
 
     def open_one(request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         try:
