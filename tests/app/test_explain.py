@@ -176,6 +176,8 @@ def test_a_method_says_its_cost_and_shows_what_it_found(browser_page: Any, pictu
     page.click("[data-method=shapley]")
     page.wait_for_function("() => document.querySelector('.sf-price').textContent.startsWith('Costs')")
     assert "8 generations" in page.inner_text(".sf-price")
+    explain(page, "a red circle", steps=3)  # another image: the cost is asked for again
+    page.wait_for_function("() => document.querySelector('.sf-price').textContent.startsWith('Costs')")
     page.click(".sf-go .sf-primary")
     page.wait_for_selector("#importance .js-plotly-plot")
     sections = page.locator("#sf-sections-explain section.part")

@@ -50,6 +50,7 @@ def at_process(open_page: Callable[..., Any], **context: Any) -> Any:
 
 def test_labels_become_a_film_whose_slider_moves_all_views(open_page: Callable[..., Any]) -> None:
     page = at_process(open_page)
+    page.wait_for_selector("#sf-process-cost:has-text('Costs one generation (4 denoiser calls)')")
     page.check("#process-bits label:has-text('smile') input")
     page.check("#process-bits label:has-text('lipstick') input")
     profiled(page, lambda: page.click("#profile"))

@@ -1,9 +1,8 @@
-"""A picture to draw a mask on, to click points of, or to choose from the visitor's disk."""
+"""A picture to draw a mask on, or to choose from the visitor's disk."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import gradio as gr
@@ -12,15 +11,15 @@ from PIL import Image
 from sfumato.app.pieces.piece import piece
 from sfumato.report.markup import picture_uri
 
-Mode = Literal["mask", "points", "still"]
+Mode = Literal["mask", "still"]
 
 
 def pad(elem_id: str, *, label: str = "", empty: str = "", upload: str = "") -> gr.HTML:
     """The component, empty.
 
     Its events carry data (see ``piece.data_of``). ``drawn`` {mask}: what was drawn, as a black and white PNG in a data
-    URL of the picture's size, "" for nothing; read it with ``inputs.mask_from``. ``point`` {x, y}: in pixels of the
-    picture. ``upload`` {data}: a data URL; read it with ``inputs.picture_from``.
+    URL of the picture's size, "" for nothing; read it with ``inputs.mask_from``. ``upload`` {data}: a data URL; read it
+    with ``inputs.picture_from``.
 
     Args:
         elem_id: Its own.
@@ -41,32 +40,28 @@ def drawable(
     upload: str = "",
     key: str = "",
     mask: str = "",
-    marks: Sequence[dict[str, float]] = (),
 ) -> dict[str, Any]:
     """The value that shows a picture.
 
     Args:
         image: The picture.
-        mode: What can be done: draw a mask, click points, or nothing.
+        mode: What can be done: draw a mask, or nothing.
         label: Above it.
         alt: What it shows, for screen readers.
         hint: Below it.
         upload: The button that chooses another picture; "" for none.
         key: The same one keeps what was drawn.
         mask: What is drawn already, as a data URL.
-        marks: Points {x, y} or boxes {x, y, w, h}, in pixels of the picture.
     """
     return {
         "image": picture_uri(image),
         "width": image.width,
         "height": image.height,
         "mode": mode,
-        "still": mode == "still",
         "label": label,
         "alt": alt,
         "hint": hint,
         "upload": upload,
         "key": key or secrets.token_hex(4),
         "mask": mask,
-        "marks": [dict(one) for one in marks],
     }

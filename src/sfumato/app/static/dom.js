@@ -14,3 +14,11 @@ const make = (tag, attributes = {}, ...children) => {
 const seconds = (time) => time < 90 ? Math.max(1, Math.round(time)) + " s" : Math.round(time / 60) + " min";
 // Numbers that make ids of this piece its own, so that labels meet their controls when a page has several pieces.
 const own = "sf" + Math.random().toString(36).slice(2, 8);
+// Gradio keeps no more than one event that comes while its listener is at work, and gives it what was sent with the first
+// one ("always_last"). What is sent is therefore one object for each event, which holds what was sent last.
+const sendOf = trigger, lastSent = {};
+trigger = (name, data = {}) => {
+  const sent = lastSent[name] ??= {};
+  for (const key of Object.keys(sent)) delete sent[key];
+  sendOf(name, Object.assign(sent, data));
+};

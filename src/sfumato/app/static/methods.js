@@ -28,9 +28,9 @@ function show() {
   const { methods = [], costs = {}, hint = "" } = props.value || {};
   if (!methods.length) { root.replaceChildren(make("p", { class: "sf-eyebrow" }, hint)); return; }
   const fresh = methods.map((one) => one.name).join() !== root.dataset.names;
-  if (!fresh && chosen) {  // only a cost has come
+  if (!fresh && chosen) {  // only a cost has come, or another image, whose cost is asked for
     const cost = root.querySelector(".sf-price");
-    if (cost) cost.textContent = costs[chosen] || "";
+    if (!(chosen in costs)) price(); else if (cost) cost.textContent = costs[chosen];
     return;
   }
   root.dataset.names = methods.map((one) => one.name).join();
@@ -55,6 +55,7 @@ function show() {
   }
   root.replaceChildren(make("p", { class: "sf-eyebrow" }, hint), cards, panel);
   fill();
+  if (chosen && !(chosen in costs)) price();
 }
 show();
 watch("value", show);

@@ -1,8 +1,7 @@
-// A picture to draw a mask on, to click points of, or to choose from the disk. What is done is sent as events:
-// "drawn" {mask}, "point" {x, y} in pixels of the picture, "upload" {data}.
+// A picture to draw a mask on, or to choose from the disk. What is done is sent as events: "drawn" {mask}, "upload" {data}.
 const root = make("div", { class: "sf-pad" });
 element.replaceChildren(root);
-let mask = null, key = null, brush = 0.06, erasing = false, cursor = [0.5, 0.5], sent = 0;
+let mask = null, key = null, brush = 0.06, erasing = false, cursor = [0.5, 0.5], sending = 0;
 const LARGEST = 8e6;
 
 function choose(file) {
@@ -28,14 +27,12 @@ function show() {
     key = null;
     return;
   }
-  const { width, height, mode = "points" } = value;
+  const { width, height, mode = "still" } = value;
   const fresh = key !== value.key;
   key = value.key;
   const picture = make("img", { src: value.image, alt: value.alt || "", draggable: false });
-  const frame = make("div", { class: "sf-picture", tabindex: "0", role: "application", style: `aspect-ratio:${width}/${height}`,
-    "aria-label": (value.alt || "A picture") + (mode === "mask" ? ". Draw on it; or move the brush with the arrow keys and press Space." : mode === "points" ? ". Click a point; or move the cross with the arrow keys and press Enter." : ""),
-  }, picture);
-  if (!value.still) frame.classList.add(mode);
+  const drawing = mode === "mask" ? { tabindex: "0", role: "application", "aria-label": (value.alt || "A picture") + ". Draw on it; or move the brush with the arrow keys and press Space." } : {};
+  const frame = make("div", { class: "sf-picture " + mode, style: `aspect-ratio:${width}/${height}`, ...drawing }, picture);
   const cross = make("div", { class: "sf-cross", hidden: true });
   const clamp = (v) => Math.min(0.9999, Math.max(0, v));
   const at = (event) => { const box = frame.getBoundingClientRect(); return [clamp((event.clientX - box.left) / box.width), clamp((event.clientY - box.top) / box.height)]; };
@@ -63,41 +60,34 @@ function show() {
       pen.lineWidth = Math.max(1, brush * Math.max(width, height));
       pen.beginPath(); pen.moveTo(x * width, y * height); pen.lineTo(u * width + 0.01, v * height); pen.stroke();
     };
-    const send = () => {
-      const number = ++sent;
-      setTimeout(() => {
-        if (number !== sent) return;
-        const drawn = pen.getImageData(0, 0, width, height), plain = make("canvas");
-        plain.width = width; plain.height = height;
-        const out = plain.getContext("2d"), black = out.createImageData(width, height);
-        let any = false;
-        for (let i = 0; i < drawn.data.length; i += 4) { const inside = drawn.data[i + 3] > 127 ? 255 : 0; any ||= inside > 0; black.data.set([inside, inside, inside, 255], i); }
-        out.putImageData(black, 0, 0);
-        trigger("drawn", { mask: any ? plain.toDataURL("image/png") : "" });
-      }, 120);
+    const send = () => {  // at once, so that the button that is clicked next works on it
+      clearTimeout(sending); sending = 0;
+      const drawn = pen.getImageData(0, 0, width, height), plain = make("canvas");
+      plain.width = width; plain.height = height;
+      const out = plain.getContext("2d"), black = out.createImageData(width, height);
+      let any = false;
+      for (let i = 0; i < drawn.data.length; i += 4) { const inside = drawn.data[i + 3] > 127 ? 255 : 0; any ||= inside > 0; black.data.set([inside, inside, inside, 255], i); }
+      out.putImageData(black, 0, 0);
+      trigger("drawn", { mask: any ? plain.toDataURL("image/png") : "" });
     };
     frame.addEventListener("pointerdown", (event) => { if (event.button !== 0) return; last = at(event); frame.setPointerCapture(event.pointerId); dab(last, last); });
     frame.addEventListener("pointermove", (event) => { if (last === null) return; const to = at(event); dab(last, to); last = to; });
     frame.addEventListener("pointerup", () => { if (last !== null) { last = null; send(); } });
-    frame.addEventListener("pointercancel", () => { last = null; send(); });
+    frame.addEventListener("pointercancel", () => { if (last !== null) { last = null; send(); } });
     const size = make("input", { type: "range", id: own + "brush", min: "1", max: "30", value: String(Math.round(brush * 100)), oninput: (event) => { brush = event.target.value / 100; } });
     tools.append(make("label", { for: own + "brush" }, "Brush"), size,
       make("button", { type: "button", class: "sf-quiet", "aria-pressed": String(erasing), onclick: (event) => { erasing = !erasing; event.currentTarget.setAttribute("aria-pressed", String(erasing)); event.currentTarget.textContent = erasing ? "Erasing" : "Erase"; } }, erasing ? "Erasing" : "Erase"),
       make("button", { type: "button", class: "sf-quiet", onclick: () => { pen.clearRect(0, 0, width, height); send(); } }, "Clear"));
-    frame.addEventListener("keydown", (event) => { if (event.key === " ") { dab(cursor, cursor); send(); event.preventDefault(); } });
-  } else if (mode === "points") {
-    frame.addEventListener("click", (event) => { const [x, y] = at(event); trigger("point", { x: Math.floor(x * width), y: Math.floor(y * height) }); });
-    frame.addEventListener("keydown", (event) => { if (event.key === "Enter") trigger("point", { x: Math.floor(cursor[0] * width), y: Math.floor(cursor[1] * height) }); });
+    frame.addEventListener("keydown", (event) => { if (event.key === " ") { dab(cursor, cursor); clearTimeout(sending); sending = setTimeout(send, 120); event.preventDefault(); } });
+    frame.addEventListener("blur", () => { if (sending) send(); });
   }
-  frame.addEventListener("keydown", (event) => {
+  if (mode !== "still") frame.addEventListener("keydown", (event) => {
     const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [0, 0];
     if (!dx && !dy) return;
     cursor = [clamp(cursor[0] + dx / 32), clamp(cursor[1] + dy / 32)];
     cross.hidden = false; cross.style.left = 100 * cursor[0] + "%"; cross.style.top = 100 * cursor[1] + "%";
     event.preventDefault();
   });
-  for (const { x, y, w = 0, h = 0 } of value.marks || [])
-    frame.append(make("div", { class: "sf-mark" + (w ? "" : " point"), style: `left:${100 * x / width}%;top:${100 * y / height}%;` + (w ? `width:${100 * w / width}%;height:${100 * h / height}%` : "") }));
   frame.append(cross);
   if (value.upload) tools.append(chooser(value.upload));
   root.replaceChildren(value.label ? make("p", { class: "sf-eyebrow" }, value.label) : "", make("figure", {}, frame), tools, make("p", { class: "sf-note", role: "status" }, value.hint || ""));

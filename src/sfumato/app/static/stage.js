@@ -238,6 +238,6 @@ function show() {
     if (!same) remember();
   });
 }
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && root.isConnected) { view.word = view.hovered = null; paint(); } });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && root.offsetParent) { view.word = view.hovered = null; paint(); } });
 show();
 watch("value", show);

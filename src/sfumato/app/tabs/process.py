@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from sfumato.app.asking.answers import asked
+from sfumato.app.asking.answers import AT_MOST, asked, cost
 from sfumato.app.asking.profiles import MOST_LAYERS, Facts, Wanted, label_from, said_condition, what_it_reads
 from sfumato.app.charts.process import distance_chart, trajectory_chart
 from sfumato.app.pieces.film import frames
 from sfumato.app.pieces.piece import data_of
+from sfumato.app.pieces.price import told
 from sfumato.app.pieces.schematic import EMPTY as NOT_DRAWN
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
@@ -21,6 +23,7 @@ from sfumato.app.tabs.process_form import NOTE, Process, Section, Shown, kept_st
 from sfumato.app.tabs.process_part import PartSection
 from sfumato.errors import SfumatoError
 from sfumato.models.model import Model
+from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 
 
@@ -131,6 +134,24 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
         yield from workshop.driven(workshop.seat(request), name, work, finish, it.line)
 
+    def told_cost(request: gr.Request, *values: Any) -> dict[str, Any]:
+        """What a profile costs with these settings, or why there will be none."""
+        one = it.wanted(*values)
+
+        def work(ready: Model, job: Job[Any]) -> str:
+            asked_of = one if one.condition.strip() or "words" not in ready.features else replace(one, condition="a")
+            completed = asked_of.request(ready)
+            return cost(ready, completed, find("profile"), one.options(it.known(one.model, ready, completed)))
+
+        try:
+            job = workshop.worker(one.model).submit(workshop.seat(request).tab, work)
+        except SfumatoError as error:
+            return told(str(error), wrong=True)
+        if not job.wait(AT_MOST):
+            job.stop()
+            return told("The model is busy; the cost is told when the profile starts.")
+        return told(f"Costs {job.value}.") if job.state == "done" else told(job.error, wrong=True)
+
     def look(now: Shown | None, request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         """Maps of another step or channel."""
         if now is None:
@@ -155,6 +176,10 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     it.layers.expand(draw, [it.model, it.drawn], [it.drawn, it.line], **free)
     fields = [it.prompt, it.bits, it.drawn, it.line]  # one listener for both, so that the last one to come is right
     gr.on([page.load, it.model.input], changed, [it.model], fields, trigger_mode="always_last", **free)
+    priced = [tab.select, it.model.change, it.prompt.blur, it.bits.change]
+    priced += [one.change for one in (it.seed, it.steps, it.guidance, it.every)]
+    gr.on(priced, told_cost, it.fields, [it.cost], trigger_mode="always_last", **free)
+    it.drawn.picked(told_cost, it.fields, [it.cost], trigger_mode="always_last", **free)
     it.maps.maps(look, [it.shown], [it.maps, it.line], trigger_mode="always_last", **free)
 
 

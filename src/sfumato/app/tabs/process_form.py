@@ -12,6 +12,7 @@ from sfumato.app.asking.profiles import MOST_LAYERS, Facts, Part, Wanted, facts_
 from sfumato.app.pieces.film import film
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.maps import NOTHING, maps_view, shown_maps
+from sfumato.app.pieces.price import price
 from sfumato.app.pieces.schematic import picked, schematic
 from sfumato.app.server.visitors import Kept
 from sfumato.app.server.workshop import Seat, Workshop
@@ -98,6 +99,7 @@ class Process:
             )
         with gr.Accordion("Layers to look into", open=False, elem_id="process-layers") as self.layers:
             self.drawn = schematic("sf-schematic", most=MOST_LAYERS, note=NOTE)
+        self.cost = price("sf-process-cost")
         self.line = jobline(workshop)
         offered = [{"model": m, "condition": c, "text": t} for m, c, t in EXAMPLES if m in names]
         self.film = film("sf-film", offered)

@@ -82,7 +82,8 @@ class PartSection:
 
     def priced_after(self, listener: Any) -> None:
         """Say what following the chosen part costs, as soon as a listener has ended."""
-        listener.then(self._priced, self.asks, [self.price], show_progress="hidden", concurrency_limit=None)
+        last: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "always_last"}
+        listener.then(self._priced, self.asks, [self.price], **last)
 
     def fresh(self, now: Shown, kept: Kept, seat: Seat) -> dict[Any, Any]:
         """The new picture to draw on; the part that was chosen stays, where the model is the same."""
