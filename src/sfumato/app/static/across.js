@@ -5,21 +5,16 @@ element.replaceChildren(root);
 let colours = null, ready = 0, key = null, asked = {}, opacity = 0.85;
 const cursors = { image: [0.5, 0.5], reference: [0.5, 0.5] };
 const OTHER = { image: "reference", reference: "image" };
-const clamp = (value) => Math.min(0.9999, Math.max(0, value));
 
 function ask(change) {
   asked = { ...asked, ...change };
   trigger("ask", asked);
 }
-function side(picture, most) {
-  const scale = most / Math.max(picture.width, picture.height);
-  return { tall: Math.max(1, Math.round(picture.height * scale)), wide: Math.max(1, Math.round(picture.width * scale)) };
-}
 const box = ([left, upper, right, lower], kind = "") => make("div", { class: "sf-mark " + kind, style: `left:${100 * left}%;top:${100 * upper}%;width:${100 * (right - left)}%;height:${100 * (lower - upper)}%` });
 const spot = (x, y, picture) => make("div", { class: "sf-mark point", style: `left:${100 * (x + 0.5) / picture.width}%;top:${100 * (y + 0.5) / picture.height}%` });
 
 function paint(canvas, image, map, picture, most) {
-  const { tall, wide } = side(picture, most);
+  const { tall, wide } = fitted(picture, most);
   heat.paint(canvas, heat.enlarged(map, tall, wide), heat.pixels(image, tall, wide), { tall, wide, colours, dim: props.value.dim, most: opacity, tau: 0, scale: null });
 }
 
@@ -34,14 +29,10 @@ function frame(which, value) {
     "aria-label": picture.alt + (clickable ? `. Click a point to see where it is on the ${which === "image" ? "reference" : "painted image"}; or move the cross with the arrow keys and press Enter.` : "."),
   }, image, canvas, which === "image" && value.outline ? make("img", { src: value.outline, alt: "", class: "sf-outline", draggable: false }) : null);
   const point = ([x, y]) => { if (clickable) ask({ side: which, x: Math.floor(x * picture.width), y: Math.floor(y * picture.height) }); };
-  made.addEventListener("click", (event) => { const area = made.getBoundingClientRect(); point([clamp((event.clientX - area.left) / area.width), clamp((event.clientY - area.top) / area.height)]); });
+  made.addEventListener("click", (event) => point(placeOf(event, made)));
   made.addEventListener("keydown", (event) => {
     if (event.key === "Enter") { point(cursors[which]); event.preventDefault(); return; }
-    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!by) return;
-    cursors[which] = [clamp(cursors[which][0] + by[0] / 32), clamp(cursors[which][1] + by[1] / 32)];
-    cross.hidden = false; cross.style.left = 100 * cursors[which][0] + "%"; cross.style.top = 100 * cursors[which][1] + "%";
-    event.preventDefault();
+    cursors[which] = moveCross(event, cross, cursors[which]) || cursors[which];
   });
   if (from && question.x !== null) {
     if (value.patch && which === "reference") made.append(box(value.patch, "asked"));

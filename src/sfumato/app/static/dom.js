@@ -22,3 +22,30 @@ trigger = (name, data = {}) => {
   for (const key of Object.keys(sent)) delete sent[key];
   sendOf(name, Object.assign(sent, data));
 };
+// A button that puts a link to what is shown into the address bar and the clipboard.
+const linkButton = (label, address) => {
+  const button = make("button", { type: "button", class: "sf-quiet", onclick: async () => {
+    address();
+    try { await navigator.clipboard.writeText(location.href); button.textContent = "Copied"; }
+    catch { button.textContent = "The address bar has the link"; }
+    setTimeout(() => { button.textContent = label; }, 2500);
+  } }, label);
+  return button;
+};
+const addressIs = (link) => history.replaceState(null, "", "?" + link);
+// Places on a picture, as shares of its width and height; the cross on it goes a 32nd further with each arrow key.
+const within = (value) => Math.min(0.9999, Math.max(0, value));
+const placeOf = (event, frame) => { const box = frame.getBoundingClientRect(); return [within((event.clientX - box.left) / box.width), within((event.clientY - box.top) / box.height)]; };
+const moveCross = (event, cross, [x, y]) => {
+  const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (!by) return null;
+  const to = [within(x + by[0] / 32), within(y + by[1] / 32)];
+  cross.hidden = false; cross.style.left = 100 * to[0] + "%"; cross.style.top = 100 * to[1] + "%";
+  event.preventDefault();
+  return to;
+};
+// Height and width of something whose longer side is to have so many pixels.
+const fitted = ({ width, height }, most) => {
+  const scale = most / Math.max(width, height);
+  return { tall: Math.max(1, Math.round(height * scale)), wide: Math.max(1, Math.round(width * scale)) };
+};

@@ -52,12 +52,6 @@ function show() {
     if (step === last) go(0);
     playing = setInterval(() => { if (!root.isConnected || step === last) stop(); else go(step + 1); }, 650);
   } }, "Play");
-  const share = make("button", { type: "button", class: "sf-quiet", onclick: async () => {
-    history.replaceState(null, "", "?" + value.link);
-    try { await navigator.clipboard.writeText(location.href); share.textContent = "Copied"; }
-    catch { share.textContent = "The address bar has the link"; }
-    setTimeout(() => { share.textContent = "Copy a link to this profile"; }, 2500);
-  } }, "Copy a link to this profile");
   root.replaceChildren(
     make("p", { class: "sf-title" }, value.title),
     make("div", { class: "sf-frames" }, value.rows.map(frame)),
@@ -67,8 +61,8 @@ function show() {
       play),
     make("div", { class: "sf-reels" }, value.rows.map((row, number) => make("div", { class: "sf-reelrow" }, make("p", { class: "sf-reelname" }, row.name), strip(row, number)))),
     make("p", { class: "sf-facts" }, value.facts),
-    make("div", { class: "sf-take" }, (value.links || []).map(({ text, href }) => make("a", { href, download: "" }, text)), value.link ? share : null));
-  if (fresh) { step = Math.max(0, last - 1); if (value.link) history.replaceState(null, "", "?" + value.link); }
+    make("div", { class: "sf-take" }, (value.links || []).map(({ text, href }) => make("a", { href, download: "" }, text)), value.link ? linkButton("Copy a link to this profile", () => addressIs(value.link)) : null));
+  if (fresh) { step = Math.max(0, last - 1); if (value.link) addressIs(value.link); }
   go(Math.min(step, last));
   root.dataset.ready = value.key;
 }

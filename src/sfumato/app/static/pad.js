@@ -34,8 +34,7 @@ function show() {
   const drawing = mode === "mask" ? { tabindex: "0", role: "application", "aria-label": (value.alt || "A picture") + ". Draw on it; or move the brush with the arrow keys and press Space." } : {};
   const frame = make("div", { class: "sf-picture " + mode, style: `aspect-ratio:${width}/${height}`, ...drawing }, picture);
   const cross = make("div", { class: "sf-cross", hidden: true });
-  const clamp = (v) => Math.min(0.9999, Math.max(0, v));
-  const at = (event) => { const box = frame.getBoundingClientRect(); return [clamp((event.clientX - box.left) / box.width), clamp((event.clientY - box.top) / box.height)]; };
+  const at = (event) => placeOf(event, frame);
   const tools = make("div", { class: "sf-tools" });
 
   if (mode === "mask") {
@@ -81,13 +80,7 @@ function show() {
     frame.addEventListener("keydown", (event) => { if (event.key === " ") { dab(cursor, cursor); clearTimeout(sending); sending = setTimeout(send, 120); event.preventDefault(); } });
     frame.addEventListener("blur", () => { if (sending) send(); });
   }
-  if (mode !== "still") frame.addEventListener("keydown", (event) => {
-    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [0, 0];
-    if (!dx && !dy) return;
-    cursor = [clamp(cursor[0] + dx / 32), clamp(cursor[1] + dy / 32)];
-    cross.hidden = false; cross.style.left = 100 * cursor[0] + "%"; cross.style.top = 100 * cursor[1] + "%";
-    event.preventDefault();
-  });
+  if (mode !== "still") frame.addEventListener("keydown", (event) => { cursor = moveCross(event, cross, cursor) || cursor; });
   frame.append(cross);
   if (value.upload) tools.append(chooser(value.upload));
   root.replaceChildren(value.label ? make("p", { class: "sf-eyebrow" }, value.label) : "", make("figure", {}, frame), tools, make("p", { class: "sf-note", role: "status" }, value.hint || ""));

@@ -5,14 +5,9 @@ element.replaceChildren(root);
 const view = { key: null, word: null, hovered: null, opacity: 1, threshold: 0, together: false, step: 0, layer: "", head: "" };
 let panes = [], colours = null, ready = 0;
 
-function size(pane) {
-  const scale = SIDE / Math.max(pane.width, pane.height);
-  return { tall: Math.max(1, Math.round(pane.height * scale)), wide: Math.max(1, Math.round(pane.width * scale)) };
-}
-
 class Pane {
   constructor(given, number, several) {
-    Object.assign(this, given, size(given), { number, cache: new Map(), marked: null });
+    Object.assign(this, given, fitted(given, SIDE), { number, cache: new Map(), marked: null });
     this.picture = make("img", { alt: given.alt, src: given.image, draggable: false });
     this.canvas = make("canvas", { class: "sf-map", "aria-hidden": "true", hidden: true });
     this.mark = make("div", { class: "sf-mark", hidden: true });
@@ -79,11 +74,7 @@ class Pane {
     this.words.forEach((word, place) => { if (word.map) { const f = this.fine(place); low = Math.min(low, f.low); high = Math.max(high, f.top); } });
     return [low, high];
   }
-  at(event) {
-    const box = this.frame.getBoundingClientRect();
-    const clamp = (value) => Math.min(0.9999, Math.max(0, value));
-    return [clamp((event.clientX - box.left) / box.width), clamp((event.clientY - box.top) / box.height)];
-  }
+  at(event) { return placeOf(event, this.frame); }
   listen() {
     let from = null;
     this.frame.addEventListener("pointerdown", (event) => {
@@ -104,14 +95,8 @@ class Pane {
     });
     this.frame.addEventListener("pointercancel", () => { from = null; });
     this.frame.addEventListener("keydown", (event) => {
-      const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [0, 0];
       if (event.key === "Enter" && this.at_cross) this.own(this.at_cross, this.at_cross);
-      if (!dx && !dy) return;
-      const [x, y] = this.at_cross || [0.5, 0.5];
-      this.at_cross = [Math.min(0.99, Math.max(0.01, x + dx / 32)), Math.min(0.99, Math.max(0.01, y + dy / 32))];
-      this.cross.hidden = false;
-      this.cross.style.left = 100 * this.at_cross[0] + "%"; this.cross.style.top = 100 * this.at_cross[1] + "%";
-      event.preventDefault();
+      this.at_cross = moveCross(event, this.cross, this.at_cross || [0.5, 0.5]) || this.at_cross;
     });
   }
   box([x, y], [u, v]) {
@@ -176,7 +161,7 @@ function remember() {
   const extra = { word: view.word, opacity: view.opacity === 1 ? null : view.opacity, threshold: view.threshold || null,
     together: view.together || null, at_step: view.step || null, layer: view.layer || null, head: view.head === "" ? null : view.head };
   for (const [name, value] of Object.entries(extra)) if (value !== null && value !== "") query.set(name, value);
-  history.replaceState(null, "", "?" + query);
+  addressIs(query);
 }
 
 function slider(label, attributes, shown, change) {
@@ -200,13 +185,7 @@ function controls(value) {
     steps ? slider("Step", { min: "0", max: String(steps), step: "1", value: String(view.step) }, (v) => v ? `${v} of ${steps}` : `all ${steps}`, (v) => { view.step = v; pick(); }) : null,
     layers.length ? picker("Layer", [["", "all layers"], ...layers.map((name) => [name, name])], view.layer, (v) => { view.layer = v; pick(); }) : null,
     heads ? picker("Head", [["", "all heads"], ...Array.from({ length: heads }, (_, i) => [String(i), "head " + i])], view.head, (v) => { view.head = v; pick(); }) : null,
-    make("div", { class: "sf-share" }, make("button", { type: "button", class: "sf-quiet", onclick: async (event) => {
-      remember();
-      const button = event.currentTarget;
-      try { await navigator.clipboard.writeText(location.href); button.textContent = "Copied"; }
-      catch { button.textContent = "The address bar has the link"; }
-      setTimeout(() => { button.textContent = "Copy a link to this view"; }, 2500);
-    } }, "Copy a link to this view")));
+    make("div", { class: "sf-share" }, linkButton("Copy a link to this view", remember)));
 }
 
 function empty(value) {

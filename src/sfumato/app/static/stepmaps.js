@@ -5,10 +5,6 @@ const view = { key: null, opacity: 0.8, together: false, words: {}, cell: null, 
 let cells = [], colours = null, ready = 0;
 const SMALL = 192, LARGE = 448;
 
-function side(pane, most) {
-  const scale = most / Math.max(pane.width, pane.height);
-  return { tall: Math.max(1, Math.round(pane.height * scale)), wide: Math.max(1, Math.round(pane.width * scale)) };
-}
 const about = (one) => `step ${one.step}, t = ${Math.round(one.timestep)}`;
 const mapOf = (pane, row, place) => {
   const wanted = view.words[row.name] || "";
@@ -37,7 +33,7 @@ class Cell {
   get id() { return [this.paneNumber, this.row ? this.row.name : "", this.step.step].join("/"); }
   get map() { return this.row ? mapOf(this.pane, this.row, this.place) : null; }
   paint(canvas, most, scale) {
-    const { tall, wide } = side(this.pane, most);
+    const { tall, wide } = fitted(this.pane, most);
     if (!this.map) { canvas.hidden = true; return; }
     canvas.hidden = false;
     const fine = heat.enlarged(this.map, tall, wide);
@@ -118,16 +114,7 @@ function block(pane, number, several) {
       make("p", { class: "sf-row-name" }, make("b", {}, "Recovered"), make("span", {}, " the clean image that each step would answer with")), made(null),
       make("img", { class: "sf-end", src: pane.image, alt: "The image that the run made in the end" }),
       pane.rows.map((row) => [make("p", { class: "sf-row-name" }, make("b", {}, row.label), word(row), make("span", {}, " " + row.aid)), ...made(row), make("span")]).flat())),
-    (props.value.links || [])[number] ? make("nav", { class: "sf-take", "aria-label": "Downloads" }, props.value.links[number].map(({ text, href }) => make("a", { href, download: "" }, text)), number ? null : share(props.value.link)) : null);
-}
-function share(link) {
-  const button = make("button", { type: "button", class: "sf-quiet", onclick: async () => {
-    history.replaceState(null, "", "?" + link);
-    try { await navigator.clipboard.writeText(location.href); button.textContent = "Copied"; }
-    catch { button.textContent = "The address bar has the link"; }
-    setTimeout(() => { button.textContent = "Copy a link to this"; }, 2500);
-  } }, "Copy a link to this");
-  return button;
+    (props.value.links || [])[number] ? make("nav", { class: "sf-take", "aria-label": "Downloads" }, props.value.links[number].map(({ text, href }) => make("a", { href, download: "" }, text)), number ? null : linkButton("Copy a link to this", () => addressIs(props.value.link))) : null);
 }
 
 function show() {
@@ -140,7 +127,7 @@ function show() {
     return;
   }
   colours ??= heat.bytes(value.colours);
-  if (view.key !== value.key && value.link) history.replaceState(null, "", "?" + value.link);
+  if (view.key !== value.key && value.link) addressIs(value.link);
   if (view.key !== value.key) Object.assign(view, { key: value.key, cell: null, words: {}, together: value.panes.length > 1 });
   const several = value.panes.length > 1, wide = value.panes.some((pane) => pane.steps.length > 4);
   root.replaceChildren(
