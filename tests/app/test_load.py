@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Visitor:
         self.outputs = {key: [named.get(output) for output in one["outputs"]] for key, one in self.listeners.items()}
 
     def ask(self, who: str, event: str, values: list[Any], data: Any = None) -> dict[str | None, Any]:
-        """Send an event and wait for its end: the values of the components by id, the line of the tab under None."""
+        """Send an event and wait for its end: the values of the components by id, under None what a line says."""
         key = (who, event)
         body = {
             "data": values,
@@ -59,7 +60,9 @@ class Visitor:
                 message = json.loads(line.removeprefix("data:"))
                 if message["msg"] == "process_completed" and message.get("event_id") == mine:
                     assert message["success"], message
-                    return dict(zip(self.outputs[key], message["output"]["data"], strict=True))
+                    values = list(zip(self.outputs[key], message["output"]["data"], strict=True))
+                    said = [one for name, one in values if name is None and isinstance(one, dict) and "text" in one]
+                    return dict(values) | {None: said[0] if said else {}}
         raise AssertionError("the answer was lost")
 
     def explain(self, prompt: str, seed: int) -> dict[str | None, Any]:
@@ -140,7 +143,9 @@ def test_twenty_visitors_send_two_hundred_requests(alone: Served) -> None:
                 memory.append(resident(alone))
         return answers
 
-    with ThreadPoolExecutor(VISITORS) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(VISITORS) as pool:
+        for visitor in visitors:
+            stack.callback(visitor.http.close)
         answered = list(pool.map(run, range(VISITORS)))
     assert answered == [REQUESTS] * VISITORS
     memory.append(resident(alone))
