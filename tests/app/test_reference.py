@@ -58,7 +58,7 @@ def test_one_click_paints_the_example_and_points_are_answered_both_ways(
     page.click("#reference-example")
     page.wait_for_selector(READY)
     assert page.inner_text("#sf-across .sf-readout").startswith("All of the painted part")
-    assert page.locator("[data-axis=group]").count() == 1 + 3
+    assert page.locator("[data-axis=group]").count() == 1 + 5
     assert page.locator("[data-axis=head]").count() == 1 + 4
     said = click(page, "image", *inside())
     assert said.startswith("The point x ")
