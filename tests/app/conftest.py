@@ -26,7 +26,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 240_000
+PATIENCE = 100_000
 """Milliseconds that a page may take for one thing: a machine that is busy is no failure."""
 PICTURES = os.environ.get("SFUMATO_PICTURES")
 """A folder that screenshots are written to; `make screenshots` names the documentation's."""
@@ -78,12 +78,12 @@ def start(*arguments: str) -> Served:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of the page as long as they are patient, and those in a browser a second try."""
+    """Give the tests of the page as long as they are patient, and those in a browser two more tries."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))
             if "browser" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.flaky(reruns=1))
+                item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def until(condition: Any, seconds: float = 60) -> None:
 def begin(browser: Any, inside: Inside) -> Any:
     """A page with a long generation under way."""
     page = browser.new_context().new_page()
-    page.set_default_timeout(240_000)
+    page.set_default_timeout(100_000)
     page.goto(inside.address)
     page.click("#settings > button")
     fill(page, "steps", "200")
@@ -94,7 +94,7 @@ def test_an_error_in_the_middle_leaves_no_hook_and_no_half_result(
         return whole(*args, **kwargs)
 
     page = browser.new_context().new_page()
-    page.set_default_timeout(240_000)
+    page.set_default_timeout(100_000)
     page.goto(inside.address)
     with monkeypatch.context() as patch:
         patch.setattr(model.denoiser, "forward", breaks)
