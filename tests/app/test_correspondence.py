@@ -10,9 +10,10 @@ import pytest
 
 import sfumato
 from sfumato.app.asking.correspondence import Pairs, Question, of_all
-from sfumato.app.asking.garment import example, mask_uri, truth
+from sfumato.app.asking.garment import example, truth
 from sfumato.app.asking.inputs import mask_from
 from sfumato.app.pieces.across import answered
+from sfumato.app.pieces.pad import mask_uri
 from sfumato.app.tabs.reference import LARGEST, Given, fitted
 from sfumato.errors import RequestError, SfumatoError
 from sfumato.pictures import Picture

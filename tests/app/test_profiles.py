@@ -21,8 +21,9 @@ from sfumato.app.charts.process import (
 )
 from sfumato.app.pieces.film import LARGEST, frames, small
 from sfumato.app.pieces.maps import shown_maps
+from sfumato.app.pieces.pad import mask_uri
 from sfumato.app.tabs.process_changes import ablated, switched
-from sfumato.app.tabs.process_part import mask_uri, steps_of_volume
+from sfumato.app.tabs.process_part import steps_of_volume
 from sfumato.errors import OptionError, RequestError, SfumatoError
 from sfumato.layers import Layer
 from sfumato.metrics.divergence import diverge
@@ -103,7 +104,7 @@ def test_bits_have_names() -> None:
 
 def test_a_drawn_part_is_named_in_the_provenance_not_listed(volume: Explanation) -> None:
     assert volume.provenance["options"]["mask"] == "drawn"
-    assert (mask_from(mask_uri(PART), (SIDE, SIDE)) == PART.inside).all()
+    assert (mask_from(mask_uri(PART.inside), (SIDE, SIDE)) == PART.inside).all()
 
 
 def test_the_film_has_a_frame_for_every_kept_step_and_the_image(profile: Explanation) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from sfumato.pictures import Picture
 from sfumato.request import Request
@@ -22,13 +18,6 @@ SEED = 8
 def example() -> Pair:
     """The pair."""
     return pair(SEED)
-
-
-def mask_uri(inside: NDArray[np.bool_]) -> str:
-    """A mask (y, x) as a black and white PNG in a data URL, as the pad gives it."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0))).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def truth(request: Request, x: int, y: int) -> tuple[float, float] | None:

@@ -28,7 +28,6 @@ from sfumato.request import SEEDS
 MOST_BYTES = 8_000_000
 MOST_PIXELS = 4096 * 2048
 MOST_STEPS = 200
-MOST_IMAGES = 4
 MOST_TEXT = 2000
 LIMITS = {
     "budget_mb": 500.0,

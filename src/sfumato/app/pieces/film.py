@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.app.pieces.piece import piece
+from sfumato.app.pieces.stage import facts_of
 from sfumato.report.markup import heat_picture, picture_uri, visible
 from sfumato.results.explanation import Explanation
 
@@ -67,13 +68,6 @@ def frames(
             ]
             rows.append({"name": name, "help": help_text, "cells": pictures, "coarse": "picture" not in data})
     request = explanation.request
-    facts = [
-        f"seed {request.seed}",
-        f"{request.steps} steps, {len(times) - 1} of them kept",
-        f"guidance {request.guidance:g}" if request.guidance is not None else "",
-        f"{explanation.image.width} x {explanation.image.height} pixels",
-        f"{explanation.provenance['seconds']:.1f} s" if "seconds" in explanation.provenance else "",
-    ]
     return {
         "key": key,
         "title": visible(title),
@@ -81,7 +75,7 @@ def frames(
         "places": [f"step {step} of {request.steps}" for step in samples["step"].values.tolist()],
         "rows": rows,
         "aspect": f"{explanation.image.width}/{explanation.image.height}",
-        "facts": " · ".join(fact for fact in facts if fact),
+        "facts": facts_of(explanation, f", {len(times) - 1} of them kept"),
         "link": link,
         "links": list(links),
     }

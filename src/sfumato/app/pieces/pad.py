@@ -6,6 +6,8 @@ import secrets
 from typing import Any, Literal
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.app.pieces.piece import piece
@@ -65,3 +67,8 @@ def drawable(
         "key": key or secrets.token_hex(4),
         "mask": mask,
     }
+
+
+def mask_uri(inside: NDArray[np.bool_]) -> str:
+    """A mask (y, x) as a black and white PNG in a data URL, as the pad gives and draws it."""
+    return picture_uri(Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0))))

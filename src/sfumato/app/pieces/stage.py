@@ -96,13 +96,6 @@ def _pane(explanation: Explanation, title: str) -> dict[str, Any]:
         for row, heat in zip(rows, maps, strict=True)
     ]
     unit = str(explanation.words.attrs.get("unit", "")) if rows else ""
-    facts = [
-        f"seed {request.seed}",
-        f"{request.steps} steps",
-        f"guidance {request.guidance:g}" if request.guidance is not None else "",
-        f"{image.width} x {image.height} pixels",
-        f"{explanation.provenance['seconds']:.1f} s" if "seconds" in explanation.provenance else "",
-    ]
     return {
         "title": visible(title),
         "alt": visible(f"Image generated for: {request.prompt or request.label or 'nothing'}"),
@@ -114,8 +107,21 @@ def _pane(explanation: Explanation, title: str) -> dict[str, Any]:
         "question": "Which pixels did each word drive?",
         "none": "This model reads no words; ask one of the methods below.",
         "hint": "Point at a word to see where it acted; click to keep it." if words else "",
-        "facts": " · ".join(fact for fact in facts if fact),
+        "facts": facts_of(explanation),
     }
+
+
+def facts_of(explanation: Explanation, more: str = "") -> str:
+    """How an image was made, in one line; `more` is said of its steps."""
+    image, request = explanation.image, explanation.request
+    facts = [
+        f"seed {request.seed}",
+        f"{request.steps} steps{more}",
+        f"guidance {request.guidance:g}" if request.guidance is not None else "",
+        f"{image.width} x {image.height} pixels",
+        f"{explanation.provenance['seconds']:.1f} s" if "seconds" in explanation.provenance else "",
+    ]
+    return " · ".join(fact for fact in facts if fact)
 
 
 def _first(words: Sequence[Mapping[str, Any]]) -> str | None:

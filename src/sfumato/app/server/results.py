@@ -79,3 +79,14 @@ FORMS: dict[str, tuple[str, Callable[[Explanation], bytes]]] = {
     "explanation.zarr.zip": ("application/zip", _zarr),
     "summary.json": ("application/json", _json),
 }
+NAMES = {
+    "image.png": "PNG",
+    "report.html": "HTML report",
+    "explanation.zarr.zip": "zarr (zip)",
+    "summary.json": "JSON",
+}
+
+
+def downloads(id: str) -> list[dict[str, str]]:  # noqa: A002
+    """Links to all forms in which a result can be taken away."""
+    return [{"text": NAMES[form], "href": f"results/{id}/{form}"} for form in FORMS]

@@ -19,6 +19,7 @@ from sfumato.app.pieces.methods import fitting, forms, methods_form
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
 from sfumato.app.pieces.stage import axes_of, scene, stage
+from sfumato.app.server.results import downloads
 from sfumato.app.server.visitors import Kept
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
@@ -206,17 +207,6 @@ def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     view.pick(pick, [shown], [view, line], show_progress="hidden", trigger_mode="always_last", concurrency_limit=None)
     form.price(price, [shown], [form], show_progress="hidden", trigger_mode="always_last", concurrency_limit=None)
     form.run(ask, [shown], [found, bars, second], show_progress="hidden", concurrency_limit=None)
-
-
-def downloads(id: str) -> list[dict[str, str]]:  # noqa: A002
-    """Links to all forms in which a result can be taken away."""
-    kinds = {
-        "image.png": "PNG",
-        "report.html": "HTML report",
-        "explanation.zarr.zip": "zarr (zip)",
-        "summary.json": "JSON",
-    }
-    return [{"text": text, "href": f"results/{id}/{name}"} for name, text in kinds.items()]
 
 
 def _offered(model: Model) -> list[Method]:

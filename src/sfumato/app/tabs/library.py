@@ -12,9 +12,9 @@ from sfumato.app.pieces.piece import data_of, piece
 from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
 from sfumato.app.pieces.stage import scene, stage
 from sfumato.app.server.library import opened, saved, saved_in
+from sfumato.app.server.results import downloads
 from sfumato.app.server.visitors import Gone, Kept
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
-from sfumato.app.tabs.explain import downloads
 from sfumato.errors import SfumatoError
 from sfumato.report.markup import picture_uri, visible
 

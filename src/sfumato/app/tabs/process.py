@@ -15,9 +15,9 @@ from sfumato.app.pieces.film import frames
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.price import told
 from sfumato.app.pieces.schematic import EMPTY as NOT_DRAWN
+from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
-from sfumato.app.tabs.explain import downloads
 from sfumato.app.tabs.process_changes import AblationSection, ComparisonSection, SwitchSection
 from sfumato.app.tabs.process_form import NOTE, Process, Section, Shown, kept_steps, maps_of
 from sfumato.app.tabs.process_part import PartSection

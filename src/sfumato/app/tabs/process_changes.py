@@ -16,10 +16,10 @@ from sfumato.app.pieces.film import cell, strips
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.schematic import picked, schematic
+from sfumato.app.server.results import downloads
 from sfumato.app.server.visitors import Kept
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Seat, refused
-from sfumato.app.tabs.explain import downloads
 from sfumato.app.tabs.process_form import QUESTION, Process, Shown, plot
 from sfumato.errors import RequestError, SfumatoError
 from sfumato.metrics.divergence import Divergence, diverge, parts_in_words

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,7 +17,7 @@ from sfumato.app.charts.process import reach_in_words, volume_chart
 from sfumato.app.pieces.film import cell, strips
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.maps import NOTHING, maps_view, shown_maps
-from sfumato.app.pieces.pad import drawable, pad
+from sfumato.app.pieces.pad import drawable, mask_uri, pad
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.server.visitors import Kept
 from sfumato.app.server.workers import Job
@@ -107,7 +105,7 @@ class PartSection:
         }
 
     def _picture(self, kept: Kept, part: Part | None) -> dict[str, Any]:
-        mask = "" if part is None else mask_uri(part)
+        mask = "" if part is None else mask_uri(part.inside)
         key = f"{kept.id} {part.name if part and part.name != 'drawn' else ''}"
         alt = f"The image of {kept.title}"
         return drawable(kept.explanation.image, "mask", alt=alt, hint=HINT, key=key, mask=mask)
@@ -270,13 +268,6 @@ def outlined(picture: Image.Image, inside: Any) -> Image.Image:
     pixels = np.array(picture.convert("RGB"))
     pixels[around & ~mask] = 255
     return Image.fromarray(pixels)
-
-
-def mask_uri(part: Part) -> str:
-    """A part as the pad draws it: a black and white PNG in a data URL."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.where(part.inside, 255, 0).astype(np.uint8)).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _said(text: str) -> str:

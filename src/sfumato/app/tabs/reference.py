@@ -11,16 +11,16 @@ import numpy as np
 from PIL import Image
 
 from sfumato.app.asking.correspondence import Pairs, Question
-from sfumato.app.asking.garment import example, mask_uri, truth
+from sfumato.app.asking.garment import example, truth
 from sfumato.app.asking.inputs import MOST_STEPS, decimal, mask_from, number, picture_from
 from sfumato.app.pieces.across import across, answered
 from sfumato.app.pieces.jobline import jobline
-from sfumato.app.pieces.pad import drawable, pad
+from sfumato.app.pieces.pad import drawable, mask_uri, pad
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.price import price, told
+from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Workshop, refused
-from sfumato.app.tabs.explain import downloads
 from sfumato.errors import RequestError, SfumatoError
 from sfumato.explain import explain
 from sfumato.models.model import Model

@@ -19,9 +19,9 @@ from sfumato.app.pieces.price import price, told
 from sfumato.app.pieces.reading import SILENT, reading, said
 from sfumato.app.pieces.stepform import KINDS, formed, stepform
 from sfumato.app.pieces.stepmaps import label_of, laid_out, stepmaps
+from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
-from sfumato.app.tabs.explain import downloads
 from sfumato.errors import SfumatoError
 from sfumato.judging.judge import Verdict
 from sfumato.models.model import Model
