@@ -373,8 +373,8 @@ class LatentModel:
 
     @property
     def _side(self) -> int:
-        """Of an image whose size is not said: as the pipeline's own call has it, else as its configuration."""
-        if said := self._default("height", 0):
+        """Of an image of unspecified size: as its folder recommends, as the pipeline's call has it, as configured."""
+        if said := self._notes.get("defaults", {}).get("size") or self._default("height", 0):
             return int(said)
         size = getattr(self.denoiser.config, "sample_size", None) or getattr(self.pipeline, "default_sample_size", None)
         return int(size or 128) * self._scale

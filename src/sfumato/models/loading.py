@@ -14,6 +14,7 @@ from sfumato.errors import ModelError
 from sfumato.models.adapter import adapter_tokens, has_adapter
 from sfumato.models.families import LATENT, OWN, PIXEL, SUPPORTED
 from sfumato.models.model import Model, Source, modules_of
+from sfumato.models.notes import notes_of
 from sfumato.models.tasks import TEXT
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
@@ -43,7 +44,8 @@ def load(
         dtype: Of the weights; float32 on a CPU, float16 elsewhere.
         revision: Of a hub model; recorded in every explanation.
         task: "text-to-image", "image-to-image" or "inpainting"; by default what the folder says.
-        arguments: What the pipeline's call is to be given beside what a request says; see ``wrap``.
+        arguments: What the pipeline's call is to be given in addition to what a request says; see ``wrap``. They take
+            precedence over the ``arguments`` that the folder's ``sfumato.json`` recommends.
 
     Raises:
         ModelError: There is no such model, its files are damaged or not safetensors, or its family is unknown.
@@ -70,7 +72,8 @@ def load(
     for module in modules_of(pipeline).values():
         module.eval().requires_grad_(False)
     commit = None if known else _commit(pipeline) or revision
-    return _model(pipeline, Source(known or str(source), commit), arguments or {})
+    recommended = notes_of(pipeline).get("arguments", {})
+    return _model(pipeline, Source(known or str(source), commit), {**recommended, **(arguments or {})})
 
 
 def wrap(pipeline: Any, **arguments: Any) -> Model:

@@ -23,6 +23,7 @@ from sfumato.studio.training.checkpoints import (
     step_generator,
 )
 from sfumato.studio.training.images import as_tensor
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 
 STAGE = "vae"
@@ -100,7 +101,7 @@ def train_vae(
         training.resume(out / STAGE)
 
     def errors(pixels: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             posterior = vae.encode(pixels).latent_dist
             again = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
@@ -173,7 +174,7 @@ def psnr(vae: Any, images: npt.NDArray[np.uint8]) -> float:
     squared, count = 0.0, 0
     for start in range(0, len(images), 50):
         batch = images[start : start + 50]
-        with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
+        with torch.no_grad(), mixed_precision(vae.device):
             pixels = as_tensor(batch).to(vae.device, memory_format=torch.channels_last)
             again = vae.decode(vae.encode(pixels).latent_dist.mean).sample.float().clamp(-1, 1)
         rounded = ((again + 1) * 127.5).round().permute(0, 2, 3, 1).cpu().numpy()

@@ -24,14 +24,27 @@ AVERAGE_EVERY = 10
 """Steps between updates of the averaged weights, which would take a tenth of the time of a step on a CPU."""
 
 
+STREAMS = {
+    "vae": 1,
+    "clip": 2,
+    "unet": 3,
+    "encode": 4,
+    "samples": 5,
+    "init": 6,
+    "reader": 7,
+    "denoiser": 8,
+    "transformer": 9,
+}
+"""Each stage draws from a stream of its own."""
+
+
 def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
     """Give the source of everything random in one step.
 
     Random numbers follow from seed, stage and step alone. So a checkpoint needs no state of a generator, and a
     training that was cut off goes on exactly as it would have.
     """
-    places = {"vae": 1, "clip": 2, "unet": 3, "encode": 4, "samples": 5, "init": 6, "reader": 7, "denoiser": 8}
-    mixed = torch.tensor([seed, places[stage], step], dtype=torch.int64)
+    mixed = torch.tensor([seed, STREAMS[stage], step], dtype=torch.int64)
     number = int((mixed * torch.tensor([1_000_003 * 97, 1_000_003, 1])).sum()) & 0x7FFF_FFFF_FFFF
     return torch.Generator().manual_seed(number)
 

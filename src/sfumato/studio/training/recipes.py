@@ -80,7 +80,7 @@ def recipe(name: str) -> Recipe:
     """
     if name not in names():
         raise TrainingError(f"there is no training {name!r}; choose from: {', '.join(names())}")
-    found: Recipe = importlib.import_module(f"sfumato.studio.training.{name}.stages").RECIPE
+    found: Recipe = importlib.import_module(f"sfumato.studio.training.{name.replace('-', '_')}.stages").RECIPE
     return found
 
 

@@ -32,18 +32,18 @@ def build(kind: Any, values: dict[str, Any]) -> Any:
     Raises:
         TrainingError: A name is unknown or a value has the wrong type.
     """
-    stages = {f.name: type(getattr(kind(), f.name)) for f in dataclasses.fields(kind)}
+    whole = kind()
+    stages = {f.name: getattr(whole, f.name) for f in dataclasses.fields(kind)}
     stages = {name: stage for name, stage in stages.items() if dataclasses.is_dataclass(stage)}
     parts = {name: _filled(stage, values.get(name, {}), f"[{name}] ") for name, stage in stages.items()}
     top = {name: value for name, value in values.items() if name not in stages}
-    return dataclasses.replace(_filled(kind, top, ""), **parts)
+    return dataclasses.replace(_filled(whole, top, ""), **parts)
 
 
-def _filled(kind: Any, values: Any, where: str) -> Any:
+def _filled(defaults: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise TrainingError(f"{where}must be a table of settings, not {values!r}")
-    defaults = kind()
-    names = [f.name for f in dataclasses.fields(kind)]
+    names = [f.name for f in dataclasses.fields(defaults)]
     given: dict[str, Any] = {}
     for name, value in values.items():
         if name not in names:
@@ -56,4 +56,4 @@ def _filled(kind: Any, values: Any, where: str) -> Any:
         if type(value) is not type(default):
             raise TrainingError(f"{where}{name} must be {type(default).__name__}, like {default!r}; got {value!r}")
         given[name] = value
-    return kind(**given)
+    return dataclasses.replace(defaults, **given)

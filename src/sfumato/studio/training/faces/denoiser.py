@@ -24,6 +24,7 @@ from sfumato.studio.training.faces.data import label_effect, load_data, split
 from sfumato.studio.training.faces.looking import look
 from sfumato.studio.training.faces.reader import trained_reader
 from sfumato.studio.training.images import as_tensor
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.schedule import falling_rate, linear_scheduler, noised, stratified
 
@@ -76,7 +77,7 @@ def train_denoiser(config: Config, out: Path, progress: Progress, *, resume: boo
         clean, noise, numbers, timesteps = (part.to(device) for part in (clean, noise, numbers, timesteps))
         noisy, velocity = noised(clean, noise, signal, timesteps)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             predicted = denoise(noisy, timesteps, numbers, return_dict=False)[0]
         missed = predicted.float() - velocity
         loss = (weights * (missed**2 if settings.loss == "l2" else missed.abs())).mean()

@@ -17,6 +17,7 @@ from sfumato.studio.training.faces.config import Config
 from sfumato.studio.training.faces.data import load_data, split
 from sfumato.studio.training.faces.pictures import draw_curves
 from sfumato.studio.training.images import as_tensor
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 
 SEEDS = 3
@@ -58,7 +59,7 @@ def draw(pipeline: Any, labels: list[str], seeds: list[int], *, steps: int, guid
     for start in range(0, len(labels), _BATCH):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + _BATCH]]
         numbers = [int(label, 2) for label in labels[start : start + _BATCH]]
-        with torch.autocast(pipeline.unet.device.type, torch.bfloat16):
+        with mixed_precision(pipeline.unet.device):
             drawn = pipeline(
                 numbers, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="np"
             ).images
@@ -80,7 +81,7 @@ def restored(config: Config, out: Path, pipeline: Any) -> dict[str, float]:
     for level in NOISE_LEVELS:
         signal = pipeline.scheduler.alphas_cumprod[level].to(device)
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), mixed_precision(device):
             predicted = pipeline.unet(noisy, level, numbers.to(device), return_dict=False)[0].float()
         estimate = (signal.sqrt() * noisy - (1 - signal).sqrt() * predicted).clamp(-1, 1)
         seen = ((estimate + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

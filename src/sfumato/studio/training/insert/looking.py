@@ -14,6 +14,7 @@ from PIL import Image
 from sfumato.studio.garments import Pair, pair
 from sfumato.studio.garments_reader import measured
 from sfumato.studio.training.insert.config import Config
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 
 LOOKED_AT = 24
@@ -44,7 +45,7 @@ def painted(pipeline: Any, pairs: list[Pair], *, steps: int, guidance: float) ->
     found = []
     for start in range(0, len(pairs), _BATCH):
         some = pairs[start : start + _BATCH]
-        with torch.autocast(pipeline.unet.device.type, torch.bfloat16):
+        with mixed_precision(pipeline.unet.device):
             made = pipeline(
                 [Image.fromarray(one.reference) for one in some],
                 [Image.fromarray(one.scene) for one in some],

@@ -18,6 +18,7 @@ from sfumato.studio.training.checkpoints import Training, averaged_weights, load
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.insert.config import Config, UnetConfig
 from sfumato.studio.training.insert.data import REFERENCE, TARGET, load_data, split
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.schedule import falling_rate, linear_scheduler, noised, stratified
 from sfumato.studio.training.unets import compiled, explicit_attention, start_as_identity
@@ -81,7 +82,7 @@ def make_latents(config: Config, out: Path, vae: Any, progress: Progress) -> tup
             whole = as_tensor(pictures[chosen, TARGET])
             left = whole * torch.from_numpy(~masks[chosen])[:, None]
             both = torch.cat((whole, left)).to(vae.device, memory_format=torch.channels_last)
-            with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
+            with torch.no_grad(), mixed_precision(vae.device):
                 found = vae.encode(both).latent_dist.mean.float().cpu().numpy().astype(np.float16)
             parts.append(np.stack(np.split(found, 2), axis=1))
             progress.step("encode", min(chosen.stop, len(masks)), len(masks), {})
@@ -136,7 +137,7 @@ def train_unet(config: Config, out: Path, progress: Progress, *, resume: bool = 
         )
         noisy, velocity = noised(clean, noise, signal, timesteps)
         rows = torch.cat((noisy, mask, left), dim=1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             tokens = encoder(reference).last_hidden_state[:, 1:] * told[:, None, None]
             predicted = denoise(rows, timesteps, tokens).sample
         missed = (predicted.float() - velocity).square()

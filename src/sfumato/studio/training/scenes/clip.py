@@ -18,9 +18,10 @@ from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.tokenizer import END, MAX_LENGTH, START, load_tokenizer, write_tokenizer
 from sfumato.studio.training.checkpoints import Training, keep_start, load_latest, save, step_generator
 from sfumato.studio.training.images import as_tensor
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.publishing import WEIGHTS
-from sfumato.studio.training.scenes.config import ClipConfig, Config
+from sfumato.studio.training.scenes.config import ClipConfig, Shared
 from sfumato.studio.training.scenes.data import load_captions, load_images, token_numbers, varied
 
 TOKENIZER = "tokenizer"
@@ -70,7 +71,7 @@ def _loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, captions
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
-def train_clip(config: Config, out: Path, progress: Progress, *, resume: bool = True) -> None:
+def train_clip(config: Shared, out: Path, progress: Progress, *, resume: bool = True) -> None:
     """Train both encoders into `out`/clip, and write the tokenizer to `out`/tokenizer.
 
     Args:
@@ -106,7 +107,7 @@ def train_clip(config: Config, out: Path, progress: Progress, *, resume: bool = 
         # A causal encoder pooled at the first end token does not see what comes after it.
         tokens = tokens[:, : int((tokens == tokens[0, -1]).int().argmax(1).max()) + 1].to(device)
         pixels = as_tensor(images[chosen]).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             image = model.get_image_features(pixel_values=pixels).pooler_output
             text = model.get_text_features(input_ids=tokens).pooler_output
         loss = _loss(image, text, model.logit_scale.clamp(max=math.log(100)).exp(), texts)
@@ -142,7 +143,7 @@ def _weights(source: str, like: Any) -> dict[str, torch.Tensor]:
     return {name: found[name].float() for name in wanted}
 
 
-def load_clip(config: Config, out: Path) -> tuple[Any, Any]:
+def load_clip(config: Shared, out: Path) -> tuple[Any, Any]:
     """Load the trained CLIPModel, in evaluation mode, and the tokenizer.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from sfumato.studio.training.autoencoder_settings import VaeConfig
 
@@ -146,3 +146,31 @@ class Config:
     vae: VaeConfig = field(default_factory=VaeConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     unet: UnetConfig = field(default_factory=UnetConfig)
+
+
+class Shared(Protocol):
+    """What the stages that every model of the scenes has in common need of its settings."""
+
+    @property
+    def seed(self) -> int:
+        """Everything random follows from it."""
+
+    @property
+    def device(self) -> str:
+        """Where to train."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
+
+    @property
+    def data(self) -> DataConfig:
+        """The scenes."""
+
+    @property
+    def vae(self) -> VaeConfig:
+        """The autoencoder."""
+
+    @property
+    def clip(self) -> ClipConfig:
+        """The contrastive pair."""

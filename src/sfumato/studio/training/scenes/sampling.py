@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from sfumato.studio.scenes import held_out_captions
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import load_tokenizer
 from sfumato.studio.training.autoencoder import load_vae
-from sfumato.studio.training.checkpoints import Training, load_latest
+from sfumato.studio.training.checkpoints import load_latest
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.clip import TOKENIZER, build_clip
 from sfumato.studio.training.scenes.config import Config
@@ -100,9 +101,16 @@ def trained_pipeline(config: Config, out: Path) -> tuple[Any, int]:
 
 
 def draw(
-    pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float
+    pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, arguments: Mapping[str, Any]
 ) -> npt.NDArray[np.uint8]:
-    """Generate one image per prompt and seed, in bf16 autocast, to look at and to count (not bit-stable).
+    """Generate one image per prompt and seed, in mixed precision, to look at and to count (not bit-stable).
+
+    Args:
+        pipeline: Of diffusers.
+        prompts: One for each image.
+        seeds: The same.
+        steps: Denoising steps.
+        arguments: What else its call is given, for guidance and size.
 
     Returns:
         (prompt, y, x, channel) uint8.
@@ -111,9 +119,9 @@ def draw(
     for start in range(0, len(prompts), _BATCH):
         some = list(prompts[start : start + _BATCH])
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + _BATCH]]
-        with torch.autocast(pipeline.unet.device.type, torch.bfloat16):
+        with mixed_precision(pipeline.device):
             drawn = pipeline(
-                some, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="np"
+                some, num_inference_steps=steps, generator=generators, output_type="np", **arguments
             ).images
         images.append((drawn * 255).round().astype(np.uint8))
     return np.concatenate(images)
@@ -143,32 +151,40 @@ def score(images: npt.NDArray[np.uint8], captions: Sequence[str]) -> dict[str, f
 
 
 def look(
-    config: Config,
+    pipeline: Any,
     out: Path,
     progress: Progress,
-    *,
-    vae: Any,
-    tokenizer: Any,
-    training: Training,
+    stage: str,
+    step: int,
+    steps: int,
+    arguments: Mapping[str, Any],
 ) -> None:
-    """Draw a grid of samples with averaged weights into `out`/samples and log what the reader finds in others."""
+    """Draw a grid of samples into `out`/samples and log what the reader finds in images of held-out captions.
+
+    Args:
+        pipeline: With the averaged weights.
+        out: The work folder.
+        progress: Receives the event.
+        stage: The stage in training.
+        step: Optimizer steps done.
+        steps: Denoising steps of a sample.
+        arguments: What else its call is given, for guidance and size.
+    """
     started = time.monotonic()
-    settings = config.unet
-    pipeline = averaged_pipeline(config, training.averaged(), vae, tokenizer)
     seeds = [0] * len(PROMPTS) + [1] * len(PROMPTS)
     others = list(held_out_captions(2 * len(PROMPTS)))
     images = draw(
         pipeline,
         [*PROMPTS, *PROMPTS, *others],
         [*seeds, *range(len(others))],
-        steps=settings.sample_steps,
-        guidance=settings.sample_guidance,
+        steps=steps,
+        arguments=arguments,
     )
     rows = images.reshape(-1, len(PROMPTS), *images.shape[1:])
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
     folder = out / "samples"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{training.step:06d}.png"
+    path = folder / f"{step:06d}.png"
     Image.fromarray(sheet).save(path)
     values = score(images[len(seeds) :], others) if images.shape[1:3] == (SIZE, SIZE) else {}
-    progress.event("unet", training.step, {**values, "samples": path.name, "seconds": time.monotonic() - started})
+    progress.event(stage, step, {**values, "samples": path.name, "seconds": time.monotonic() - started})

@@ -6,11 +6,21 @@ from pathlib import Path
 
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.recipes import Recipe
-from sfumato.studio.training.scenes.config import STAGES, Config
+from sfumato.studio.training.scenes.config import STAGES, Config, Shared
 
 
 def run(stage: str, config: Config, out: Path, progress: Progress, resume: bool) -> None:
     """Run one stage; "vae" and "clip" need "data", "unet" needs all three."""
+    if stage == "unet":
+        from sfumato.studio.training.scenes.unet import train_unet
+
+        train_unet(config, out, progress, resume=resume)
+    else:
+        run_common(stage, config, out, progress, resume)
+
+
+def run_common(stage: str, config: Shared, out: Path, progress: Progress, resume: bool) -> None:
+    """Run "data", "vae" or "clip", which every model of the scenes shares."""
     if stage == "data":
         from sfumato.studio.training.scenes.data import make_data
 
@@ -31,14 +41,10 @@ def run(stage: str, config: Config, out: Path, progress: Progress, resume: bool)
             checkpoint_every=config.checkpoint_every,
             resume=resume,
         )
-    elif stage == "clip":
+    else:
         from sfumato.studio.training.scenes.clip import train_clip
 
         train_clip(config, out, progress, resume=resume)
-    else:
-        from sfumato.studio.training.scenes.unet import train_unet
-
-        train_unet(config, out, progress, resume=resume)
 
 
 def export(out: Path, weights: Path, machine: str) -> Path:

@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -16,15 +14,14 @@ from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import MAX_LENGTH
 from sfumato.studio.training.autoencoder import load_vae
 from sfumato.studio.training.checkpoints import Training, save, step_generator
-from sfumato.studio.training.images import as_tensor
+from sfumato.studio.training.latents import LATENTS, encoded
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.clip import load_clip
 from sfumato.studio.training.scenes.config import Config, UnetConfig
 from sfumato.studio.training.scenes.data import load_captions, load_images, token_numbers, varied
 from sfumato.studio.training.schedule import falling_rate, noised, stratified
 from sfumato.studio.training.unets import compiled, explicit_attention, start_as_identity
-
-LATENTS = "latents.npy"
 
 
 def build_unet(config: UnetConfig, context: int, latent_size: int = 16) -> Any:
@@ -85,29 +82,6 @@ def build_scheduler(config: UnetConfig) -> Any:
     )
 
 
-def make_latents(config: Config, out: Path, vae: Any, progress: Progress) -> tuple[npt.NDArray[np.float16], float]:
-    """Encode all training scenes once, to `out`/latents.npy (scene, channel, y, x) float16, unscaled.
-
-    Returns:
-        The latents and their scaling factor, 1 / standard deviation.
-    """
-    path = out / LATENTS
-    images = load_images(out / "data")
-    if not path.is_file() or len(np.load(path, mmap_mode="r")) != len(images):
-        parts = []
-        for start in range(0, len(images), config.unet.encode_batch):
-            pixels = as_tensor(images[start : start + config.unet.encode_batch])
-            with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
-                posterior = vae.encode(pixels.to(vae.device, memory_format=torch.channels_last)).latent_dist
-            parts.append(posterior.mean.float().cpu().numpy().astype(np.float16))
-            progress.step("encode", min(start + config.unet.encode_batch, len(images)), len(images), {})
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, np.concatenate(parts))
-        partial.replace(path)
-    latents: npt.NDArray[np.float16] = np.load(path)
-    return latents, float(1 / latents.astype(np.float32).std())
-
-
 def timestep_density(signal: torch.Tensor) -> torch.Tensor:
     """How often each timestep is trained, summing to 1.
 
@@ -143,7 +117,7 @@ def train_unet(
     vae = load_vae(config.vae, SIZE, out, config.device)
     clip, tokenizer = load_clip(config, out)
     captions = load_captions(out / "data")
-    latents, scaling = make_latents(config, out, vae, progress)
+    latents, scaling = encoded(load_images(out / "data"), out / LATENTS, vae, settings.encode_batch, progress)
     vae.register_to_config(scaling_factor=scaling)
     longest = max(len(row) for row in tokenizer(captions).input_ids)
     if longest > settings.short_length:
@@ -188,7 +162,7 @@ def train_unet(
         clean, noise = clean.to(device), noise.to(device)
         noisy, velocity = noised(clean, noise, signal, timesteps)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             context = text_encoder(tokens).last_hidden_state
             predicted = denoise(noisy, timesteps, context).sample
         loss = F.mse_loss(predicted.float(), velocity)
@@ -204,6 +178,8 @@ def train_unet(
         if training.step % config.checkpoint_every == 0 or last:
             save(out / "unet", training.step, training.tensors(), {"scaling": scaling})
         if settings.samples_every and (training.step % settings.samples_every == 0 or last):
-            from sfumato.studio.training.scenes.sampling import look
+            from sfumato.studio.training.scenes.sampling import averaged_pipeline, look
 
-            look(config, out, progress, vae=vae, tokenizer=tokenizer, training=training)
+            pipeline = averaged_pipeline(config, training.averaged(), vae, tokenizer)
+            guidance = {"guidance_scale": settings.sample_guidance}
+            look(pipeline, out, progress, "unet", training.step, settings.sample_steps, guidance)

@@ -14,6 +14,7 @@ from sfumato.errors import TrainingError
 from sfumato.studio.segmenter import Segmenter, build_segmenter
 from sfumato.studio.training.checkpoints import Training, load_latest, save, step_generator
 from sfumato.studio.training.images import as_tensor
+from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.schedule import falling_rate
 from sfumato.studio.training.segmenter.config import Config
@@ -42,7 +43,7 @@ def train_unet(config: Config, out: Path, progress: Progress, *, resume: bool = 
         chosen = np.sort(torch.randint(len(images), (settings.batch,), generator=generator).numpy())
         pixels, classes = augmented(as_tensor(images[chosen]), torch.from_numpy(class_maps[chosen]).long(), generator)
         pixels = pixels.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             logits = unet(pixels)
         loss = F.cross_entropy(logits.float(), classes.to(device))
         lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
