@@ -15,7 +15,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     float32, a convolution 10 times.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return True
     return any(bool(found) for name, found in torch.cpu.get_capabilities().items() if "bf16" in name)

@@ -51,8 +51,8 @@ def export(
         for part in networks.values():
             part.to(torch.float16)
         pipeline.save_pretrained(str(folder), safe_serialization=True)
-        for part in ("text_encoder", "text_encoder_2"):
-            load_in_full(folder / part / "config.json")
+        for name in ("text_encoder", "text_encoder_2"):
+            load_in_full(folder / name / "config.json")
         shutil.rmtree(folder / "tokenizer")
         write_tokenizer(folder / "tokenizer")
         notes = {
