@@ -27,7 +27,7 @@ from sfumato.protocols.ten_prompts import (
 from tests.cli.running import run
 
 QUICK = {"similarity": "latent", "steps": 1}
-BASELINE = "uninformative baseline: an even share"
+BASELINE = "uninformative baseline (an even share)"
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,10 @@ def table(model: Model) -> RankTable:
     return rank_table(model, judged=PROMPTS[4:6], **QUICK)
 
 
-def mean(table: RankTable, of: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in json.loads(table.to_json())["means"] if one["of"] == of)
-    return found
+def mean(table: RankTable, of: str, measure: str) -> dict[str, Any]:
+    found = [one for one in json.loads(table.to_json())["means"] if (one["of"], one["measure"]) == (of, measure)]
+    assert len(found) == 1
+    return dict(found[0])
 
 
 def published() -> list[tuple[Judged, tuple[float, ...]]]:
@@ -54,21 +55,22 @@ def test_any_model_can_be_evaluated(model: Model, table: RankTable) -> None:
     assert [row["prompt"] for row in table.prompts] == ["books and coffee", "Girls watching movies"]
     assert all(len(row["shares"]) == 3 for row in table.prompts)
     assert table.title.startswith("shapley on 2 prompts, images by ")
-    found = mean(table, "mean of shapley")
+    found = mean(table, "shapley", "RMSE")
     known = [row["RMSE"] for row in table.prompts if row["RMSE"] is not None]
-    assert found["RMSE"]["n"] == len(known)
-    assert found["RMSE"]["mean"] == pytest.approx(np.mean(known))
+    assert found["n"] == len(known)
+    assert found["mean"] == pytest.approx(np.mean(known))
+    assert found["low"] <= found["mean"] <= found["high"]
     assert (table.about["steps"], table.about["seeds"]) == (1, [0, 1])
     with pytest.raises(OptionError, match="choose from: shapley, lime, word_gradients"):
         rank_table(model, "daam", judged=PROMPTS[4:5])
 
 
 def test_an_even_share_is_the_uninformative_baseline_of_the_same_prompts(table: RankTable) -> None:
-    found = mean(table, BASELINE)
     truths = [one.truth for one in PROMPTS[4:6]]
-    assert found["RMSE"]["mean"] == pytest.approx(np.mean([rmse(truth, [1 / 3] * 3) for truth in truths]))
-    assert found["ranks aligned"]["mean"] == pytest.approx(1 / 3)  # a tie of all is the first rank of each
-    assert found["RMSE"]["n"] == 2
+    error, aligned = mean(table, BASELINE, "RMSE"), mean(table, BASELINE, "ranks aligned")
+    assert error["mean"] == pytest.approx(np.mean([rmse(truth, [1 / 3] * 3) for truth in truths]))
+    assert aligned["mean"] == pytest.approx(1 / 3)  # a tie of all is the first rank of each
+    assert (error["n"], aligned["n"]) == (2, 2)
 
 
 def test_the_even_share_of_the_ten_prompts() -> None:
@@ -80,29 +82,16 @@ def test_the_even_share_of_the_ten_prompts() -> None:
 
 
 def test_figures_of_the_paper_stand_under_the_measure_that_they_are() -> None:
-    nothing = {name: None for name in ("ranks aligned", "RMSE", "RMSE (paper)")}
-    row = {"shares": [0.5, 0.5], "truth": [0.4, 0.6]} | nothing
-    means = means_of("shapley", [row] * len(PROMPTS), PROMPTS)
-    found = {one.of: one.measures for one in means}
-    printed = found["Gupta and Kanoria 2024, averages as printed"]
-    assert (printed["RMSE"], printed["RMSE (paper)"]) == (None, 0.2161)
-    again = found["Gupta and Kanoria 2024, from its printed errors"]
-    assert again["RMSE"].mean == pytest.approx(0.128, abs=5e-4)
-    assert again["RMSE (paper)"].mean == pytest.approx(0.2161, abs=5e-5)
-    assert again["ranks aligned"].mean == pytest.approx(0.642, abs=5e-4)
-    assert found["Gupta and Kanoria 2024, from its printed ranks"]["ranks aligned"].mean == pytest.approx(0.55)
-    assert found["mean of shapley"]["RMSE"].n == 0
-    lines = RankTable("m", "shapley", (row | {"prompt": "a b"},), means).rows()
-    assert lines[-1] == {
-        "prompt": "Gupta and Kanoria 2024, averages as printed",
-        "shares": "",
-        "truth": "",
-        "ranks aligned": "0.640",
-        "RMSE": "-",
-        "RMSE (paper)": "0.216",
-    }
-    unknown = json.loads(RankTable("m", "shapley", (), (Mean("x", found["mean of shapley"]),)).to_json())
-    assert unknown["means"][0]["RMSE"] == {"mean": None, "low": None, "high": None, "n": 0}
+    unknown = dict.fromkeys(("ranks aligned", "RMSE", "RMSE (paper)"))
+    found = {(one.of, one.measure): one for one in means_of("shapley", [unknown] * len(PROMPTS), PROMPTS)}
+    means = {key: one.mean for key, one in found.items()}
+    assert means["the paper, from its printed errors", "RMSE"] == pytest.approx(0.128, abs=5e-4)
+    assert means["the paper, from its printed errors", "RMSE (paper)"] == pytest.approx(0.2161, abs=5e-5)
+    assert means["the paper, from its printed errors", "ranks aligned"] == pytest.approx(0.642, abs=5e-4)
+    assert means["the paper, from its printed ranks", "ranks aligned"] == pytest.approx(0.55)
+    printed = {measure: mean for (of, measure), mean in means.items() if of == "the paper, averages as printed"}
+    assert printed == {"ranks aligned": 0.64, "RMSE (paper)": 0.2161}  # and no RMSE
+    assert found["shapley", "RMSE"] == Mean("shapley", "RMSE", None, None, None, 0)
 
 
 def test_the_implied_shares_are_those_that_the_paper_shows() -> None:
@@ -167,7 +156,10 @@ def test_the_command_takes_prompts_steps_guidance_and_options(
     assert (found["about"]["steps"], found["about"]["guidance"]) == (1, 1.5)
     options = found["about"]["options"]
     assert (options["similarity"], options["budget"], options["draw"]) == ("latent", 4, 7)
-    assert [one["of"] for one in found["means"]] == ["mean of shapley", BASELINE]  # the paper has other prompts
+    assert {one["of"] for one in found["means"]} == {"shapley", BASELINE}  # the paper has other prompts
+    printed = run(*command[:-1], "--option", "similarity=latent").out
+    assert "means over prompts" in printed
+    assert BASELINE in printed  # on one line, whatever the width of the terminal
     file.write_text("a cat | 0.2\n")
     assert "the shares of 'a cat' are 0.2; expected" in run(*command).error
     assert "shapley has no option 'sise'" in run(*command, "--option", "sise=3").error

@@ -149,7 +149,7 @@ def ranks(
         result = rank_table(
             loaded, method, seed=seed, steps=steps, guidance=guidance, judged=judged, progress=progress, **options
         )
-    _shown(context, result, out, as_json)
+    _shown(context, result, out, as_json, ("means over prompts, with 95% bootstrap intervals", result.mean_rows()))
 
 
 def words_importance(
@@ -284,8 +284,10 @@ def reference(
     _shown(context, result, out, as_json)
 
 
-def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool) -> None:
-    """Print a result as a table or as JSON, and write it where that is asked for."""
+def _shown(
+    context: typer.Context, result: Any, out: str | None, as_json: bool, *more: tuple[str, list[dict[str, Any]]]
+) -> None:
+    """Print a result as tables (``more``: title and rows of those after the first) or as JSON; write it to ``out``."""
     from sfumato.cli.files import write_json
     from sfumato.cli.tables import say_rows
 
@@ -297,6 +299,9 @@ def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool) 
         print_json(found)
         return
     say_rows(result.title, result.rows())
+    for title, rows in more:
+        say()
+        say_rows(title, rows)
     if out is not None:
         say()
         say(f"written to {out}")

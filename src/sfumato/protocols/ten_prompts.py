@@ -25,7 +25,6 @@ from sfumato.errors import OptionError, RequestError
 from sfumato.explain import explain
 from sfumato.games.players import players_of
 from sfumato.metrics import bootstrap, ranks, ranks_aligned, rmse
-from sfumato.metrics.intervals import Interval
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.registry import Method, find
@@ -36,6 +35,9 @@ MEASURES = ("ranks aligned", "RMSE", "RMSE (paper)")
 
 METHODS = ("shapley", "lime", "word_gradients")
 """Methods that give every word a share."""
+
+LISTED = ("shares", "truth")
+"""What a row has for every word."""
 
 PAPER = "Gupta and Kanoria 2024"
 ROUNDED = 0.005
@@ -153,15 +155,23 @@ def implied_shares(truth: Sequence[float], published: Published) -> tuple[float,
 
 @dataclass(frozen=True)
 class Mean:
-    """Means over prompts.
+    """A mean over prompts with its 95% bootstrap interval.
 
     Attributes:
         of: Whose shares.
-        measures: By name; None where a measure is not known, without an interval where only the mean was printed.
+        measure: One of ``MEASURES``.
+        mean: None where no prompt has the measure.
+        low: Lower end of the interval; None where there is none, as for a mean that was only printed.
+        high: Upper end.
+        n: Prompts behind the interval.
     """
 
     of: str
-    measures: Mapping[str, Interval | float | None]
+    measure: str
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -185,32 +195,26 @@ class RankTable:
     @property
     def title(self) -> str:
         """One line for people."""
+        papers = [row["prompt"] for row in self.prompts] == [one.prompt for one in PROMPTS]
         several = f"{len(self.prompts)} prompt{'s' if len(self.prompts) != 1 else ''}"
-        whose = f"the ten prompts of {PAPER}" if self._are_the_papers else several
+        whose = f"the ten prompts of {PAPER}" if papers else several
         return f"{self.method} on {whose}, images by {self.model}"
 
-    @property
-    def _are_the_papers(self) -> bool:
-        return [row["prompt"] for row in self.prompts] == [one.prompt for one in PROMPTS]
-
     def rows(self) -> list[dict[str, Any]]:
-        """One row per prompt, then the means with their 95% bootstrap intervals over prompts."""
-        rows = [
-            {
-                "prompt": row["prompt"],
-                "shares": " ".join("-" if share is None else f"{share:.2f}" for share in row["shares"]),
-                "truth": " ".join(f"{share:.2f}" for share in row["truth"]),
-                **{name: _cell(row[name]) for name in MEASURES},
-            }
+        """One row per prompt."""
+        return [
+            row | {name: " ".join("-" if one is None else f"{one:.2f}" for one in row[name]) for name in LISTED}
             for row in self.prompts
         ]
-        return [*rows, *({"prompt": one.of, "shares": "", "truth": ""} | _cells(one) for one in self.means)]
+
+    def mean_rows(self) -> list[dict[str, Any]]:
+        """One row per mean."""
+        return [asdict(one) for one in self.means]
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        means = [{"of": one.of} | {name: _as_json(value) for name, value in one.measures.items()} for one in self.means]
         found = {"model": self.model, "method": self.method, "about": dict(self.about), "prompts": self.prompts}
-        return json.dumps(found | {"means": means}, indent=2)
+        return json.dumps(found | {"means": self.mean_rows()}, indent=2)
 
 
 def importance_method(name: str) -> Method:
@@ -311,40 +315,23 @@ def means_of(method: str, rows: Sequence[Mapping[str, Any]], judged: Sequence[Ju
         judged: The prompts.
     """
     even = [_measured(one.truth, [1 / len(one.truth)] * len(one.truth)) for one in judged]
-    found = [_mean(f"mean of {method}", rows), _mean("uninformative baseline: an even share", even)]
+    found = [*_means(method, rows), *_means("uninformative baseline (an even share)", even)]
     known = [(one.truth, one.published) for one in judged if one.published is not None]
     if len(known) == len(judged):
         implied = [_measured(truth, implied_shares(truth, published)) for truth, published in known]
-        printed = [float((ranks(truth) == published.ranks).mean()) for truth, published in known]
-        nothing = dict.fromkeys(MEASURES)
-        found += [
-            _mean(f"{PAPER}, from its printed errors", implied),
-            Mean(f"{PAPER}, from its printed ranks", nothing | {"ranks aligned": bootstrap(printed)}),
-        ]
-        if tuple(judged) == PROMPTS:
-            found.append(Mean(f"{PAPER}, averages as printed", nothing | PRINTED))
+        aligned = [{"ranks aligned": float((ranks(truth) == printed.ranks).mean())} for truth, printed in known]
+        found += _means("the paper, from its printed errors", implied)
+        found += _means("the paper, from its printed ranks", aligned)
+    if tuple(judged) == PROMPTS:
+        found += [Mean("the paper, averages as printed", measure, value) for measure, value in PRINTED.items()]
     return tuple(found)
 
 
-def _mean(of: str, rows: Sequence[Mapping[str, Any]]) -> Mean:
-    return Mean(
-        of,
-        {name: bootstrap([math.nan if row[name] is None else row[name] for row in rows]) for name in MEASURES},
-    )
-
-
-def _cells(mean: Mean) -> dict[str, str]:
-    return {name: str(value) if isinstance(value, Interval) else _cell(value) for name, value in mean.measures.items()}
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _as_json(value: Interval | float | None) -> dict[str, Any] | float | None:
-    """A mean with its interval as an object of numbers; None for what is not finite."""
-    if not isinstance(value, Interval):
-        return value
-    return {
-        name: number if math.isfinite(number) else None for name, number in zip(Interval._fields, value, strict=True)
-    }
+def _means(of: str, rows: Sequence[Mapping[str, float | None]]) -> list[Mean]:
+    """One mean for each measure that the rows have."""
+    means = []
+    for measure in (name for name in MEASURES if name in rows[0]):
+        one = bootstrap([math.nan if (value := row[measure]) is None else value for row in rows])
+        known = one.n > 0
+        means.append(Mean(of, measure, *((one.mean, one.low, one.high) if known else (None, None, None)), one.n))
+    return means
