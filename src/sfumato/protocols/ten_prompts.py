@@ -145,7 +145,7 @@ def implied_shares(truth: Sequence[float], published: Published) -> tuple[float,
     """
     errors = np.sqrt(published.squared_errors)
     found = [
-        np.round(truth + signs * errors, 6)  # equal shares are equal, whatever the signs
+        np.round(truth + signs * errors, 6)  # so that shares that are equal tie
         for signs in map(np.array, itertools.product((1, -1), repeat=len(errors)))
     ]
     possible = [shares for shares in found if shares.min() >= 0 and abs(shares.sum() - 1) <= ROUNDED]
