@@ -332,6 +332,6 @@ def _means(of: str, rows: Sequence[Mapping[str, float | None]]) -> list[Mean]:
     means = []
     for measure in (name for name in MEASURES if name in rows[0]):
         one = bootstrap([math.nan if (value := row[measure]) is None else value for row in rows])
-        known = one.n > 0
-        means.append(Mean(of, measure, *((one.mean, one.low, one.high) if known else (None, None, None)), one.n))
+        found = Mean(of, measure, one.mean, one.low, one.high, one.n)
+        means.append(found if one.n else Mean(of, measure, None, n=0))
     return means
