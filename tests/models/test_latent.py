@@ -180,8 +180,8 @@ def test_a_model_recommends_settings_and_names_its_words(tiny_sd: Build, tmp_pat
     assert [row["out_of_vocabulary"] for row in found.summary()["words"]] == [False, True]
     small = Request("a cat", steps=1, height=16, width=16)
     with pytest.warns(SfumatoWarning, match="never seen in training: Lion"):
-        asked = sfumato.explain(model, small, "ovam", text="red Lion")  # not of the prompt, but read by the model
-    assert [row["out_of_vocabulary"] for row in asked.summary()["words"]] == [False, True]
+        other = sfumato.explain(model, small, "ovam", text="red Lion")  # not of the prompt, but read by the model
+    assert [row["out_of_vocabulary"] for row in other.summary()["words"]] == [False, True]
     known = sfumato.explain(model, small)
     assert (known.notes, known.out_of_vocabulary) == ((), frozenset())
 
