@@ -5,7 +5,7 @@
 # make check   lint, format, types, docs with warnings as errors, generated pages up to date
 # make docs    build the documentation into site/
 # make format  let ruff rewrite what it can
-# make pages   write docs/command-line.md anew from --help
+# make pages   write docs/command-line.md anew from --help, and the tables of pipelines and methods from the registry
 # make browser install Chromium for the tests of the page, where this may be done; without one they are skipped
 # make screenshots   run the tests of the page and write what they see into docs/pictures/app
 # make pins    write constraints.txt anew from what is installed

@@ -119,7 +119,8 @@ def test_every_method_has_a_page_in_the_navigation_and_a_row_in_the_readme() -> 
     import sfumato
 
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    answers = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it answers")[2].partition("\n## ")[0]
+    rows = [line for line in answers.splitlines() if line.startswith("|")]
     for method in sfumato.methods():
         page = f"methods/{method.name}.md"
         assert (ROOT / "docs" / page).is_file(), f"write docs/{page}"
@@ -127,6 +128,70 @@ def test_every_method_has_a_page_in_the_navigation_and_a_row_in_the_readme() -> 
         assert any(re.search(rf"\b{re.escape(method.name)}\b", row, re.IGNORECASE) for row in rows), (
             f"add a row for {method.name} to the table in README.md"
         )
+
+
+def runs_on(page: str) -> dict[str, tuple[str, str]]:
+    """By method, what it needs and where it runs, as the generated table of a page has it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    table = text.partition("<!-- table of methods: make pages -->")[2].partition(
+        "<!-- end of the table of methods -->"
+    )[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "](" in line]
+    return {re.sub(r"\W", "", name.partition("]")[0]): (needs, pipelines) for name, needs, pipelines in rows}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/pipelines.md"])
+def test_the_table_of_methods_is_what_the_registry_and_a_model_say(page: str) -> None:
+    # one model here; `make pages-fresh` compares the whole table
+    import sfumato
+    from docs.tooling.capabilities import needs
+    from tests.families import family
+
+    model = family("Flux dev").wrapped()
+    rows = runs_on(page)
+    assert set(rows) == {method.name for method in sfumato.methods()}
+    for method in sfumato.methods():
+        said, pipelines = rows[method.name]
+        assert said == needs(method)
+        runs = bool(re.search(r"\bFlux\b", pipelines)) != pipelines.startswith("every pipeline")
+        assert runs == (not method.missing(model)), f"{page} is wrong about {method.name} on Flux; run: make pages"
+
+
+def test_pipelines_are_listed_by_kind_or_by_exception() -> None:
+    import sfumato
+    from docs.tooling.capabilities import Fit, methods_of, pipelines_of
+
+    some, most = frozenset({"daam"}), frozenset({"daam", "ovam"})
+    fits = [
+        Fit("Flux, inpainting", "flux", some),
+        Fit("Flux dev", "flux", most),
+        Fit("Flux", "flux", some),
+        Fit("Sana", "sana", some | {"lime"}),
+        Fit("Sana XL", "sana-xl", some | {"shapley"}),
+        Fit("DDPM", "pixel", frozenset({"lime", "profile"})),
+    ]
+    assert pipelines_of("daam", fits) == "every pipeline but DDPM"
+    assert pipelines_of("ovam", fits) == "Flux (dev only)"
+    assert pipelines_of("shapley", fits) == "Sana XL"
+    assert pipelines_of("lime", fits) == "Sana, DDPM"
+    assert pipelines_of("segments", fits) == "no pipeline of these"
+    assert pipelines_of("daam", fits[:3]) == "every pipeline"
+    fits[0] = Fit("Flux, inpainting", "flux", most)
+    assert pipelines_of("ovam", fits) == "Flux (not plain)"
+    assert methods_of(fits[1]) == "`daam`, `ovam`"
+    every = frozenset(method.name for method in sfumato.methods())
+    assert methods_of(Fit("x", "x", every)) == "all"
+    assert methods_of(Fit("x", "x", every - {"lime"})) == "all but `lime`"
+
+
+def test_every_feature_is_described() -> None:
+    import sfumato
+    from sfumato.models.families import LATENT
+    from sfumato.models.model import FEATURES
+
+    needed = {one for method in sfumato.methods() for need in method.needs for one in need.split(" or ")}
+    had = {one for family, task in LATENT.values() for one in family.features | task.features}
+    assert needed | had <= set(FEATURES)
 
 
 def test_every_option_of_a_method_is_on_its_page() -> None:

@@ -1,4 +1,7 @@
-"""Write the table of docs/pipelines.md from the families that the tests run; with --check, fail if it differs."""
+"""Write the tables of pipelines and methods in docs/pipelines.md and README.md; with --check, fail if they differ.
+
+They are made from the families that the tests run and from the registry.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,27 @@ from pathlib import Path
 import diffusers.utils.logging
 import transformers.utils.logging
 
+import sfumato
+from docs.tooling.capabilities import Fit, fit, methods_of, table
 from sfumato.models.model import Model
 from tests.families import FAMILIES, Family
 from tests.families.expected import expected
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "pipelines.md"
-BEGIN, END = "<!-- table: make pages -->\n", "<!-- end of the table -->\n"
-HEADER = "| Pipeline | As | Maps of | Text is read by | Guidance | Also |\n| --- | --- | --- | --- | --- | --- |\n"
+PAGE, README = ROOT / "docs" / "pipelines.md", ROOT / "README.md"
+PIPELINES, METHODS = "table of pipelines", "table of methods"
+HEADER = "| Pipeline | As | Maps of | Text is read by | Guidance | Methods |\n| --- | --- | --- | --- | --- | --- |\n"
+OWN = {"LabelPipeline": "studio/faces", "ReferenceInpaintPipeline": "studio/insert"}
+"""Pipelines of our own, which the families do not have, each with an embedded model."""
 ATTENTION = {
     "cross": "cross-attention",
     "joint": "joint attention",
     "added": "keys added to self-attention",
 }
-ALSO = {
-    "text-stream": "`concept_attention`",
-    "replay": "single steps",
-    "reference": "`i2am`",
-}
 
 
-def row(family: Family, model: Model) -> str:
-    """One line of the table."""
+def row(family: Family, model: Model, runs: Fit) -> str:
+    """One line of the table of pipelines."""
     facts = expected(family)
     request = model.complete(family.request())
     branches = model.branches(request)
@@ -46,10 +48,7 @@ def row(family: Family, model: Model) -> str:
         kinds, text = f"tokens by place, by {kinds}", "an image's embedding"
     else:
         text = "a reference image" if "reference" in model.features else "nothing"
-    also = [name for feature, name in ALSO.items() if feature in model.features]
-    if {"words", "cross-attention"} <= model.features:
-        also.insert(0, "`ovam`")
-    cells = (f"`{family.pipeline}`", family.name, kinds, text, guidance, ", ".join(also))
+    cells = (f"`{family.pipeline}`", family.name, kinds, text, guidance, methods_of(runs))
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -61,26 +60,40 @@ def encoders(model: Model) -> str:
     return " + ".join(next(short for name, short in known.items() if kind.startswith(name)) for kind in kinds)
 
 
-def page() -> str:
-    """The page with its table made anew."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    rows = "".join(row(family, family.wrapped()) for family in FAMILIES)
-    return f"{before}{BEGIN}\n{HEADER}{rows}\n{END}{after}"
+def pages() -> dict[Path, str]:
+    """The pages with their tables made anew."""
+    fits: list[Fit] = []
+    rows = []
+    for family in FAMILIES:
+        model = family.wrapped()
+        fits.append(fit(family.name, model))
+        rows.append(row(family, model, fits[-1]))
+    fits += [fit(name, sfumato.load(model)) for name, model in OWN.items()]
+    page = replaced(PAGE.read_text(encoding="utf-8"), PIPELINES, HEADER + "".join(rows))
+    page = replaced(page, METHODS, table(fits, "methods"))
+    return {PAGE: page, README: replaced(README.read_text(encoding="utf-8"), METHODS, table(fits, "docs/methods"))}
+
+
+def replaced(text: str, name: str, rows: str) -> str:
+    """A page with one of its tables made anew."""
+    begin, end = f"<!-- {name}: make pages -->\n", f"<!-- end of the {name} -->\n"
+    before, after = text.partition(begin)[0], text.partition(end)[2]
+    return f"{before}{begin}\n{rows}\n{end}{after}"
 
 
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the page differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a page differs")
     warnings.simplefilter("ignore")
     for log in (diffusers.utils.logging, transformers.utils.logging):
         log.set_verbosity(logging.CRITICAL)
-    made = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != PAGE.read_text(encoding="utf-8"):
-        sys.exit(f"{PAGE.relative_to(ROOT)} is not what the families say; run: make pages")
+    check = parser.parse_args().check
+    for path, made in pages().items():
+        if not check:
+            path.write_text(made, encoding="utf-8")
+        elif made != path.read_text(encoding="utf-8"):
+            sys.exit(f"{path.relative_to(ROOT)} is not what the registry and the families say; run: make pages")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, overload
@@ -114,19 +114,32 @@ def _explained(
     }
     results = {}
     for (number, request), explanation in zip(group, found, strict=True):
-        notes = _notes(model, request)
+        unknown = _out_of_vocabulary(model, request, options)
+        notes = _notes(model, request, unknown)
         for note in notes:
             warnings.warn(note, SfumatoWarning, stacklevel=3)
-        provenance = common | {"notes": notes} | explanation.provenance
+        provenance = common | {"notes": notes, "out_of_vocabulary": unknown} | explanation.provenance
         results[number] = Explanation(explanation.tree, explanation.request, provenance)
     return results
 
 
-def _notes(model: Model, request: Request) -> list[str]:
+def _out_of_vocabulary(model: Model, request: Request, options: Any) -> list[str]:
+    """The words of all texts that the model read for an explanation and that it was never trained on."""
+    if "words" not in model.features:
+        return []
+    texts = [request.prompt, request.negative_prompt]
+    for one in fields(options):
+        if one.metadata.get("prompt"):
+            value = getattr(options, one.name)
+            texts += [value] if isinstance(value, str) else value or ()
+    return list(dict.fromkeys(word for text in texts for word in model.unknown_words(text)))
+
+
+def _notes(model: Model, request: Request, unknown: Sequence[str]) -> list[str]:
     """What a reader should know about the words of the prompt."""
     if "words" not in model.features:
         return []
-    tokens, unknown = model.tokens(request.prompt), model.unknown_words(request.prompt)
+    tokens = model.tokens(request.prompt)
     notes = []
     if tokens.unseen:
         notes.append(f"cut off after {tokens.length} tokens, not seen by the model: {', '.join(tokens.unseen)}")

@@ -61,7 +61,8 @@ class Method:
             that names something on the disk says what, under "disk": a "mask" (or a region of the model), a "file", a
             "folder", a "model" or the "cache"; the web page never asks its visitors for these. One that is matched
             against names of layers says how, under "pattern": "glob" or "regex"; of visitors the web page takes only
-            those that cannot take long to match.
+            those that cannot take long to match. One that the model reads as it reads a prompt has "prompt": its words
+            are checked against the model's vocabulary.
         needs: Features that a model must have; of "words or label", for example, one is enough.
         cost: Gives the cost of a completed request in words, in calls of the denoiser (and memory, where it is large).
         paper: Where the method was published.

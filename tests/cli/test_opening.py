@@ -14,6 +14,7 @@ from sfumato.methods.daam import select
 from sfumato.results.store import open as open_explanation
 from tests.cli.conftest import PROMPT
 from tests.cli.running import run
+from tests.results import synthetic
 
 
 def test_the_numbers_are_those_of_the_run(made: Path) -> None:
@@ -34,6 +35,11 @@ def test_the_numbers_are_those_of_the_run(made: Path) -> None:
 
 def test_the_store_inside_opens_as_well(made: Path) -> None:
     assert run("open", str(made / "explanation.zarr")).out == run("open", str(made)).out
+
+
+def test_what_a_reader_must_know_first_is_said_again(tmp_path: Path) -> None:
+    synthetic.explanation("red circle", unknown=["circle"]).save(tmp_path / "a.zarr")
+    assert run("open", str(tmp_path / "a.zarr")).err == "note: never seen in training: circle\n"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def word_node(texts: Sequence[str], values: Sequence[NDArray[Any]], occurrences:
             "y": centres(stacked.shape[1]),
             "x": centres(stacked.shape[2]),
         },
-        attrs={"method": "daam"},
+        attrs={"method": "daam", "unit": "mean attention probability"},
     )
 
 

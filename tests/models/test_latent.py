@@ -176,6 +176,14 @@ def test_a_model_recommends_settings_and_names_its_words(tiny_sd: Build, tmp_pat
     with pytest.warns(SfumatoWarning, match="never seen in training: zebra"):
         found = sfumato.explain(model, Request("a zebra", steps=1, height=16, width=16))
     assert found.provenance["notes"] == ["never seen in training: zebra"]
+    assert found.out_of_vocabulary == {"zebra"}
+    assert [row["out_of_vocabulary"] for row in found.summary()["words"]] == [False, True]
+    small = Request("a cat", steps=1, height=16, width=16)
+    with pytest.warns(SfumatoWarning, match="never seen in training: Lion"):
+        other = sfumato.explain(model, small, "ovam", text="red Lion")  # not of the prompt, but read by the model
+    assert [row["out_of_vocabulary"] for row in other.summary()["words"]] == [False, True]
+    known = sfumato.explain(model, small)
+    assert (known.notes, known.out_of_vocabulary) == ((), frozenset())
 
 
 def test_damaged_notes_are_an_error(tiny_sd: Build, tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def test_the_sheet_has_the_image_and_a_panel_per_word() -> None:
     assert (sheet[:5] == 255).all()  # white around
 
 
+def test_the_sheet_marks_words_out_of_vocabulary() -> None:
+    known, unknown = synthetic.explanation("red circle"), synthetic.explanation("red circle", unknown=["circle"])
+    differ = np.asarray(word_sheet(known)) != np.asarray(word_sheet(unknown))
+    third = differ.shape[1] // 3
+    assert not differ[:, : 2 * third].any()
+    assert differ[:, 2 * third :].any()
+
+
 def test_columns_can_be_chosen() -> None:
     made = synthetic.explanation("red circle blue")
     assert word_sheet(made, columns=2).width < word_sheet(made).width

@@ -1,27 +1,165 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from diffusers import StableDiffusionPipeline
 
 import sfumato
-from sfumato.errors import OptionError
-from sfumato.protocols.ten_prompts import PROMPTS, rank_table
+from sfumato.errors import OptionError, RequestError
+from sfumato.metrics import ranks, ranks_aligned, rmse
+from sfumato.models.model import Model
+from sfumato.protocols.ten_prompts import (
+    PROMPTS,
+    Judged,
+    Mean,
+    RankTable,
+    implied_shares,
+    judged_from,
+    means_of,
+    rank_table,
+)
+from tests.cli.running import run
+
+QUICK = {"similarity": "latent", "steps": 1}
+BASELINE = "uninformative baseline (an even share)"
 
 
-def test_any_model_can_be_judged(
-    tiny_sd: Callable[..., StableDiffusionPipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
-    monkeypatch.setattr("sfumato.protocols.ten_prompts.Request", lambda p, seed: sfumato.Request(p, seed=seed, steps=1))
-    model = sfumato.wrap(tiny_sd())
-    table = rank_table(model, judged=PROMPTS[4:6], similarity="latent")
+@pytest.fixture(scope="module")
+def model(tiny_sd: Callable[..., StableDiffusionPipeline]) -> Model:
+    return sfumato.wrap(tiny_sd())
+
+
+@pytest.fixture(scope="module")
+def table(model: Model) -> RankTable:
+    return rank_table(model, judged=PROMPTS[4:6], **QUICK)
+
+
+def mean(table: RankTable, of: str, measure: str) -> dict[str, Any]:
+    found = [one for one in json.loads(table.to_json())["means"] if (one["of"], one["measure"]) == (of, measure)]
+    assert len(found) == 1
+    return dict(found[0])
+
+
+def published() -> list[tuple[Judged, tuple[float, ...]]]:
+    """The paper's prompts with the shares that its errors imply."""
+    return [(one, implied_shares(one.truth, one.published)) for one in PROMPTS if one.published is not None]
+
+
+def test_any_model_can_be_evaluated(model: Model, table: RankTable) -> None:
     assert [row["prompt"] for row in table.prompts] == ["books and coffee", "Girls watching movies"]
     assert all(len(row["shares"]) == 3 for row in table.prompts)
-    assert table.rows()[-1]["prompt"] == "mean"
-    assert json.loads(table.to_json())["printed"]["ranks aligned"] == 0.64
+    assert table.title.startswith("shapley on 2 prompts, images by ")
+    found = mean(table, "shapley", "RMSE")
+    known = [row["RMSE"] for row in table.prompts if row["RMSE"] is not None]
+    assert found["n"] == len(known)
+    assert found["mean"] == pytest.approx(np.mean(known))
+    assert found["low"] <= found["mean"] <= found["high"]
+    assert (table.about["steps"], table.about["seeds"]) == (1, [0, 1])
     with pytest.raises(OptionError, match="choose from: shapley, lime, word_gradients"):
         rank_table(model, "daam", judged=PROMPTS[4:5])
+
+
+def test_an_even_share_is_the_uninformative_baseline_of_the_same_prompts(table: RankTable) -> None:
+    truths = [one.truth for one in PROMPTS[4:6]]
+    error, aligned = mean(table, BASELINE, "RMSE"), mean(table, BASELINE, "ranks aligned")
+    assert error["mean"] == pytest.approx(np.mean([rmse(truth, [1 / 3] * 3) for truth in truths]))
+    assert aligned["mean"] == pytest.approx(1 / 3)  # a tie of all is the first rank of each
+    assert (error["n"], aligned["n"]) == (2, 2)
+
+
+def test_the_even_share_of_the_ten_prompts() -> None:
+    even = [[1 / len(one.truth)] * len(one.truth) for one in PROMPTS]
+    pairs = [(one.truth, shares) for one, shares in zip(PROMPTS, even, strict=True)]
+    assert np.mean([ranks_aligned(*pair) for pair in pairs]) == pytest.approx(0.308, abs=5e-4)
+    assert np.mean([rmse(*pair) for pair in pairs]) == pytest.approx(0.163, abs=5e-4)
+    assert np.mean([rmse(*pair, "paper") for pair in pairs]) == pytest.approx(0.292, abs=5e-4)
+
+
+def test_figures_of_the_paper_stand_under_the_measure_that_they_are() -> None:
+    unknown = dict.fromkeys(("ranks aligned", "RMSE", "RMSE (paper)"))
+    found = {(one.of, one.measure): one for one in means_of("shapley", [unknown] * len(PROMPTS), PROMPTS)}
+    means = {key: one.mean for key, one in found.items()}
+    assert means["the paper, from its printed errors", "RMSE"] == pytest.approx(0.128, abs=5e-4)
+    assert means["the paper, from its printed errors", "RMSE (paper)"] == pytest.approx(0.2161, abs=5e-5)
+    assert means["the paper, from its printed errors", "ranks aligned"] == pytest.approx(0.642, abs=5e-4)
+    assert means["the paper, from its printed ranks", "ranks aligned"] == pytest.approx(0.55)
+    printed = {measure: mean for (of, measure), mean in means.items() if of == "the paper, averages as printed"}
+    assert printed == {"ranks aligned": 0.64, "RMSE (paper)": 0.2161}  # and no RMSE
+    assert found["shapley", "RMSE"] == Mean("shapley", "RMSE", None, None, None, 0)
+
+
+def test_the_implied_shares_are_those_that_the_paper_shows() -> None:
+    found = {one.prompt: shares for one, shares in published()}
+    assert found["a cat's house"] == pytest.approx((0.13, 0.59, 0.28))
+    assert found["astronauts at parties"] == pytest.approx((0.77, 0.18, 0.05))
+    for one, shares in published():
+        assert sum(shares) == pytest.approx(1, abs=0.005)
+        assert one.published is not None
+        assert (np.array(one.truth) - shares) ** 2 == pytest.approx(one.published.squared_errors, abs=1e-5)
+
+
+def test_which_printed_ranks_follow_from_the_printed_errors() -> None:
+    differ = [one.prompt for one, shares in published() if ranks(shares).tolist() != list(one.published.ranks)]
+    assert differ == ["a lamp with flowers", "a Spanish flag", "a map without land"]
+
+
+def test_the_squared_error_of_astronauts_is_that_of_the_scores_next_to_it() -> None:
+    found = (np.array([0.55, 0.05, 0.4]) - [0.77, 0.18, 0.05]) ** 2
+    assert PROMPTS[9].published is not None
+    assert found == pytest.approx(PROMPTS[9].published.squared_errors)
+    assert found[0] == pytest.approx(0.0484)  # the paper prints 2.9584
+
+
+def test_prompts_of_ones_own() -> None:
+    assert judged_from("a cat's house | 0.05 0.45 0.5") == Judged("a cat's house", (0.05, 0.45, 0.5))
+    assert judged_from("a | b | 0.5 0.5").prompt == "a | b"
+
+
+@pytest.mark.parametrize("line", ["a red circle", "a red circle |", "| 0.5 0.5", "a b | x 1", "a b |0.5,0.5"])
+def test_a_line_without_shares_is_refused(line: str) -> None:
+    with pytest.raises(
+        RequestError, match=r"is unreadable; expected a prompt and the share of each of its words, such"
+    ):
+        judged_from(line)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.6), (1.2, -0.2), (math.nan, 1.0), (math.inf, 0.0), ()])
+def test_shares_that_do_not_sum_to_one_are_refused(shares: tuple[float, ...]) -> None:
+    with pytest.raises(RequestError, match="expected one of each word, 0 or more, with the sum 1"):
+        Judged("a b", shares)
+
+
+def test_as_many_shares_as_words(model: Model) -> None:
+    with pytest.raises(RequestError, match=r"'a red cat' has 2 shares and 3 words as .* \(a, red, cat\)"):
+        rank_table(model, judged=[Judged("a red cat", (0.5, 0.5))], **QUICK)
+    with pytest.raises(RequestError, match="there is no prompt"):
+        rank_table(model, judged=[])
+
+
+def test_the_command_takes_prompts_steps_guidance_and_options(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sfumato.models.loading.load", lambda source, **more: model)
+    file = tmp_path / "own.txt"
+    file.write_text("a cat | 0.2 0.8\n\nred cat | 0.5 0.5\n")
+    command = ("bench", "ranks", "--prompts", str(file), "--steps", "1", "--guidance", "1.5", "--json")
+    done = run(*command, "--option", "similarity=latent", "--option", "budget=4", "--option", "draw=7")
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    assert [row["prompt"] for row in found["prompts"]] == ["a cat", "red cat"]
+    assert (found["about"]["steps"], found["about"]["guidance"]) == (1, 1.5)
+    options = found["about"]["options"]
+    assert (options["similarity"], options["budget"], options["draw"]) == ("latent", 4, 7)
+    assert {one["of"] for one in found["means"]} == {"shapley", BASELINE}  # the paper has other prompts
+    printed = run(*command[:-1], "--option", "similarity=latent").out
+    assert "means over prompts" in printed
+    assert BASELINE in printed  # on one line
+    file.write_text("a cat | 0.2\n")
+    assert "the shares of 'a cat' are 0.2; expected" in run(*command).error
+    assert "shapley has no option 'sise'" in run(*command, "--option", "sise=3").error

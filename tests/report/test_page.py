@@ -147,6 +147,29 @@ def test_words_that_were_not_seen_are_marked_and_cannot_be_chosen() -> None:
     assert read.data["images"][0]["rows"][6:] == [None, None]
 
 
+def test_words_out_of_vocabulary_are_marked_wherever_they_stand() -> None:
+    read = Page(page(synthetic.explanation(unknown=["Circle"])))
+    marked = [chip.text for chip in read.all("button", class_="chip") if "out of vocabulary" in chip.text]
+    assert marked == ["circleout of vocabulary"]
+    tiles = [tile.text for tile in read.all("button", class_="tile") if "out of vocabulary" in tile.text]
+    assert len(tiles) == 1
+    assert [row.attrs["data-place"] for row in read.all("tr") if "out of vocabulary" in row.text] == ["2"]
+    rows = read.data["images"][0]["rows"]
+    assert [row["label"] for row in rows if row["caveat"]] == ["circle"]
+    assert "never trained on this word" in rows[2]["caveat"]
+    assert read.all("div", class_="banner")[0].text == "never seen in training: Circle"
+    assert "out of vocabulary" not in page(synthetic.explanation())
+
+
+def test_maps_are_described_in_their_own_unit() -> None:
+    node = synthetic.word_node(["red", "circle"])
+    node.attrs["unit"] = "nats per position"
+    read = Page(page(synthetic.explanation("red circle", tokens=False, more={"words": node})))
+    assert read.data["unit"] == "nats per position"
+    assert "The unit of the maps: nats per position." in read.source
+    assert "attention" not in read.source.replace(synthetic.PROVENANCE["paper"], "").lower()
+
+
 def test_nothing_was_seen_is_a_page_too() -> None:
     read = Page(page(synthetic.explanation("red circle", unseen=2)))
     assert read.broken == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,8 +123,9 @@ def explanation(
     seed: int = 7,
     tokens: bool = True,
     more: Mapping[str, xr.Dataset] | None = None,
+    unknown: Sequence[str] = (),
 ) -> Explanation:
-    """A whole explanation as method daam makes it, plus any further nodes."""
+    """A whole explanation as method daam makes it, plus any further nodes; `unknown` words are out of vocabulary."""
     texts = prompt.split()
     pixels = np.stack([np.roll(scene(*size), 3 * i, axis=1) for i in range(images)])
     nodes = {
@@ -141,4 +142,6 @@ def explanation(
     if tokens:
         nodes["tokens"] = token_node(texts, grid, images)
     request = Request(prompt, seed=seed, images=images, steps=20, guidance=5.0, height=size[0], width=size[1])
-    return Explanation(xr.DataTree.from_dict(nodes | dict(more or {})), request, PROVENANCE)
+    notes = [f"never seen in training: {', '.join(unknown)}"] if unknown else []
+    provenance = PROVENANCE | {"notes": notes, "out_of_vocabulary": list(unknown)}
+    return Explanation(xr.DataTree.from_dict(nodes | dict(more or {})), request, provenance)

@@ -37,6 +37,15 @@ def test_all_nodes_and_what_each_method_said_of_itself() -> None:
     assert [part["method"] for part in joined.provenance["parts"]] == ["shapley", "lime"]
 
 
+def test_words_out_of_vocabulary_are_those_of_all_methods() -> None:
+    one, other = explanation("daam"), explanation("ovam")
+    one.provenance["out_of_vocabulary"] = ["zebra"]
+    other.provenance["out_of_vocabulary"] = ["Lion", "zebra"]
+    joined = join([one, other])
+    assert joined.out_of_vocabulary == {"lion", "zebra"}
+    assert all("out_of_vocabulary" not in part for part in joined.provenance["parts"])
+
+
 def test_one_explanation_stays_as_it_is() -> None:
     one = explanation("daam")
     assert join([one]) is one

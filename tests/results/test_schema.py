@@ -101,6 +101,10 @@ def test_known_names_below_other_nodes_are_free() -> None:
     free = xr.Dataset({"a": ("k", [1.0])})
     made = synthetic.explanation(more={"study/words": free, "words/by_step": free})
     assert set(made.summary()["nodes"]) == {"image", "words", "tokens", "study/words", "words/by_step"}
+    nameless = synthetic.word_node(["red"])
+    del nameless.attrs["unit"]
+    with pytest.raises(SchemaError, match="node 'words' lacks the attribute 'unit'"):
+        synthetic.explanation(more={"words": nameless, "words/by_step": free})
     broken = synthetic.word_node(["red"]).drop_vars("pos")
     with pytest.raises(SchemaError, match="lacks the coordinate 'pos'"):
         synthetic.explanation(more={"words": broken, "words/by_step": free})

@@ -104,6 +104,26 @@ def maps(
 def ranks(
     context: typer.Context,
     method: Annotated[str, typer.Option(help="shapley, lime or word_gradients.")] = "shapley",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of the method, such as similarity_model=FOLDER (a CLIP of photographs); may be repeated. "
+            "See: sfumato methods NAME.",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Prompts of your own: a text file with one prompt a line, then | and the share of each of its words, "
+            "such as: a flower lamp | 0.1 0.4 0.5.",
+            show_default="the ten prompts of the paper",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="the model's own")] = None,
     seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
@@ -111,18 +131,25 @@ def ranks(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare the worth of words with the judgement of people, on the ten prompts of Gupta and Kanoria 2024.
+    """Compare the shares of words with people's judgement, on the ten prompts of Gupta and Kanoria 2024 or your own.
 
-    The embedded model knows nothing of what these prompts speak of; give a model of the world with --model.
+    Next to the method stand an uninformative baseline (an even share) and what the paper printed; its RMSE is another
+    measure, RMSE (paper). The embedded model has not learned the words of the ten prompts: take a model of photographs
+    with --model, and a CLIP of photographs with --option similarity_model=FOLDER.
     """
     from sfumato.cli.loading import load_model
-    from sfumato.protocols.ten_prompts import PRINTED, rank_table
+    from sfumato.options import parse_options
+    from sfumato.protocols.ten_prompts import PROMPTS, importance_method, judged_from, rank_table
+    from sfumato.studies.asking import read_prompts
 
+    options = parse_options(importance_method(method), option or ())
+    judged = PROMPTS if prompts is None else tuple(map(judged_from, read_prompts(prompts)))
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
-        result = rank_table(loaded, method, seed=seed, progress=progress)
-    printed = ", ".join(f"{name} {value}" for name, value in PRINTED.items())
-    _shown(context, result, out, as_json, f"printed in the source: {printed}")
+        result = rank_table(
+            loaded, method, seed=seed, steps=steps, guidance=guidance, judged=judged, progress=progress, **options
+        )
+    _shown(context, result, out, as_json, ("means over prompts, with 95% bootstrap intervals", result.mean_rows()))
 
 
 def words_importance(
@@ -257,8 +284,10 @@ def reference(
     _shown(context, result, out, as_json)
 
 
-def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool, *more: str) -> None:
-    """Print a result as a table or as JSON, and write it where that is asked for."""
+def _shown(
+    context: typer.Context, result: Any, out: str | None, as_json: bool, *more: tuple[str, list[dict[str, Any]]]
+) -> None:
+    """Print a result as tables (``more``: title and rows of those after the first) or as JSON; write it to ``out``."""
     from sfumato.cli.files import write_json
     from sfumato.cli.tables import say_rows
 
@@ -270,9 +299,12 @@ def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool, 
         print_json(found)
         return
     say_rows(result.title, result.rows())
-    for line in (*more, *([f"written to {out}"] if out is not None else [])):
+    for title, rows in more:
         say()
-        say(line)
+        say_rows(title, rows)
+    if out is not None:
+        say()
+        say(f"written to {out}")
 
 
 add(
@@ -289,7 +321,8 @@ add(
     "ranks",
     ranks,
     "sfumato bench ranks --model my-model",
-    "sfumato bench ranks --model my-model --method lime --out ranks.json",
+    "sfumato bench ranks --model my-model --method lime --steps 30 --out ranks.json",
+    "sfumato bench ranks --model my-model --option similarity_model=clip-vit-base-patch32 --prompts judged.txt",
 )
 add(
     group,

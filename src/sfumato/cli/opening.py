@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.cli.console import print_json, say
+from sfumato.cli.console import note, print_json, say
 from sfumato.cli.parameters import Debug, Json
 from sfumato.cli.session import session_of
 from sfumato.errors import OptionError
@@ -54,6 +54,8 @@ def open_result(
         print_json(summary)
         return
     request = summary["request"]
+    for one in explanation.notes:
+        note(f"note: {one}")
     say(f'"{request["prompt"]}" by {summary["provenance"].get("method", "an unknown method")}')
     say_results(summary)
     if report is not None:

@@ -35,7 +35,11 @@ class ConceptAttentionOptions:
     """Options of ``concept_attention``."""
 
     concepts: tuple[str, ...] = field(
-        default=(), metadata={"help": "what to look for, in the prompt or not, such as cat,tree; the prompt's nouns"}
+        default=(),
+        metadata={
+            "prompt": True,
+            "help": "what to look for, in the prompt or not, such as cat,tree; the prompt's nouns",
+        },
     )
     background: tuple[str, ...] = field(
         default=("background",), metadata={"help": "concepts for what is nothing of these; they get maps too"}

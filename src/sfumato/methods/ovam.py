@@ -43,7 +43,8 @@ class OvamOptions:
     """Options of ``ovam``."""
 
     text: tuple[str, ...] = field(
-        default=(), metadata={"help": "words to find, in the prompt or not; several texts are asked one by one"}
+        default=(),
+        metadata={"prompt": True, "help": "words to find, in the prompt or not; several texts are asked one by one"},
     )
     companions: str = field(
         default="", metadata={"help": "text before them that shares the softmax but gets no maps, such as 'a photo of'"}

@@ -34,7 +34,7 @@ SWITCHES = 10
 class SwitchOptions:
     """Options of ``switch``."""
 
-    to: str | None = field(default=None, metadata={"help": "the other label or prompt"})
+    to: str | None = field(default=None, metadata={"prompt": True, "help": "the other label or prompt"})
     at: tuple[int, ...] = field(
         default=(), metadata={"help": "steps at which to switch (from 1 to the last but one); about ten, evenly spread"}
     )

@@ -19,6 +19,21 @@ Kind = Literal["self", "cross", "joint", "added"]
 with keys of the prompt added."""
 
 
+FEATURES: Mapping[str, str] = {
+    "words": "a prompt",
+    "label": "a label",
+    "image": "an image to start from",
+    "mask": "a mask to paint into",
+    "reference": "a reference image",
+    "token-maps": "attention on tokens that can be mapped",
+    "cross-attention": "a softmax over tokens alone",
+    "text-stream": "a text stream of its own, next to the image's",
+    "followed": "one text encoder, through which relevance can be followed",
+    "replay": "single steps that can be called again",
+}
+"""What methods may rely on, each as people read it: the parts of a method's ``needs`` and of a model's ``features``."""
+
+
 @dataclass(frozen=True)
 class Site:
     """One attention module of the denoiser.
@@ -127,10 +142,7 @@ class Model(Protocol):
         pipeline: The pipeline itself.
         source: Where it came from.
         family: Name of the family.
-        features: What methods may rely on: "words"; "label"; "token-maps" (attention on tokens can be mapped),
-            "cross-attention" (it is a softmax over tokens alone), "text-stream" (of its own, beside the image's);
-            "followed" (one text encoder, whose attention relevance can pass through); "replay"; "image", "mask" (it
-            paints into one), "reference".
+        features: What methods may rely on, of ``FEATURES``.
         condition: The denoiser's argument that carries the prompt or the label; None where nothing does.
         arguments: What else its user wants the pipeline's call to be given, by name.
         time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.

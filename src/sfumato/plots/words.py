@@ -86,4 +86,6 @@ def _words_about(row: dict[str, Any], rows: list[dict[str, Any]]) -> tuple[str, 
     name = lettered(row["word"], 24) + (f" #{row['occurrence']}" if repeated else "")
     if not row["seen"]:
         return name, f"{row['pos']} · not seen"
+    if row["out_of_vocabulary"]:
+        return name, f"{row['pos']} · {row['coverage']:.0%} · out of vocabulary"
     return name, f"{row['pos']} · {row['coverage']:.0%} of the image"

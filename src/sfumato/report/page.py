@@ -18,12 +18,14 @@ from typing import Any
 from sfumato.errors import StoreError
 from sfumato.plots.overlays import DIM, colours, display_size
 from sfumato.report.markup import escaped, isolated, number, packed, pairs, picture_uri, visible
-from sfumato.report.sections import maps_by_place, ordinal, sections, times
+from sfumato.report.sections import caveat, chip_note, maps_by_place, ordinal, sections, times, unit_of
 from sfumato.results.explanation import Explanation
 
 _MANY, _CROWD = 14, 45  # words from which chips get smaller
 _LARGEST_CANVAS = 1024
 _TILE = 320
+SHOWN_ABOVE = ("notes", "out_of_vocabulary")
+"""Provenance that the page says elsewhere."""
 
 
 def write_report(explanation: Explanation, path: str | PathLike[str]) -> None:
@@ -139,14 +141,15 @@ def _chips(prompt: str, rows: list[dict[str, Any]]) -> str:
     count = times(rows)
     for place, row in enumerate(rows):
         label = isolated(row["word"]) + ordinal(row, count)
+        said = f"<small>{note}</small>" if (note := chip_note(row)) else ""
         if row["seen"]:
+            title = f' title="{escaped(caveat(row))}"' if caveat(row) else ""
             chips.append(
-                f'<button type="button" class="chip" data-place="{place}" aria-pressed="false">{label}</button>'
+                f'<button type="button" class="chip" data-place="{place}" aria-pressed="false"{title}>'
+                f"{label}{said}</button>"
             )
         else:
-            chips.append(
-                f'<span class="chip unseen" title="not seen by the model">{label}<small>not seen</small></span>'
-            )
+            chips.append(f'<span class="chip unseen" title="not seen by the model">{label}{said}</span>')
     return f'<div class="chips {size}" role="group" aria-label="Words of the prompt" dir="auto">{"".join(chips)}</div>'
 
 
@@ -181,15 +184,14 @@ def _sections(singles: list[Explanation]) -> str:
 
 def _notes(explanation: Explanation) -> str:
     """What a reader must know first, such as words that the model never saw."""
-    notes = explanation.provenance.get("notes")
-    if not isinstance(notes, list) or not notes:
+    if not explanation.notes:
         return ""
-    return f'<div class="banner" role="note">{"".join(f"<p>{isolated(note)}</p>" for note in notes)}</div>'
+    return f'<div class="banner" role="note">{"".join(f"<p>{isolated(note)}</p>" for note in explanation.notes)}</div>'
 
 
 def _origin(explanation: Explanation) -> str:
     """How the result was made, so that it can be made again."""
-    provenance = {name: value for name, value in explanation.provenance.items() if name != "notes"}
+    provenance = {name: value for name, value in explanation.provenance.items() if name not in SHOWN_ABOVE}
     request = explanation.request.to_dict()
     if request["image"] is not None:
         request["image"] = {name: value for name, value in request["image"].items() if name != "png"}
@@ -221,6 +223,7 @@ def _data(singles: list[Explanation], rows: list[list[dict[str, Any]]], size: tu
         "dim": DIM,
         "colours": base64.b64encode(colours().tobytes()).decode(),
         "images": images,
+        "unit": unit_of(singles[0]),
         "first": _first(rows[0]),
         "hint": "Point at a word to see where it acted; click to keep it." if rows[0] else "",
     }
@@ -230,7 +233,8 @@ def _data(singles: list[Explanation], rows: list[list[dict[str, Any]]], size: tu
 
 def _row(row: dict[str, Any], count: Mapping[str, int]) -> dict[str, Any]:
     label = visible(row["word"]) + (f" #{row['occurrence']}" if count[row["word"]] > 1 else "")
-    return {"label": label, "pos": row["pos"], "share": row["share"], "peak": {k: row["peak"][k] for k in ("x", "y")}}
+    peak = {axis: row["peak"][axis] for axis in ("x", "y")}
+    return {"label": label, "pos": row["pos"], "share": row["share"], "peak": peak, "caveat": caveat(row)}
 
 
 def _first(rows: list[dict[str, Any]]) -> int | None:

@@ -8,7 +8,10 @@ from sfumato.report.sections import Section, section
 from sfumato.results.explanation import Explanation
 
 _TEXTS = {
-    "profile": ("How the image came to be", "Samples, clean estimates and the summed attention, step by step."),
+    "profile": (
+        "How the image came to be",
+        "Samples, clean estimates and the summed outputs of the attention layers, step by step.",
+    ),
     "layers": ("Layers", "The channel with the largest sum in each layer, at a late step."),
     "gradients": ("Gradient maps of layers", "Where each layer's strongest channel moves the masked part."),
     "gradient_volume": (

@@ -31,6 +31,8 @@ MOST_VALUES = 100_000  # arrays above this are described, not read
 _TILE_SIDE = 256
 _UNSEEN_SHOWN = 12  # of words that the tokenizer cut off; a prompt can have thousands
 _HEAT_SIDE = 160
+OUT_OF_VOCABULARY = "out of vocabulary"
+CAVEAT = "Out of vocabulary: the model was never trained on this word, so its map does not show where the model put it."
 CHECKED = ("trust", "removal", "randomisation", "shares_by_seed")
 """What the checks of an explanation add to it, in the order in which it is read."""
 _QUALITY = 84
@@ -138,6 +140,7 @@ def words(explanation: Explanation, path: str) -> Section:
         '<span class="right">share of all words</span>',
     )
     note = (
+        f"The unit of the maps: {unit_of(explanation)}. "
         "Coverage is the share of the image where a word's map reaches 0.4 of its own peak. "
         "A word's share is its part of the sum of all words' maps."
     )
@@ -152,6 +155,11 @@ def maps_by_place(explanation: Explanation) -> list[Any]:
     return list(found["map"].transpose("word", "y", "x").values[order])
 
 
+def unit_of(explanation: Explanation) -> str:
+    """The unit of the word maps; empty where there are none."""
+    return str(explanation.words.attrs["unit"]) if "words" in explanation.tree.children else ""
+
+
 def times(rows: list[dict[str, Any]]) -> Mapping[str, int]:
     """How often each word stands in the prompt."""
     return Counter(row["word"] for row in rows)
@@ -162,19 +170,31 @@ def ordinal(row: Mapping[str, Any], count: Mapping[str, int]) -> str:
     return f"<sup>{row['occurrence']}</sup>" if count[row["word"]] > 1 else ""
 
 
+def caveat(row: Mapping[str, Any]) -> str:
+    """What must be said wherever a word's map is described; nothing of most words."""
+    return CAVEAT if row["out_of_vocabulary"] else ""
+
+
+def chip_note(row: Mapping[str, Any]) -> str:
+    """What stands next to a word itself; nothing next to most words."""
+    return "not seen" if not row["seen"] else OUT_OF_VOCABULARY if row["out_of_vocabulary"] else ""
+
+
 def _word_tile(place: int, row: Mapping[str, Any], label: str, uri: str) -> str:
     if not row["seen"]:
         alt = escaped(f"The image without a map, for the model did not see {row['word']}")
         return f'<div class="tile unseen"><img alt="{alt}" src="{uri}"><b>{label}</b><span>not seen</span></div>'
     alt = escaped(f"Where {row['word']} acted: {percent(row['coverage'])} of the image")
+    facts = [escaped(row["pos"]), percent(row["coverage"]), *filter(None, [chip_note(row)])]
     return (
         f'<button type="button" class="tile" data-place="{place}"><img alt="{alt}" src="{uri}">'
-        f"<b>{label}</b><span>{escaped(row['pos'])} · {percent(row['coverage'])}</span></button>"
+        f"<b>{label}</b><span>{' · '.join(facts)}</span></button>"
     )
 
 
 def _word_line(place: int, row: Mapping[str, Any], label: str) -> str:
-    cells = f'<th scope="row">{label}</th><td>{escaped(row["pos"])}</td>'
+    said = f"<small>{note}</small>" if (note := chip_note(row)) and row["seen"] else ""
+    cells = f'<th scope="row">{label}{said}</th><td>{escaped(row["pos"])}</td>'
     if not row["seen"]:
         return f'<tr class="unseen">{cells}<td colspan="3">not seen by the model: cut off by the tokenizer</td></tr>'
     peak = "–" if row["peak"] is None else f"{row['peak']['x']}, {row['peak']['y']}"

@@ -58,6 +58,18 @@ class Explanation:
         return [self._image(i) for i in range(self.request.images)]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know first, such as words that the model never saw."""
+        found = self.provenance.get("notes")
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
+    @property
+    def out_of_vocabulary(self) -> frozenset[str]:
+        """The words, in lower case, that the model was never trained on, where its folder lists those that it was."""
+        found = self.provenance.get("out_of_vocabulary")
+        return frozenset(str(word).casefold() for word in found) if isinstance(found, list) else frozenset()
+
+    @property
     def words(self) -> xr.Dataset:
         """The word maps: ``map`` over (word, y, x), with a leading ``image`` if there are several.
 

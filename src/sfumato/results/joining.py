@@ -10,7 +10,7 @@ import xarray as xr
 from sfumato.errors import SfumatoError
 from sfumato.results.explanation import Explanation
 
-OWN = ("method", "options", "paper", "started", "seconds", "batch", "notes")
+OWN = ("method", "options", "paper", "started", "seconds", "batch", "notes", "out_of_vocabulary")
 """What provenance says of one method; all else is of the model and the machine, and said once."""
 
 
@@ -51,8 +51,11 @@ def join(explanations: Sequence[Explanation]) -> Explanation:
     known = [float(value) for value in seconds if isinstance(value, int | float)]
     provenance = shared | {
         "method": ", ".join(str(part.get("method")) for part in parts),
-        "notes": list(dict.fromkeys(note for part in parts for note in part.get("notes", []))),
+        "notes": list(dict.fromkeys(note for one in explanations for note in one.notes)),
+        "out_of_vocabulary": sorted(frozenset[str]().union(*(one.out_of_vocabulary for one in explanations))),
         "seconds": round(sum(known), 3) if len(known) == len(parts) else None,
-        "parts": [{key: value for key, value in part.items() if key != "notes"} for part in own],
+        "parts": [
+            {key: value for key, value in part.items() if key not in ("notes", "out_of_vocabulary")} for part in own
+        ],
     }
     return Explanation(xr.DataTree.from_dict(nodes), first.request, provenance)

@@ -70,7 +70,7 @@ NODES: Mapping[str, NodeSchema] = {
             "seen": Field("bool", (("word",),)),
             **_CELLS,
         },
-        attrs=("method",),
+        attrs=("method", "unit"),
     ),
     "tokens": NodeSchema(
         arrays={"map": Field("float32", _grid("token"))},

@@ -61,11 +61,13 @@ def word_rows(explanation: Explanation, image: int, tau: float = TAU) -> list[di
     mass = np.abs(maps.astype(np.float64)).sum(axis=(1, 2))  # a word that was not seen has NaN
     total = float(np.nansum(mass))
     rows: list[dict[str, Any]] = []
+    unknown = explanation.out_of_vocabulary
     texts = {name: words[name].values.tolist() for name in ("word", "occurrence", "index", "pos")}
     for i, seen in enumerate(words["seen"].values.tolist()):
         row: dict[str, Any] = {"image": image}
         row |= {name: values[i] for name, values in texts.items()}
-        row |= {"seen": seen, "coverage": None, "peak": None, "share": None}
+        row |= {"seen": seen, "out_of_vocabulary": texts["word"][i].casefold() in unknown}
+        row |= {"coverage": None, "peak": None, "share": None}
         if seen and np.isfinite(maps[i]).all():
             fine = bicubic(maps[i], (height, width))
             y, x = peak(fine)
@@ -82,7 +84,8 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
     Returns:
         ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``numbers``
         (what a method measured beside its arrays, by node), ``tau`` and
-        ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``coverage`` (share of the image's
+        ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``out_of_vocabulary`` (whether the
+        model is known never to have been trained on it), ``coverage`` (share of the image's
         pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
         bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
         word that the model did not see. ``importance`` has the rows of each method that says what a word is worth.

@@ -193,5 +193,5 @@ def panes_of(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
         ordered = [
             {"step": step, "timestep": time, "picture": pixels} for step, (time, pixels) in sorted(steps.items())
         ]
-        found.append({"steps": ordered, "rows": rows})
+        found.append({"steps": ordered, "rows": rows, "notes": explanation.notes})
     return found

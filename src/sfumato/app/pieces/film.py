@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.app.pieces.piece import piece
-from sfumato.app.pieces.stage import facts_of
+from sfumato.app.pieces.stage import facts_of, notes_of
 from sfumato.report.markup import heat_picture, picture_uri, visible
 from sfumato.results.explanation import Explanation
 
@@ -75,6 +75,7 @@ def frames(
         "places": [f"step {step} of {request.steps}" for step in samples["step"].values.tolist()],
         "rows": rows,
         "aspect": f"{explanation.image.width}/{explanation.image.height}",
+        "notes": notes_of(explanation),
         "facts": facts_of(explanation, f", {len(times) - 1} of them kept"),
         "link": link,
         "links": list(links),

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from sfumato.app.pieces.piece import piece
+from sfumato.app.pieces.stage import notes_of
 from sfumato.report.page import template
 from sfumato.report.sections import sections
 from sfumato.results.explanation import Explanation
@@ -32,4 +33,4 @@ def shown_sections(explanation: Explanation, title: str = "", *, without: tuple[
         for node, part in sections(explanation)
         if not any(node.startswith(beginning) for beginning in without)
     ]
-    return {"parts": parts, "title": title}
+    return {"parts": parts, "title": title, "notes": notes_of(explanation)}

@@ -16,7 +16,7 @@ import numpy as np
 from sfumato.app.pieces.piece import piece
 from sfumato.plots.overlays import DIM, colours
 from sfumato.report.markup import packed, picture_uri, visible
-from sfumato.report.sections import maps_by_place, times
+from sfumato.report.sections import caveat, chip_note, maps_by_place, times, unit_of
 from sfumato.results.explanation import Explanation
 
 EMPTY = {
@@ -89,13 +89,14 @@ def _pane(explanation: Explanation, title: str) -> dict[str, Any]:
             "label": visible(row["word"]) + (f" #{row['occurrence']}" if count[row["word"]] > 1 else ""),
             "pos": row["pos"],
             "seen": row["seen"],
+            "note": chip_note(row),
+            "caveat": caveat(row),
             "share": row["share"],
             "size": (row["share"] or 0.0) / most,
             "map": packed(np.asarray(heat)) if row["seen"] and np.isfinite(heat).all() else None,
         }
         for row, heat in zip(rows, maps, strict=True)
     ]
-    unit = str(explanation.words.attrs.get("unit", "")) if rows else ""
     return {
         "title": visible(title),
         "alt": visible(f"Image generated for: {request.prompt or request.label or 'nothing'}"),
@@ -103,12 +104,18 @@ def _pane(explanation: Explanation, title: str) -> dict[str, Any]:
         "width": image.width,
         "height": image.height,
         "words": words,
-        "unit": unit,
+        "unit": unit_of(explanation),
+        "notes": notes_of(explanation),
         "question": "Which pixels did each word drive?",
         "none": "This model reads no words; ask one of the methods below.",
         "hint": "Point at a word to see where it acted; click to keep it." if words else "",
         "facts": facts_of(explanation),
     }
+
+
+def notes_of(explanation: Explanation) -> list[str]:
+    """What a visitor must know first, as text for the page."""
+    return [visible(note) for note in explanation.notes]
 
 
 def facts_of(explanation: Explanation, more: str = "") -> str:

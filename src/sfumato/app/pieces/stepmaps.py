@@ -72,6 +72,7 @@ def laid_out(
                     for one in pane["steps"]
                 ],
                 "rows": [_row(row) for row in pane["rows"]],
+                "notes": [visible(note) for note in pane["notes"]],
             }
             for pane, title, image in zip(panes, titles, images, strict=True)
         ],

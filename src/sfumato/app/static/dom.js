@@ -32,6 +32,8 @@ const linkButton = (label, address) => {
   } }, label);
   return button;
 };
+// What a reader must know first, such as words that the model never saw.
+const notesOf = (notes) => (notes || []).length ? make("div", { class: "sf-notes", role: "note" }, notes.map((note) => make("p", {}, note))) : null;
 const addressIs = (link) => history.replaceState(null, "", "?" + link);
 // Places on a picture, as shares of its width and height; the cross on it goes a 32nd further with each arrow key.
 const within = (value) => Math.min(0.9999, Math.max(0, value));

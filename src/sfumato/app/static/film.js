@@ -53,7 +53,7 @@ function show() {
     playing = setInterval(() => { if (!root.isConnected || step === last) stop(); else go(step + 1); }, 650);
   } }, "Play");
   root.replaceChildren(
-    make("p", { class: "sf-title" }, value.title),
+    make("p", { class: "sf-title" }, value.title), notesOf(value.notes) || "",
     make("div", { class: "sf-frames" }, value.rows.map(frame)),
     make("div", { class: "sf-controls sf-scrub" },
       make("div", {}, make("label", { for: own + "step" }, "Step", make("output", { for: own + "step" })),

@@ -24,15 +24,16 @@ class Pane {
       several ? make("p", { class: "sf-title" }, given.title) : null,
       make("figure", {}, this.frame),
       make("div", { class: "sf-side" }, given.words.length ? make("p", { class: "sf-eyebrow" }, given.question) : make("p", { class: "sf-eyebrow" }, given.none),
-        this.chips, this.readout, this.owners,
+        this.chips, notesOf(given.notes), this.readout, this.owners,
         make("p", { class: "sf-facts" }, given.facts),
         given.words.length ? make("figure", { class: "sf-original" }, make("img", { alt: "The image without a map", src: given.image }), make("figcaption", {}, "as generated")) : null));
     this.listen();
   }
   chip(word, place) {
-    if (!word.map) return make("span", { class: "sf-chip unseen", title: "not seen by the model" }, word.label, make("small", {}, "not seen"));
+    const note = word.note ? make("small", {}, word.note) : null;
+    if (!word.map) return make("span", { class: "sf-chip unseen", title: "not seen by the model" }, word.label, note);
     return make("button", {
-      type: "button", class: "sf-chip", "aria-pressed": "false", "data-word": word.label, style: `--share:${100 * word.size}%`,
+      type: "button", class: "sf-chip", "aria-pressed": "false", "data-word": word.label, style: `--share:${100 * word.size}%`, title: word.caveat || null,
       onmouseenter: () => hover(word.label), onmouseleave: () => hover(null),
       onfocus: (event) => { if (event.target.matches(":focus-visible")) hover(word.label); }, onblur: () => hover(null),
       onclick: () => { view.word = view.word === word.label ? null : word.label; if (view.word === null) view.hovered = null; paint(); remember(); },
@@ -43,7 +44,7 @@ class Pane {
         all[(all.indexOf(event.currentTarget) + step + all.length) % all.length].focus();
         event.preventDefault();
       },
-    }, word.label);
+    }, word.label, note);
   }
   place(label) { return this.words.findIndex((word) => word.map && word.label === label); }
   fine(place) {
@@ -64,10 +65,7 @@ class Pane {
     const covered = heat.paint(this.canvas, fine, this.under, {
       tall: this.tall, wide: this.wide, colours, dim: props.value.dim, most: view.opacity, tau: view.threshold, scale,
     });
-    const word = this.words[place];
-    this.readout.textContent = `“${word.label}” (${word.pos}) covers ${heat.percent(covered)} of the image at ` +
-      `${(view.threshold || 0.4).toFixed(2)} of its peak of ${fine.top.toPrecision(3)} ${this.unit}` +
-      (word.share === null ? "." : `; it holds ${heat.percent(word.share)} of all the words’ maps.`);
+    this.readout.textContent = heat.reading(this.words[place], { covered, tau: view.threshold, peak: { top: fine.top, unit: this.unit } });
   }
   range() {
     let low = Infinity, high = -Infinity;

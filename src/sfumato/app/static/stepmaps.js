@@ -109,6 +109,7 @@ function block(pane, number, several) {
   };
   return make("div", { class: "sf-steps-pane" },
     several ? make("p", { class: "sf-title" }, pane.title) : null,
+    notesOf(pane.notes),
     make("div", { class: "sf-scroll", tabindex: "-1" }, make("div", { class: "sf-grid", style: columns },
       pane.steps.map((one) => make("p", { class: "sf-when" }, make("b", {}, `step ${one.step}`), ` t = ${Math.round(one.timestep)}`)), make("p", { class: "sf-when" }, make("b", {}, "in the end")),
       make("p", { class: "sf-row-name" }, make("b", {}, "Recovered"), make("span", {}, " the clean image that each step would answer with")), made(null),

@@ -77,7 +77,8 @@ def library_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             shown = shown_sections(single, without=("words",))
         except SfumatoError as error:
             return {line: refused(error)}
-        return {view: value, found: shown | {"links": downloads(kept.id)}, line: QUIET}
+        more = {"links": downloads(kept.id), "notes": []}  # the stage above has them
+        return {view: value, found: shown | more, line: QUIET}
 
     def compare(request: gr.Request, event: gr.EventData) -> dict[Any, Any]:
         ids = data_of(event).get("ids", [])

@@ -83,5 +83,13 @@ function paint(canvas, { values, low, span, top }, under, { tall, wide, colours,
   return covered / values.length;
 }
 
-return { bytes, enlarged, paint, percent, pixels };
+// What a word's map says, in words. `peak`: its value `top`, the `unit` of the map, and its pixel `at` where that is known.
+function reading({ label, pos, share, caveat }, { covered, tau, peak }) {
+  const at = peak.at ? `, which lies at x ${peak.at.x}, y ${peak.at.y}` : "";
+  return `“${label}” (${pos}) covers ${percent(covered)} of the image at ${(tau || 0.4).toFixed(2)} of its peak of ` +
+    `${peak.top.toPrecision(3)} ${peak.unit}${at}` +
+    (share === null ? "." : `. It holds ${percent(share)} of the sum of all words’ maps.`) + (caveat ? " " + caveat : "");
+}
+
+return { bytes, enlarged, paint, percent, pixels, reading };
 })();

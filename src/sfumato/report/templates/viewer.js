@@ -50,10 +50,9 @@ function show() {
   }
   const row = place === null ? null : rows[place];
   if (!row) { readout.textContent = data.hint; return; }
-  const tau = (threshold && Number(threshold.value) ? threshold.value / 100 : 0.4).toFixed(2);
-  readout.textContent = "“" + row.label + "” (" + row.pos + ") covers " + heat.percent(covered) +
-    " of the image at " + tau + " of its peak, which lies at x " + row.peak.x + ", y " + row.peak.y +
-    (row.share === null ? "." : ". It holds " + heat.percent(row.share) + " of the words’ summed attention.");
+  const peak = { top: fine(state.image, place).top, unit: data.unit, at: row.peak };
+  const tau = threshold ? threshold.value / 100 : 0;
+  readout.textContent = heat.reading(row, { covered, tau, peak });
 }
 
 function choose(image) {
