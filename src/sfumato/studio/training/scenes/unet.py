@@ -23,6 +23,7 @@ from sfumato.studio.training.scenes.config import Config, UnetConfig
 from sfumato.studio.training.scenes.data import load_captions, load_images, token_numbers, varied
 from sfumato.studio.training.schedule import falling_rate, noised, stratified
 from sfumato.studio.training.unets import compiled, explicit_attention, start_as_identity
+from sfumato.writing.files import replacing_file
 
 LATENTS = "latents.npy"
 
@@ -101,9 +102,8 @@ def make_latents(config: Config, out: Path, vae: Any, progress: Progress) -> tup
                 posterior = vae.encode(pixels.to(vae.device, memory_format=torch.channels_last)).latent_dist
             parts.append(posterior.mean.float().cpu().numpy().astype(np.float16))
             progress.step("encode", min(start + config.unet.encode_batch, len(images)), len(images), {})
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, np.concatenate(parts))
-        partial.replace(path)
+        with replacing_file(path) as opened:
+            np.save(opened, np.concatenate(parts))
     latents: npt.NDArray[np.float16] = np.load(path)
     return latents, float(1 / latents.astype(np.float32).std())
 
