@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,75 @@ def test_files_of_other_origin_are_never_lost(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"files that Sfumato did not write \(words/my notes\.txt\)"):
         write_result(out)
     assert (out / "words" / "my notes.txt").read_text() == "hours of work"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": "sfumato-output", "version": 1, "files": []}'])
+def test_without_a_readable_record_nothing_is_replaced(tmp_path: Path, damage: str) -> None:
+    write_result(tmp_path / "out")
+    (tmp_path / "out" / ".sfumato.json").write_text(damage)
+    if not damage:
+        (tmp_path / "out" / ".sfumato.json").unlink()  # as `cp out/* elsewhere/` drops it
+    before = everything(tmp_path)
+    with pytest.raises(StoreError, match=r"no earlier result of Sfumato \(it has no readable \.sfumato\.json\)"):
+        write_result(tmp_path / "out", "new")
+    assert everything(tmp_path) == before
+    assert (tmp_path / "out" / "summary.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "words/notes.txt", "explanation.zarr/notes.txt", "explanation.zarr/deep/notes.txt"]
+)
+def test_one_unknown_file_anywhere_is_refused_and_untouched(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    write_result(out)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    before = everything(tmp_path)
+    with pytest.raises(StoreError, match=f"files that Sfumato did not write .{name}."):
+        write_result(out)
+    assert everything(tmp_path) == before
+    assert (out / name).read_text() == "mine"
+
+
+def test_links_and_empty_folders_of_other_origin_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("mine")
+    write_result(out)
+    for name in ("letters", "words/letters"):
+        (out / name).symlink_to(tmp_path / "letters", target_is_directory=True)
+        with pytest.raises(StoreError, match=f"files that Sfumato did not write .{name}."):
+            write_result(out)
+        (out / name).unlink()
+    (out / "empty").mkdir()
+    with pytest.raises(StoreError, match=r"files that Sfumato did not write .empty/."):
+        write_result(out)
+    (out / "empty").rmdir()
+    write_result(out)
+    assert (tmp_path / "letters" / "a.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("change", ["text", "size", "link"])
+def test_a_file_that_was_changed_is_of_other_origin(tmp_path: Path, change: str) -> None:
+    out = tmp_path / "out"
+    write_result(out)
+    if change == "link":
+        (tmp_path / "mine").write_text("{}")
+        (out / "summary.json").unlink()
+        (out / "summary.json").symlink_to(tmp_path / "mine")
+    else:
+        (out / "summary.json").write_text({"text": "[]", "size": "mine"}[change])
+    with pytest.raises(StoreError, match=r"that were changed since Sfumato wrote them \(summary\.json\)"):
+        write_result(out)
+
+
+def test_a_copied_result_and_one_with_fewer_files_are_replaced(tmp_path: Path) -> None:
+    write_result(tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "copy")
+    (tmp_path / "copy" / "words" / "1-red.png").unlink()
+    (tmp_path / "copy" / "words").rmdir()
+    write_result(tmp_path / "copy", "new")
+    assert (tmp_path / "copy" / "summary.json").read_text() == "new"
 
 
 def test_a_folder_that_is_no_result_is_refused(tmp_path: Path) -> None:
