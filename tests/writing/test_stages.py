@@ -1,4 +1,4 @@
-"""Whatever kills a writer, the old or the new result is there, whole, and nothing is in the way of the next run."""
+"""However a writer is killed, the old or the new result is there, whole, and nothing is in the way of the next run."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_file_that_appears_during_the_work_is_kept(
     stage = write_folder(tmp_path / "out")
     (stage.__enter__() / "a.txt").write_text("new")
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match=r"did not write \(notes\.txt\).*; what was made now is in out-2 beside it"):
+    with pytest.raises(StoreError, match=r"did not write \(notes\.txt\).*; what was made now is in out-2"):
         stage.__exit__(None, None, None)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     assert (tmp_path / "out" / "a.txt").read_text() == "old"
@@ -221,7 +221,7 @@ def test_a_file_that_appears_in_the_last_moment_is_kept(
         return swap(box)  # type: ignore[arg-type]
 
     monkeypatch.setattr(folders, "_swapped", write_first)
-    with pytest.warns(match="was changed while it was replaced; what was in it is in out-2 beside it"):
+    with pytest.warns(match="was changed while it was replaced; what was in it is in out-2"):
         result(tmp_path / "out", "new")
     assert (tmp_path / "out" / "a.txt").read_text() == "new"
     assert (tmp_path / "out-2" / "notes.txt").read_text() == "mine"

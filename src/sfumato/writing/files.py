@@ -18,7 +18,7 @@ from sfumato.writing.stages import new_file, sweep
 
 @contextmanager
 def replacing_file(path: str | PathLike[str], *, named: str | None = None, durable: bool = True) -> Iterator[BinaryIO]:
-    """A new hidden file beside the named one, which takes its place when the block ends well.
+    """A new hidden file next to the named one, which takes its place when the block ends well.
 
     Args:
         path: The file; missing parents are made too, and a link is followed.

@@ -1,6 +1,6 @@
-"""Folders that appear whole or not at all, whatever kills the writer.
+"""Folders that appear whole or not at all, also when the writer is killed.
 
-A folder is written in a hidden box beside its place, every file is synced to disk, and one rename puts it there.
+A folder is written in a hidden box next to its place, every file is synced to disk, and one rename puts it there.
 Replacing an earlier folder swaps the two names in one system call where the platform has one (Linux); elsewhere the
 old one is moved aside first, and the next reader or writer puts it back if the writer died between the two renames.
 What was there is removed only when it is known to be Sfumato's: it is looked at before the work and after the swap.
@@ -34,7 +34,7 @@ def write_folder(target: str | PathLike[str]) -> Iterator[Path]:
     """Write a folder of results as one: it appears under its name when all went well, and not at all otherwise.
 
     An empty folder or an earlier result of Sfumato is replaced, in one step; anything else is refused before the
-    work starts, and so are folders that hold files of other origin beside the results.
+    work starts, and so are folders that hold files of other origin.
 
     Args:
         target: The folder to make; missing parents are made too.
@@ -196,7 +196,7 @@ def _publish(box: Box, check: Check, named: str, seen: Snapshot | None, *, keep:
                 raise
             free = free_name(target)
             os.rename(box.new, free)
-            raise StoreError(f"{error}; what was made now is in {free.name} beside it") from error
+            raise StoreError(f"{error}; what was made now is in {free.name}") from error
         if seen is not None:
             box.announce(seen)
             old = _swapped(box)
@@ -225,7 +225,7 @@ def _remove_or_keep(box: Box, old: Path, seen: Snapshot, check: Check) -> None:
         kept = free_name(box.target)
         os.rename(old, kept)
         warnings.warn(
-            f"{box.target.name} was changed while it was replaced; what was in it is in {kept.name} beside it",
+            f"{box.target.name} was changed while it was replaced; what was in it is in {kept.name}",
             SfumatoWarning,
             stacklevel=2,
         )

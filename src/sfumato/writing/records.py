@@ -1,4 +1,4 @@
-"""What is in a folder, and which of it Sfumato wrote: the record beside the files decides."""
+"""What is in a folder, and which of it Sfumato wrote: a record in the folder decides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Snapshot = dict[str, list[int]]
 
 
 def write_record(folder: Path) -> None:
-    """List every file of a folder with its size and digest, in a file beside them."""
+    """List every file of a folder with its size and digest, in a file of the same folder."""
     files = {name: _mark(folder / name, state) for name, state in _entries(folder)}
     content = {"format": _FORMAT, "version": _VERSION, "files": files}
     (folder / MARKER).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Hidden folders beside a target in which a writer works, and what becomes of those that a killed writer left.
+"""Hidden folders next to a target, in which a writer works, and what becomes of those that a killed writer left.
 
 A box, ``.sfumato-<random>``, is a folder of one writer: ``lock`` is held by it (`sfumato.writing.locks`), ``new`` has
 what is being written, ``old`` what was moved out of the way, and what lies in ``gone`` is only waiting to be removed.
@@ -61,7 +61,7 @@ class Box:
 
 @contextmanager
 def boxed(target: Path) -> Iterator[Box]:
-    """Make a box beside a target, and remove it with everything that is left in it."""
+    """Make a box next to a target, and remove it with everything that is left in it."""
     sweep(target.parent)
     place, lock = _opened(target.parent)
     spare = None

@@ -23,7 +23,7 @@ def millions(module: Any) -> float:
 
 
 def replace_model(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Fill a folder beside `folder`, and put it in its place if it is small enough and what is there may go."""
+    """Fill a folder next to `folder`, and put it in its place if it is small enough and what is there may go."""
     with write_folder(folder) as stage:
         write(stage)
         megabytes = sum(path.stat().st_size for path in stage.rglob("*") if path.is_file()) / 1e6
