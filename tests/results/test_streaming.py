@@ -385,6 +385,32 @@ def test_a_run_that_fails_leaves_its_steps_or_nothing(tmp_path: Path) -> None:
     assert sfumato.open(tmp_path / "a.partial").tree["samples"].sizes["step"] == 2
 
 
+def test_a_first_step_that_cannot_be_kept_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(StoreError, match="a.partial.*: the disk is full; free some space or choose another place$"),
+        streaming.sink_of(str(tmp_path / "deep" / "a.partial"), NODES, ABOUT) as sink,
+    ):
+        _onto_a_full_disk(sink, monkeypatch)
+    assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "."])
+def test_names_that_cannot_be_are_one_line(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError) as caught, streaming.sink_of(name, NODES, ABOUT):
+        pytest.fail("the name was taken")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def _onto_a_full_disk(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(old: Path, new: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(old))
+
+    monkeypatch.setattr(os, "replace", full)
+    fill(sink, 1)
+
+
 def _stopped(sink: Sink, steps: int) -> None:
     fill(sink, steps)
     raise KeyboardInterrupt

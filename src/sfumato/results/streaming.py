@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import StoreError
 from sfumato.writing.files import write_text
-from sfumato.writing.folders import remove_folder, replacing_folder, sync_file, sync_folder
+from sfumato.writing.folders import remove_folder, replacing_folder, resolved, sync_file, sync_folder
 from sfumato.writing.locks import is_of, own, seize
 from sfumato.writing.reasons import cannot_write
 from sfumato.writing.records import entries, irregular, refuse_foreign
@@ -127,14 +128,14 @@ class Folder:
         StoreError: The place holds something else, or cannot be written.
     """
 
-    def __init__(self, place: Path, nodes: Mapping[str, Node], about: Mapping[str, Any]) -> None:
+    def __init__(self, place: str | PathLike[str], nodes: Mapping[str, Node], about: Mapping[str, Any]) -> None:
         import zarr
 
         self._nodes = dict(nodes)
         self._done = dict.fromkeys(nodes, 0)
         self._about = dict(about)
         self._arrays: dict[tuple[str, str], Any] = {}
-        self.place, lock = self._taken(Path(os.path.realpath(place)), str(place))
+        self.place, lock = self._taken(resolved(place), str(place))
         self._free = weakref.finalize(self, os.close, lock)
         root = zarr.open_group(str(self.place / ARRAYS), mode="r+", zarr_format=3)
         for path, node in nodes.items():
@@ -149,7 +150,7 @@ class Folder:
 
     def commit(self, node: str, steps: int) -> None:
         """See `Sink.commit`; durable when this returns."""
-        before, self._done[node] = self._done[node], steps
+        before = self._done[node]
         with self._written():
             for name in self._nodes[node].arrays:
                 chunks = self.place / ARRAYS / node / name / "c"
@@ -157,7 +158,8 @@ class Folder:
                     for file in [chunk, *chunk.rglob("*")] if chunk.exists() else ():
                         (sync_folder if file.is_dir() else sync_file)(file)
                 sync_folder(chunks)
-            self._put(self.place)
+            self._put(self.place, self._done | {node: steps})
+        self._done[node] = steps
 
     def tree(self) -> dict[str, xr.Dataset]:
         """See `Sink.tree`; arrays are read when this is called."""
@@ -211,12 +213,12 @@ class Folder:
                         chunks=(1, *array.shape[1:]),
                         config={"write_empty_chunks": True},  # so that a chunk that is missing is known to be lost
                     )
-        self._put(stage)
+        self._put(stage, self._done)
 
-    def _put(self, place: Path) -> None:
+    def _put(self, place: Path, done: Mapping[str, int]) -> None:
         nodes = {
             path: {
-                "committed": self._done[path],
+                "committed": done[path],
                 "dims": {name: array.dims for name, array in node.arrays.items()},
                 "coords": {name: [dim, list(values)] for name, (dim, values) in node.coords.items()},
                 "attrs": dict(node.attrs),
@@ -249,7 +251,7 @@ def sink_of(place: str | None, nodes: Mapping[str, Node], about: Mapping[str, An
     if place is None:
         yield Memory(nodes)
         return
-    folder = Folder(Path(place), nodes, about)
+    folder = Folder(place, nodes, about)
     try:
         yield folder
         folder.remove()

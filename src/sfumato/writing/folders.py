@@ -53,12 +53,7 @@ def write_folder(target: str | PathLike[str]) -> Iterator[Path]:
         ...     sorted(p.name for p in Path(place, "out").iterdir())
         ['.sfumato.json', 'summary.json']
     """
-    place = resolved(target)
-    if place == Path(place.anchor) or place == Path.cwd() or place in Path.cwd().parents:
-        raise StoreError(
-            f"{os.fspath(target)} is the folder you are in, or one around it; name a new folder, such as out/demo"
-        )
-    with replacing_folder(place, check_record, os.fspath(target)) as stage:
+    with replacing_folder(resolved(target), check_record, os.fspath(target)) as stage:
         yield stage
         write_record(stage)
 
@@ -80,6 +75,8 @@ def replacing_folder(target: Path, check: Check, named: str | None = None, *, ke
     made: list[Path] = []
     place, begun, done = target, False, False
     try:
+        if target == Path(target.anchor) or target in (Path.cwd(), *Path.cwd().parents):
+            raise StoreError(f"{named} is the folder you are in, or one around it; name a new folder, such as out/demo")
         seen = _looked_at(target, check, named)
         made = make_parents(target.parent)
         with boxed(target) as box:

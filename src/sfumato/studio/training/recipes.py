@@ -145,7 +145,7 @@ def train(
 def _refuse_other_folder(out: Path) -> None:
     """Raise unless a folder is new, empty, or was made by a training: files in it will be replaced."""
     sweep(out)
-    if not out.is_dir() or not entries(out):
+    if not out.is_dir() or not any(out.iterdir()):
         return
     try:
         found = json.loads((out / CONFIG).read_text(encoding="utf-8"))
