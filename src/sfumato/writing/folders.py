@@ -107,10 +107,10 @@ def remove_folder(target: Path, check: Check) -> None:
     Raises:
         StoreError: It holds something else, or cannot be removed.
     """
-    seen = _looked_at(target, check, str(target))
-    if seen is None:
-        return
     try:
+        seen = _looked_at(target, check, str(target))
+        if seen is None:
+            return
         with boxed(target) as box:
             box.announce(seen)
             with suppress(FileNotFoundError):  # another writer was faster
@@ -118,6 +118,8 @@ def remove_folder(target: Path, check: Check) -> None:
                 if snapshot(box.old) == seen:
                     box.drop(box.old)
         sync_folder(target.parent)
+    except StoreError:
+        raise
     except OSError as error:
         raise cannot_write(str(target), error) from error
 
