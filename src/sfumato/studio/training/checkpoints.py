@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -40,7 +41,10 @@ def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors into a folder that is being made."""
     packed = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(packed, str(path), metadata=dict(metadata) if metadata else None)
+    try:
+        save_file(packed, str(path), metadata=dict(metadata) if metadata else None)
+    except SafetensorError as error:  # a full disk, too
+        raise StoreError(f"cannot write {path}: {error}") from error
 
 
 def checkpoints(folder: Path) -> list[Path]:
