@@ -23,7 +23,7 @@ LONGEST_FILE = 450
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
 HEAVY = {"torch", "diffusers", "transformers", "matplotlib"}
 
-FOUNDATION = {"errors", "progress", "pictures", "timesteps", "request"}
+FOUNDATION = {"errors", "progress", "pictures", "timesteps", "request", "writing"}
 READERS = ("results", "metrics", "plots", "report")
 MAKERS = FOUNDATION | {
     "cache",
@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "pictures": {"errors"},
+    "writing": {"errors"},
     "timesteps": {"errors"},
     "request": {"errors", "pictures", "timesteps"},
     # what reads explanations: no model is needed, so no torch

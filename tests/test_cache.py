@@ -82,10 +82,10 @@ def test_without_a_folder_nothing_is_kept() -> None:
 def test_a_write_that_was_killed_leaves_nothing_that_reads_as_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(self: Path, target: Path) -> Path:
+    def killed(old: Path, new: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         Cache(tmp_path).put("generations", KEY, ARRAYS)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import SfumatoWarning
+from sfumato.errors import SfumatoWarning, StoreError
+from sfumato.writing.files import replacing_file
 
 VARIABLE = "SFUMATO_CACHE"
 FORMAT = b"sfumato-cache-1\n"
@@ -84,18 +84,13 @@ class Cache:
         """Keep the arrays of an entry; where that is impossible, say so once and go on."""
         if self._folder is None:
             return
-        path = self._path(kind, key)
-        partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        self._prune()
+        named = f"the cache {self._folder}"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._prune()
-            partial.write_bytes(_packed(arrays))
-            partial.replace(path)
-        except OSError as error:
-            self._tell(f"the cache {self._folder} cannot be written ({error.strerror}); images will be made again")
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+            with replacing_file(self._path(kind, key), named=named, durable=False) as opened:
+                opened.write(_packed(arrays))
+        except StoreError as error:
+            self._tell(f"{error}; images will be made again")
 
     def _path(self, kind: str, key: str) -> Path:
         assert self._folder is not None

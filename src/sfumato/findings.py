@@ -17,6 +17,7 @@ from sfumato.generations import identity
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.rows import as_csv
+from sfumato.writing.files import replacing_file, write_text
 
 KIND = "experiments"
 
@@ -55,12 +56,12 @@ class Finding:
 
     def write(self, folder: Path) -> None:
         """Write figure.png, table.csv, finding.json, and items.csv where there are any, into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.figure.save(folder / "figure.png")
-        (folder / "table.csv").write_text(as_csv(self.rows), encoding="utf-8")
-        (folder / "finding.json").write_text(self.to_json() + "\n", encoding="utf-8")
+        with replacing_file(folder / "figure.png") as opened:
+            self.figure.save(opened, "PNG")
+        write_text(folder / "table.csv", as_csv(self.rows))
+        write_text(folder / "finding.json", self.to_json() + "\n")
         if self.items:
-            (folder / "items.csv").write_text(as_csv(self.items), encoding="utf-8")
+            write_text(folder / "items.csv", as_csv(self.items))
 
 
 def one_by_one(work: Callable[[Request], Mapping[str, NDArray[Any]]]) -> Work:

@@ -20,11 +20,11 @@ from sfumato.results.store import open as open_explanation
 # What is there when a run reaches the moment: a pattern below the folder where the results will be.
 MOMENTS = {
     "when it begins": ".sfumato-*",
-    "the first picture": ".sfumato-*/image*.png",
-    "the numbers": ".sfumato-*/summary.json",
-    "the first array": ".sfumato-*/.sfumato-*/*/*/zarr.json",
-    "all arrays": ".sfumato-*/explanation.zarr",
-    "the list of files": ".sfumato-*/.sfumato.json",
+    "the first picture": ".sfumato-*/new/*/image*.png",
+    "the numbers": ".sfumato-*/new/*/summary.json",
+    "the first array": ".sfumato-*/new/*/.sfumato-*/new/*/*/*/zarr.json",
+    "all arrays": ".sfumato-*/new/*/explanation.zarr",
+    "the list of files": ".sfumato-*/new/*/.sfumato.json",
     "the end": "out",
 }
 CTRL_C = {"when it begins", "the first picture", "the first array", "the list of files"}
@@ -35,8 +35,8 @@ LAST = 99  # the seed of the run that nothing stops
 STUDY_STOPS = (
     ("cache/experiments/*/*.bin", signal.SIGKILL),
     ("cache/experiments/*/*.bin", signal.SIGINT),
-    (".sfumato-*/figure.png", signal.SIGKILL),
-    (".sfumato-*/figure.png", signal.SIGINT),
+    (".sfumato-*/new/*/figure.png", signal.SIGKILL),
+    (".sfumato-*/new/*/figure.png", signal.SIGINT),
 )
 STUDIED = ("a red cat", "two blue dogs and the cat, on the table", "a photo of a circle", "a dog, left of the table")
 PROMPTS = 2 * STUDIED + STUDIED[:2]  # ten, for two batches; those that come again have another seed

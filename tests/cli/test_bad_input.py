@@ -106,7 +106,7 @@ def foreign_folder(place: Path) -> str:
 
 def with_foreign_file(place: Path) -> str:
     place.mkdir()
-    (place / ".sfumato.json").write_text(json.dumps({"format": "sfumato-output", "version": 1, "files": []}))
+    (place / ".sfumato.json").write_text(json.dumps({"format": "sfumato-output", "version": 2, "files": {}}))
     (place / "thesis.txt").write_text("mine")
     return "also holds files that Sfumato did not write (thesis.txt)"
 

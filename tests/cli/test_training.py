@@ -110,6 +110,14 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert done.err == f"stopped; the same command goes on from the last checkpoint in {tmp_path}\n"
 
 
+def test_a_model_that_no_export_wrote_is_refused_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "weights" / "scenes").mkdir(parents=True)
+    (tmp_path / "weights" / "scenes" / "README.md").write_text("mine")
+    error = run("train", "scenes", "--out", str(tmp_path)).error
+    assert "weights/scenes is not empty and no earlier result of Sfumato" in error
+    assert (tmp_path / "weights" / "scenes" / "README.md").read_text() == "mine"
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")

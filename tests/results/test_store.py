@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,7 @@ def test_only_explanations_are_ever_replaced(made: Explanation, tmp_path: Path, 
     else:
         xr.Dataset({"a": ("k", [1, 2])}).to_zarr(target, zarr_format=3, consolidated=False)
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
-    with pytest.raises(StoreError, match="no stored explanation, so it is not replaced"):
+    with pytest.raises(StoreError, match="no stored explanation, so it is not replaced|is a file; give the name"):
         made.save(target, overwrite=True)
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
 
@@ -230,3 +232,71 @@ def test_saving_leaves_the_working_folder_alone(
 def test_a_name_that_is_too_long_is_said_in_one_line() -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
         store.open("a" * 5000)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "words/map/notes.txt", "words/map/c/9", "mine/"])
+def test_files_of_other_origin_in_a_stored_result_are_never_lost(stored: Path, name: str) -> None:
+    if name.endswith("/"):
+        (stored / name).mkdir()
+        (stored / name / "thesis.tex").write_text("mine")
+    else:
+        (stored / name).write_text("mine")
+    before = sorted(stored.parent.rglob("*"))
+    with pytest.raises(StoreError, match="is not as Sfumato wrote it, so it is not replaced; move it away"):
+        synthetic.explanation("blue square").save(stored, overwrite=True)
+    assert sorted(stored.parent.rglob("*")) == before
+
+
+def test_a_changed_file_in_a_stored_result_is_never_lost(stored: Path) -> None:
+    path = stored / "words" / "map" / "zarr.json"
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(StoreError, match="words/map differs from what was written"):
+        synthetic.explanation("blue square").save(stored, overwrite=True)
+
+
+@pytest.mark.parametrize("linked", ["words/map/c", "words/map/c/0/0/0", "zarr.json"])
+def test_links_in_a_stored_result_are_not_followed(stored: Path, tmp_path: Path, linked: str) -> None:
+    (stored / linked).rename(tmp_path / "elsewhere")
+    (stored / linked).symlink_to(tmp_path / "elsewhere")
+    for action in (store.open, lambda path: synthetic.explanation("blue").save(path, overwrite=True)):
+        with pytest.raises(StoreError, match=f"{linked} is no regular file"):
+            action(stored)
+    assert (tmp_path / "elsewhere").exists()
+
+
+FEW = """
+import os, resource, sys
+from pathlib import Path
+from sfumato.errors import StoreError
+from tests.results import synthetic
+
+made, place = synthetic.explanation("red", size=(16, 16), tokens=False), Path(sys.argv[1])
+made.save(place / "old.zarr")
+before = sorted(path.name for path in (place / "old.zarr").rglob("*"))
+ways = {"saved": 0, "refused": 0}
+for more in (0, 3, 6, 9, 24):
+    free = os.dup(0)
+    os.close(free)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limit[1]))
+    try:
+        made.save(place / "deep" / f"{more}.zarr")
+        ways["saved"] += 1
+    except StoreError as error:
+        assert "too many files are open" in str(error), error
+        ways["refused"] += 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+assert all(ways.values()), ways
+left = [path for path in place.rglob(".sfumato-*")]
+assert not left, left
+assert len(list(place.rglob("*.zarr"))) == 1 + ways["saved"]
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are of POSIX")
+def test_with_few_open_files_it_is_one_line_and_nothing_is_left(tmp_path: Path, root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FEW, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

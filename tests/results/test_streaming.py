@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -111,11 +112,11 @@ def test_a_commit_that_fails_leaves_the_steps_before_it(tmp_path: Path, monkeypa
     folder = Folder(tmp_path / "a.partial", NODES, ABOUT)
     fill(folder, 2, more=1)
 
-    def fail(self: Path, target: Path) -> None:
-        raise OSError("the disk is gone")
+    def fail(old: Path, new: Path) -> None:
+        raise OSError(errno.EIO, "the disk is gone", str(old))
 
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="the disk is gone"):
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(StoreError, match=r"input/output error; the steps before are kept: sfumato open .*a\.partial"):
         folder.commit("samples", 3)
     read, about = streaming.read(tmp_path / "a.partial")
     assert (read["samples"].sizes["step"], about) == (2, ABOUT)
@@ -215,7 +216,7 @@ def test_a_foreign_folder_is_named_once(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path / "file", tmp_path / "file" / "a.partial", tmp_path / ("a" * 300)):
-        with pytest.raises(StoreError, match=r"cannot write .*: (Not a directory|File name too long)"):
+        with pytest.raises(StoreError, match="is a file; give the name|a part of the path is a file|name is too long"):
             Folder(place, NODES, ABOUT)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -259,3 +260,157 @@ def _killed_while_writing(place: Path, log: Path, seconds: float) -> int:
             writer.wait()
     whole = log.read_text().rpartition("\n")[0]
     return int(whole.splitlines()[-1])
+
+
+def test_two_streams_on_one_name_do_not_touch_each_other(tmp_path: Path) -> None:
+    place = tmp_path / "a.partial"
+    first = Folder(place, NODES, ABOUT)
+    fill(first, 2)
+    second = Folder(place, NODES, ABOUT)
+    assert (first.place.name, second.place.name) == ("a.partial", "a-2.partial")
+    fill(second, 1)
+    first.write("samples", "picture", 2, picture(2))
+    first.write("samples", "spread", 2, np.float32(1))
+    first.commit("samples", 3)
+    assert streaming.read(place)[0]["samples"].sizes["step"] == 3
+    second.remove()
+    assert os.listdir(tmp_path) == ["a.partial"]
+    first.close()  # what it left may be replaced
+    assert Folder(place, NODES, ABOUT).place == place.resolve()
+
+
+WRITERS = """
+import sys
+from pathlib import Path
+from sfumato.results.streaming import sink_of
+from tests.results.test_streaming import ABOUT, NODES, fill
+
+for turn in range(8):
+    with sink_of(sys.argv[1], NODES, ABOUT) as sink:
+        fill(sink, 5)
+        samples = sink.tree()["samples"]
+        assert samples.sizes["step"] == 5
+"""
+
+
+def test_many_runs_of_two_processes_on_one_name_all_come_through(tmp_path: Path, root: Path) -> None:
+    place = tmp_path / "a.partial"
+    command = [sys.executable, "-W", "error", "-c", WRITERS, str(place)]
+    writers = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], said
+    assert not list(tmp_path.iterdir())
+
+
+REMOVED = """
+import os, signal, sys
+from pathlib import Path
+from sfumato.results.streaming import Folder
+from tests.results.test_streaming import ABOUT, NODES, fill
+
+def remove_some(place, files):
+    folder = Folder(place, NODES, ABOUT)
+    fill(folder, 3)
+    unlink = os.unlink
+
+    def killed(path):
+        nonlocal files
+        if files == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        files -= 1
+        unlink(path)
+
+    os.unlink = killed
+    folder.remove()
+
+for files in (0, 1, 9):
+    child = os.fork()
+    if child == 0:
+        try:
+            remove_some(Path(sys.argv[1], str(files), "a.partial"), files)
+        finally:
+            os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_a_kill_while_it_is_removed_blocks_nothing(tmp_path: Path, root: Path) -> None:
+    subprocess.run([sys.executable, "-c", REMOVED, str(tmp_path)], cwd=root, check=True)
+    for parent in [tmp_path / str(files) for files in (0, 1, 9)]:
+        assert [path.name for path in parent.glob(".sfumato-*")]
+        folder = Folder(parent / "a.partial", NODES, ABOUT)
+        assert os.listdir(parent) == ["a.partial"]
+        folder.remove()
+        assert not list(parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "arrays.zarr/notes.txt", "arrays.zarr/samples/notes.txt", "arrays.zarr/samples/picture/c/x"]
+)
+def test_other_files_in_what_was_left_are_never_removed(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "a.partial"
+    folder = Folder(place, NODES, ABOUT)
+    fill(folder, 2)
+    (place / "arrays.zarr/samples" / f"zarr.{'0' * 32}.partial").write_text("what zarr leaves when it is killed")
+    (place / name).write_text("mine")
+    before = sorted(path for path in place.rglob("*"))
+    folder.remove()
+    assert sorted(path for path in place.rglob("*")) == before
+    with pytest.raises(StoreError, match=f"a.partial also holds files that Sfumato did not write .{name}."):
+        Folder(place, NODES, ABOUT)
+    assert sorted(path for path in place.rglob("*")) == before
+    (place / name).unlink()
+    assert Folder(place, NODES, ABOUT).place == place.resolve()
+
+
+def test_links_in_what_was_left_are_neither_followed_nor_removed(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("mine")
+    place = tmp_path / "a.partial"
+    fill(Folder(place, NODES, ABOUT), 2)
+    (place / "arrays.zarr/samples/more").symlink_to(tmp_path / "letters", target_is_directory=True)
+    with pytest.raises(StoreError, match="did not write .arrays.zarr/samples/more"):
+        Folder(place, NODES, ABOUT)
+    with pytest.raises(StoreError, match="arrays.zarr/samples/more is no regular file"):
+        sfumato.open(place)
+    assert (tmp_path / "letters" / "a.txt").read_text() == "mine"
+
+
+def test_a_run_that_fails_leaves_its_steps_or_nothing(tmp_path: Path) -> None:
+    for steps in (0, 2):
+        with pytest.raises(KeyboardInterrupt), streaming.sink_of(str(tmp_path / "a.partial"), NODES, ABOUT) as sink:
+            _stopped(sink, steps)
+        assert os.listdir(tmp_path) == ["a.partial"][: bool(steps)]
+    assert sfumato.open(tmp_path / "a.partial").tree["samples"].sizes["step"] == 2
+
+
+def test_a_first_step_that_cannot_be_kept_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(StoreError, match="a.partial.*: the disk is full; free some space or choose another place$"),
+        streaming.sink_of(str(tmp_path / "deep" / "a.partial"), NODES, ABOUT) as sink,
+    ):
+        _onto_a_full_disk(sink, monkeypatch)
+    assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "."])
+def test_names_that_cannot_be_are_one_line(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError) as caught, streaming.sink_of(name, NODES, ABOUT):
+        pytest.fail("the name was taken")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def _onto_a_full_disk(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(old: Path, new: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(old))
+
+    monkeypatch.setattr(os, "replace", full)
+    fill(sink, 1)
+
+
+def _stopped(sink: Sink, steps: int) -> None:
+    fill(sink, steps)
+    raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(
     out: Path, config: Config, tmp_path: Path, stage: str, cut: int, rest: list[int]
 ) -> None:
     config = dataclasses.replace(config, denoiser=dataclasses.replace(config.denoiser, samples_every=0))
+    shutil.copy(out / "config.json", tmp_path)
     for name in {"data", "reader"} - {stage}:
         (tmp_path / name).symlink_to(out / name)
     if stage == "reader":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,7 @@ def test_latents_are_of_the_whole_and_of_the_masked_target(out: Path, config: Co
 
 
 def test_a_training_that_was_cut_off_goes_on_bit_for_bit(out: Path, config: Config, tmp_path: Path) -> None:
+    shutil.copy(out / "config.json", tmp_path)
     for name in ("data", "vae", "latents.npy"):
         (tmp_path / name).symlink_to(out / name)
     with pytest.raises(KeyboardInterrupt):

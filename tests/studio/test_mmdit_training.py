@@ -135,7 +135,7 @@ def test_a_share_of_the_captions_begins_with_a_capital() -> None:
 
 
 def test_a_training_that_was_cut_off_goes_on_bit_for_bit(trained: Path, tiny: Config, tmp_path: Path) -> None:
-    for name in ("data", "tokenizer", "latents.npy", "vae", "clip"):
+    for name in ("config.json", "data", "tokenizer", "latents.npy", "vae", "clip"):
         (tmp_path / name).symlink_to(trained / name)
     with pytest.raises(KeyboardInterrupt):
         train("scenes-mmdit", tiny, tmp_path, stages=("transformer",), progress=Cut("transformer", 3))

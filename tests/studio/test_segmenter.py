@@ -282,6 +282,7 @@ def test_data_that_are_there_are_left_and_others_drawn_anew(out: Path, config: C
 @pytest.mark.parametrize("cut", [1, 2])
 def test_a_training_that_was_cut_off_goes_on_bit_for_bit(out: Path, config: Config, tmp_path: Path, cut: int) -> None:
     config = dataclasses.replace(config, unet=dataclasses.replace(config.unet, looks_every=0))
+    shutil.copy(out / "config.json", tmp_path)
     (tmp_path / "data").symlink_to(out / "data")
     with pytest.raises(KeyboardInterrupt):
         train("segmenter", config, tmp_path, stages=("unet",), progress=Cut("unet", cut))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.errors import TrainingError
+from sfumato.errors import StoreError, TrainingError
 from sfumato.studio.scenes import held_out, held_out_captions, scene_of, training_scene
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.training import checkpoints
 from sfumato.studio.training.autoencoder import load_vae, psnr
-from sfumato.studio.training.checkpoints import load_latest, step_generator
+from sfumato.studio.training.checkpoints import check_checkpoint, load_latest, step_generator
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.progress import Log
 from sfumato.studio.training.recipes import train
@@ -30,6 +31,8 @@ from sfumato.studio.training.scenes.unet import (
 )
 from sfumato.studio.training.schedule import falling_rate, stratified
 from sfumato.studio.training.settings import build
+from sfumato.writing.folders import replacing_folder
+from sfumato.writing.locks import alone
 from tests.studio.conftest import Silent
 
 
@@ -72,6 +75,7 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(
     trained: tuple[Path, Silent], tiny: Config, tmp_path: Path, stage: Any
 ) -> None:
     whole, _ = trained
+    shutil.copy(whole / "config.json", tmp_path)
     for name in ("data", "tokenizer", "latents.npy", "vae", "clip"):
         if name != stage:
             (tmp_path / name).symlink_to(whole / name)
@@ -127,6 +131,7 @@ def test_samples_are_drawn_and_measured(trained: tuple[Path, Silent], tiny: Conf
     from PIL import Image
 
     whole, _ = trained
+    shutil.copy(whole / "config.json", tmp_path)
     for name in ("data", "tokenizer", "latents.npy", "vae", "clip"):
         (tmp_path / name).symlink_to(whole / name)
     config = dataclasses.replace(tiny, unet=dataclasses.replace(tiny.unet, steps=1, samples_every=1))
@@ -140,6 +145,7 @@ def test_samples_are_drawn_and_measured(trained: tuple[Path, Silent], tiny: Conf
 
 
 def test_starting_over_forgets_the_checkpoints(trained: tuple[Path, Silent], tiny: Config, tmp_path: Path) -> None:
+    shutil.copy(trained[0] / "config.json", tmp_path)
     (tmp_path / "data").symlink_to(trained[0] / "data")
     train("scenes", tiny, tmp_path, stages=("clip",), progress=Silent())
     again = Silent()
@@ -151,15 +157,56 @@ def test_starting_over_forgets_the_checkpoints(trained: tuple[Path, Silent], tin
 
 def test_half_written_checkpoints_are_ignored_and_cleared(tmp_path: Path) -> None:
     checkpoints.save(tmp_path, 2, {"a": torch.zeros(1)}, {})
-    partial = tmp_path / "step-000004.part"
-    partial.mkdir()
-    (partial / "tensors.safetensors").write_bytes(b"half")
-    found = load_latest(tmp_path)
-    assert found is not None
-    assert found[1]["step"] == 2
+    with replacing_folder(tmp_path / "step-000004", check_checkpoint) as stage:
+        (stage / "tensors.safetensors").write_bytes(b"half")
+        shutil.copytree(stage.parents[1], tmp_path / f".sfumato-{'0' * 16}")  # as a kill leaves it
+        found = load_latest(tmp_path)
+        assert found is not None
+        assert found[1]["step"] == 2
+    shutil.rmtree(tmp_path / "step-000004")
     for step in (6, 8):
         checkpoints.save(tmp_path, step, {"a": torch.ones(1)}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000006", "step-000008"]
+
+
+def test_a_checkpoint_with_other_files_in_it_stays(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8):
+        checkpoints.save(tmp_path, step, {"a": torch.zeros(1)}, {})
+        if step == 2:
+            (tmp_path / "step-000002" / "notes.txt").write_text("mine")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002", "step-000006", "step-000008"]
+    assert (tmp_path / "step-000002" / "notes.txt").read_text() == "mine"
+
+
+def test_only_a_work_folder_is_trained_in_and_only_what_stages_wrote_is_removed(
+    trained: tuple[Path, Silent], tiny: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"mine": true}')
+    with pytest.raises(TrainingError, match="is not empty and no work folder of a training"):
+        train("scenes", tiny, tmp_path, stages=("clip",), progress=Silent())
+    assert (tmp_path / "config.json").read_text() == '{"mine": true}'
+    shutil.copy(trained[0] / "config.json", tmp_path)
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "paper.tex").write_text("mine")
+    with pytest.raises(StoreError, match=r"clip also holds files that Sfumato did not write \(paper\.tex\)"):
+        train("scenes", tiny, tmp_path, stages=("clip",), progress=Silent(), resume=False)
+    (tmp_path / "unet").symlink_to(tmp_path / "clip", target_is_directory=True)
+    with pytest.raises(StoreError, match="unet is a link"):
+        train("scenes", tiny, tmp_path, stages=("unet",), progress=Silent(), resume=False)
+    assert (tmp_path / "clip" / "paper.tex").read_text() == "mine"
+
+
+def test_a_stage_is_trained_by_one_at_a_time(
+    trained: tuple[Path, Silent], tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(trained[0] / "config.json", tmp_path)
+    (tmp_path / "data").symlink_to(trained[0] / "data")
+    with alone(tmp_path / ".clip.lock") as held:
+        assert held
+        with pytest.raises(TrainingError, match="another training runs the stage 'clip'"):
+            train("scenes", tiny, tmp_path, stages=("clip",), progress=Silent())
+    train("scenes", tiny, tmp_path, stages=("clip",), progress=Silent())
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:
@@ -171,6 +218,7 @@ def test_a_broken_checkpoint_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_shape_is_refused(trained: tuple[Path, Silent], tiny: Config, tmp_path: Path) -> None:
+    shutil.copy(trained[0] / "config.json", tmp_path)
     for name in ("data", "clip"):
         (tmp_path / name).symlink_to(trained[0] / name)
     other = dataclasses.replace(tiny, clip=dataclasses.replace(tiny.clip, width=32))
@@ -188,7 +236,7 @@ def test_an_unknown_stage_and_a_folder_that_is_a_file_are_errors(tiny: Config, t
     with pytest.raises(TrainingError, match="data, vae, clip, unet"):
         train("scenes", tiny, tmp_path, stages=("dance",), progress=Silent())
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match="--out"):
+    with pytest.raises(StoreError, match="cannot write .*a part of the path is a file; choose another place"):
         train("scenes", tiny, tmp_path / "file", stages=("data",), progress=Silent())
 
 

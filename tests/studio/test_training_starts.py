@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def test_the_model_has_the_architecture_that_was_asked_for(own: tuple[Config, Pa
 def test_nothing_to_start_from_and_no_steps_is_an_error(
     trained: tuple[Path, Silent], tiny: Config, tmp_path: Path
 ) -> None:
+    shutil.copy(trained[0] / "config.json", tmp_path)
     (tmp_path / "data").symlink_to(trained[0] / "data")
     for stage in ("vae", "clip"):
         config = dataclasses.replace(tiny, **{stage: dataclasses.replace(getattr(tiny, stage), steps=0)})
@@ -85,6 +87,7 @@ def test_nothing_to_start_from_and_no_steps_is_an_error(
 def test_a_start_that_does_not_fit_says_so(
     start: str, message: str, trained: tuple[Path, Silent], tiny: Config, tmp_path: Path
 ) -> None:
+    shutil.copy(trained[0] / "config.json", tmp_path)
     (tmp_path / "data").symlink_to(trained[0] / "data")
     config = dataclasses.replace(tiny, clip=dataclasses.replace(tiny.clip, start=start))
     with pytest.raises(TrainingError, match=message):

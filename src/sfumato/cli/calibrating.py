@@ -43,10 +43,10 @@ def calibrate(
 
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_finding
-    from sfumato.results.folders import write_folder
     from sfumato.studies.asking import read_prompts
     from sfumato.studies.calibration import calibrate as fit
     from sfumato.studies.prompts import drawn_captions
+    from sfumato.writing.folders import write_folder
 
     if prompts.strip().isdecimal() and len(prompts.strip()) > 6:
         raise OptionError(f"--prompts is {prompts}; expected a file, or a whole number of at most six digits")

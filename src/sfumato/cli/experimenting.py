@@ -46,7 +46,7 @@ def experiment(
     from sfumato.cli.tables import say_finding
     from sfumato.experiments.experiment import experiment as find
     from sfumato.experiments.experiment import setting, usual_request
-    from sfumato.results.folders import write_folder
+    from sfumato.writing.folders import write_folder
 
     run = find(name)
     target = out if out is not None else f"out/{name}-{slug(model.removeprefix('studio/'))}"

@@ -237,8 +237,8 @@ def explain(
     from sfumato.explain import explain as run
     from sfumato.options import option_types, parse_arguments, parse_each
     from sfumato.registry import find
-    from sfumato.results.folders import write_folder
     from sfumato.results.joining import join
+    from sfumato.writing.folders import write_folder
 
     usual = "i2am" if reference is not None else "profile" if prompt is None else "daam"
     chosen = [find(name) for name in dict.fromkeys(method or [usual])]

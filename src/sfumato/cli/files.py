@@ -1,14 +1,11 @@
-"""The files of one result, and single files that are written whole or not at all."""
+"""The files of one result, and single files that a command writes."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from xarray import DataTree
 
@@ -18,11 +15,13 @@ from sfumato.errors import StoreError
 from sfumato.progress import Progress
 from sfumato.results.explanation import Explanation
 from sfumato.results.importance import importance_methods
+from sfumato.writing.files import replacing_file, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 QUICK = 3  # three times as fast as the usual compression of PNG, for an eighth more bytes
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ON_A_SHEET = 95  # more than any text encoder of 77 tokens can see
 
 
@@ -33,6 +32,7 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
     words-seed-7.png and words/seed-7/. Every method that says how much a word is worth adds a picture of its name.
     """
     from sfumato.plots import importance_sheet, process_sheets, segment_sheet, word_sheet
+    from sfumato.report import write_report
 
     count = explanation.request.images
     for number, (image, seed) in enumerate(zip(explanation.images, explanation.request.seeds, strict=True)):
@@ -53,20 +53,8 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
     (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
     explanation.save(folder / "explanation.zarr")
     progress("writing the page", 0, 1)
-    write_page(explanation, str(folder / "report.html"))
+    write_report(explanation, folder / "report.html")
     progress("writing the page", 1, 1)
-
-
-def write_page(explanation: Explanation, file: str) -> None:
-    """Write the page of an explanation to a file, whole or not at all.
-
-    Raises:
-        StoreError: It cannot be written; what was there before stays.
-    """
-    from sfumato.report import write_report
-
-    with _made_writable(file) as target:
-        write_report(explanation, target)
 
 
 def write_picture(picture: Image, file: str) -> None:
@@ -75,11 +63,11 @@ def write_picture(picture: Image, file: str) -> None:
     Raises:
         StoreError: It cannot be written, or its name is that of no kind of picture.
     """
-    suffix = Path(file).suffix
-    with _replacing(file, suffix) as opened:
-        if suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
-            raise StoreError(f"{file!r} is no name of a picture; give one that ends in .png")
-        picture.save(opened.name)
+    kind = PICTURES.get(Path(file).suffix.lower())
+    if kind is None:
+        raise StoreError(f"{file!r} is no name of a picture; give one that ends in .png")
+    with replacing_file(file) as opened:
+        picture.save(opened, kind)
 
 
 def write_json(value: Any, file: str) -> None:
@@ -88,38 +76,7 @@ def write_json(value: Any, file: str) -> None:
     Raises:
         StoreError: It cannot be written; what was there before stays.
     """
-    with _replacing(file, ".json") as opened:
-        opened.write(_json(value))
-
-
-@contextmanager
-def _replacing(file: str, suffix: str) -> Iterator[TextIO]:
-    """A new file beside the named one, which takes its place when all is written and on disk."""
-    with _made_writable(file) as target:
-        partial = target.with_name(f".sfumato-{secrets.token_hex(4)}{suffix}")
-        try:
-            with partial.open("w", encoding="utf-8") as opened:
-                yield opened
-                opened.flush()
-                os.fsync(opened.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _made_writable(file: str) -> Iterator[Path]:
-    """The path of a file whose folder exists; what goes wrong with it becomes one kind of error."""
-    try:
-        target = Path(os.path.realpath(file))
-        if not file.strip() or target.is_dir():
-            raise StoreError(f"{file!r} is no name for a file; give one, such as out/report.html")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield target
-    except StoreError:
-        raise
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot write {file!r}: {getattr(error, 'strerror', None) or error}") from error
+    write_text(file, _json(value))
 
 
 def _first_words(explanation: Explanation) -> Explanation:

@@ -81,8 +81,8 @@ def judge(
     """
     from sfumato.judging.trust import CHECKS
     from sfumato.options import whole_numbers
-    from sfumato.results.folders import write_folder
     from sfumato.results.store import open as open_explanation
+    from sfumato.writing.folders import write_folder
 
     steps = whole_numbers(at) if at is not None else ()
     if steps is None:

@@ -46,9 +46,9 @@ def open_result(
         explanation = _selected(explanation, steps, layers, heads)
     summary = explanation.summary()
     if report is not None:
-        from sfumato.cli.files import write_page
+        from sfumato.report import write_report
 
-        write_page(explanation, report)
+        write_report(explanation, report)
         session_of(context).stopped = f"stopped; {report} is written"
     if as_json:
         print_json(summary)

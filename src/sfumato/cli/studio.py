@@ -73,8 +73,8 @@ def draw(
     """
     from PIL import Image
 
-    from sfumato.results.folders import write_folder
     from sfumato.studio.garments import pair
+    from sfumato.writing.folders import write_folder
 
     one = pair(seed)
     with write_folder(out) as folder:

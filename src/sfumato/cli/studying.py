@@ -247,7 +247,7 @@ def _studied(
     """Ask, write what was found into a folder, and print it as tables with their sentences or as JSON."""
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_finding
-    from sfumato.results.folders import write_folder
+    from sfumato.writing.folders import write_folder
 
     session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
     with progress_shown() as progress, write_folder(out) as folder:

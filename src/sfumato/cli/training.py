@@ -51,6 +51,7 @@ def train(
     A training survives Ctrl-C and kill -9: it goes on from the last checkpoint in the work folder.
     """
     from sfumato.studio.training import recipes
+    from sfumato.writing.records import check_record
 
     if show_list:
         rows = [[known, ", ".join(recipes.recipe(known).stages), _about(known)] for known in recipes.names()]
@@ -63,6 +64,9 @@ def train(
     stages = _stages(stage or (), recipe.stages)
     settings = _changed(settings, stages, device, steps, data)
     folder = Path(out if out is not None else f"runs/{name}")
+    if recipe.stages[-1] in stages:  # what the end of the training would refuse is refused now
+        for place in sorted((folder / "weights").glob("*/")):
+            check_record(place, str(place))
     session_of(context).stopped = f"stopped; the same command goes on from the last checkpoint in {folder}"
     recipes.train(name, settings, folder, stages=stages, resume=not restart)
     say(f"trained: {', '.join(stages)}; the work folder is {folder}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from sfumato.errors import OptionError
+from sfumato.writing.files import write_text
 
 FORMAT = "sfumato-calibration-1"
 GROUPS = 5
@@ -55,10 +56,10 @@ class Calibration:
         return found
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write as JSON, whole or not at all."""
         rows = {name: self.weights[:, place].round(8).tolist() for place, name in enumerate(self.layers)}
         content = {"format": FORMAT, "about": dict(self.about), "weights": rows}
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def load(path: str) -> Calibration:

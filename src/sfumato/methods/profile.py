@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +28,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.results.streaming import Array, Folder, Memory, Node, Sink
+from sfumato.results.streaming import Array, Node, Sink, sink_of
 from sfumato.run import Run
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import Trace, generate
@@ -242,24 +241,21 @@ def _profiled(model: Model, request: Request, options: ProfileOptions, progress:
     elif "gradients" in options.objects:
         raise OptionError("gradients are those of a part of the image; give it: mask=REGION or mask=FILE.png")
     about = {"request": request.to_dict(), "provenance": {"method": "profile", "model": model.source.name}}
-    sink: Sink = Folder(Path(options.stream), plan.nodes, about) if options.stream else Memory(plan.nodes)
-    recorder = _Recorder(plan, sink, mask)
-    layers = [layer.name for layer in {*plan.layers, *plan.attention}] if recorder.watches_layers else []
-    watch = Activations(layers, recorder.on_layer, set(plan.kept))
-    wants = "gradients" in options.objects
-    trace = generate(
-        model, request, attachments=[watch, recorder], record=set(plan.kept) if wants else False, progress=progress
-    )
-    recorder.finish(trace)
-    if wants:
-        _gradients(trace, plan, sink, mask, progress)
-    nodes = dict(sink.tree())
-    if mask is not None:
-        nodes["mask"] = xr.Dataset({"mask": (("y", "x"), mask)}, attrs={"name": str(options.mask)})
-    found = trace.explanation(0, nodes)
-    if isinstance(sink, Folder):
-        sink.remove()
-    return found
+    with sink_of(options.stream, plan.nodes, about) as sink:
+        recorder = _Recorder(plan, sink, mask)
+        layers = [layer.name for layer in {*plan.layers, *plan.attention}] if recorder.watches_layers else []
+        watch = Activations(layers, recorder.on_layer, set(plan.kept))
+        wants = "gradients" in options.objects
+        trace = generate(
+            model, request, attachments=[watch, recorder], record=set(plan.kept) if wants else False, progress=progress
+        )
+        recorder.finish(trace)
+        if wants:
+            _gradients(trace, plan, sink, mask, progress)
+        nodes = dict(sink.tree())
+        if mask is not None:
+            nodes["mask"] = xr.Dataset({"mask": (("y", "x"), mask)}, attrs={"name": str(options.mask)})
+        return trace.explanation(0, nodes)
 
 
 class _Recorder:

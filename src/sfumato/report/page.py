@@ -5,21 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from sfumato.errors import StoreError
 from sfumato.plots.overlays import DIM, colours, display_size
 from sfumato.report.markup import escaped, isolated, number, packed, pairs, picture_uri, visible
 from sfumato.report.sections import caveat, chip_note, maps_by_place, ordinal, sections, times, unit_of
 from sfumato.results.explanation import Explanation
+from sfumato.writing.files import write_text
 
 _MANY, _CROWD = 14, 45  # words from which chips get smaller
 _LARGEST_CANVAS = 1024
@@ -33,24 +30,12 @@ def write_report(explanation: Explanation, path: str | PathLike[str]) -> None:
 
     Args:
         explanation: Of any method.
-        path: The file, by custom ending in ``.html``; an existing one is replaced.
+        path: The file, by custom ending in ``.html``; an existing one is replaced, and missing parents are made.
 
     Raises:
         StoreError: The file cannot be written.
     """
-    target = Path(path)
-    content = page(explanation)
-    partial = target.with_name(f".sfumato-{secrets.token_hex(4)}.html")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except OSError as error:
-        raise StoreError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, page(explanation))
 
 
 def page(explanation: Explanation) -> str:

@@ -23,8 +23,9 @@ from sfumato.errors import SfumatoError, StoreError
 from sfumato.request import Request
 from sfumato.results import schema, streaming
 from sfumato.results.explanation import Explanation
-from sfumato.results.folders import FILES_OF_THE_DESKTOP, recover, replacing, resolved
 from sfumato.results.images import image_node
+from sfumato.writing.folders import recover, replacing_folder, resolved
+from sfumato.writing.records import FILES_OF_THE_DESKTOP, entries, irregular
 
 FORMAT = "sfumato-explanation"
 VERSION = schema.VERSION
@@ -36,12 +37,9 @@ def save(explanation: Explanation, path: str | PathLike[str], *, overwrite: bool
     named = os.fspath(path)
     target = resolved(path)
     schema.validate(explanation.tree, values=True)
-    if os.path.lexists(target) and not _is_empty_folder(target):
-        if not overwrite:
-            raise StoreError(f"{named} is there already; choose another name or pass overwrite=True")
-        if not _is_explanation(target):
-            raise StoreError(f"{named} is no stored explanation, so it is not replaced; choose another name")
-    with replacing(target, named) as stage:
+    if not overwrite and os.path.lexists(target) and not _is_empty_folder(target):
+        raise StoreError(f"{named} is there already; choose another name or pass overwrite=True")
+    with replacing_folder(target, _check_replaceable, named) as stage:
         _write(explanation, stage)
 
 
@@ -99,13 +97,10 @@ def _write(explanation: Explanation, folder: Path) -> None:
     tree = xr.DataTree.from_dict(
         {node.path: node.to_dataset(inherit=False).drop_encoding() for node in explanation.tree.subtree}
     )
-    try:
-        with warnings.catch_warnings():
-            # Consolidated metadata lets any xarray open the store at once; zarr warns that others may not.
-            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-            tree.to_zarr(folder, mode="w", zarr_format=3, consolidated=True)
-    except BaseExceptionGroup as group:  # zarr writes chunks at the same time; one cause says enough
-        raise _first(group) from group
+    with warnings.catch_warnings(), streaming.one_cause():
+        # Consolidated metadata lets any xarray open the store at once; zarr warns that others may not.
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        tree.to_zarr(folder, mode="w", zarr_format=3, consolidated=True)
     root = folder / "zarr.json"
     content = json.loads(root.read_text(encoding="utf-8"))
     attrs: dict[str, Any] = {
@@ -126,9 +121,13 @@ def _attributes(folder: Path, named: str) -> dict[str, Any]:
     if not root.exists():
         raise StoreError(f"{named} is not an explanation: it holds no {root.name}")
     try:
+        if (link := irregular(folder)) is not None:  # zarr would follow it, wherever it leads
+            raise _damaged(named, f"{link} is no regular file")
         content = json.loads(root.read_text(encoding="utf-8"))
         attrs: Any = content["attributes"]
         written_format, written_version = attrs.get("format"), attrs.get("version")
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"cannot read {named}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -162,6 +161,20 @@ def _check_files(folder: Path, manifest: dict[str, dict[str, Any]], named: str, 
                 raise _damaged(named, f"{name} has {present[what]} of {wanted[what]} {what}")
         if verify and wanted["sha256"] != present["sha256"]:
             raise _damaged(named, f"{name} differs from what was written")
+
+
+def _check_replaceable(folder: Path, named: str) -> None:
+    """Raise unless a folder is empty, or a stored explanation in which nothing was changed or added."""
+    if not entries(folder):
+        return
+    if not _is_explanation(folder):
+        raise StoreError(f"{named} is no stored explanation, so it is not replaced; choose another name")
+    try:
+        _check_files(folder, _attributes(folder, named)["manifest"], named, verify=True)
+    except StoreError as error:
+        raise StoreError(
+            f"{named} is not as Sfumato wrote it, so it is not replaced; move it away or choose another name ({error})"
+        ) from error
 
 
 def _manifest(folder: Path, *, hashes: bool) -> dict[str, dict[str, Any]]:
@@ -204,11 +217,6 @@ def _is_explanation(path: Path) -> bool:
         return bool(json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["format"] == FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _damaged(named: str, why: str) -> StoreError:

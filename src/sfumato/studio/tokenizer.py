@@ -11,6 +11,7 @@ from typing import Any
 from sfumato.errors import ModelError
 from sfumato.studio.grammar import NUMERALS, RELATIONS, plural
 from sfumato.studio.shapes import BACKGROUNDS, COLOURS, SHAPES, SIZES, TEXTURES
+from sfumato.writing.files import write_text
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_LENGTH = 77
@@ -124,11 +125,10 @@ def write_tokenizer(folder: Path, words: Sequence[str] | None = None) -> None:
         "pad_token": END,
         "unk_token": END,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, value in (("vocab.json", tokens), ("tokenizer_config.json", settings)):
-        (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(folder / "merges.txt", "\n".join(lines) + "\n")
 
 
 def load_tokenizer(folder: Path) -> Any:

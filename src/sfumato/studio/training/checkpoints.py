@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sfumato.errors import TrainingError
+from sfumato.errors import StoreError, TrainingError
+from sfumato.writing.folders import remove_folder, replacing_folder, resolved
+from sfumato.writing.records import entries, refuse_foreign
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 KEEP = 2
@@ -49,29 +51,13 @@ def step_generator(seed: int, stage: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the names inside a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, durable when this returns."""
+    """Write tensors as safetensors into a folder that is being made."""
     packed = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(packed, str(path), metadata=dict(metadata) if metadata else None)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, durable when this returns."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        save_file(packed, str(path), metadata=dict(metadata) if metadata else None)
+    except SafetensorError as error:  # a full disk, too
+        raise StoreError(f"cannot write {path}: {error}") from error
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -91,23 +77,23 @@ def save(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Ma
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        StoreError: It cannot be written; the checkpoints before it stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.glob("*.part"):
-        shutil.rmtree(partial, ignore_errors=True)
-    path = folder / f"step-{step:06d}"
-    partial = path.with_name(path.name + ".part")
-    partial.mkdir()
-    write_tensors(partial / TENSORS, tensors)
-    write_text(partial / STATE, json.dumps({"step": step, **state}, indent=1) + "\n")
-    fsync_folder(partial)
-    if path.exists():
-        shutil.rmtree(path)
-    partial.rename(path)
-    fsync_folder(folder)
+    path = resolved(folder / f"step-{step:06d}")
+    with replacing_folder(path, check_checkpoint) as stage:
+        write_tensors(stage / TENSORS, tensors)
+        (stage / STATE).write_text(json.dumps({"step": step, **state}, indent=1) + "\n", encoding="utf-8")
     for old in checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        with suppress(StoreError):  # other files lie in it: it stays
+            remove_folder(old, check_checkpoint)
     return path
+
+
+def check_checkpoint(folder: Path, named: str) -> None:
+    """Raise a `StoreError` unless a folder is a checkpoint and nothing else."""
+    refuse_foreign(named, [name for name in entries(folder) if name not in (TENSORS, STATE)])
 
 
 def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:

@@ -12,6 +12,7 @@ import torch
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
+from sfumato.writing.files import replacing_file
 
 LATENTS = "latents.npy"
 
@@ -39,8 +40,7 @@ def encoded(
                 posterior = vae.encode(pixels.to(vae.device, memory_format=torch.channels_last)).latent_dist
             parts.append(posterior.mean.float().cpu().numpy().astype(np.float16))
             progress.step("encode", min(start + batch, len(images)), len(images), {})
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, np.concatenate(parts))
-        partial.replace(path)
+        with replacing_file(path) as opened:
+            np.save(opened, np.concatenate(parts))
     latents: npt.NDArray[np.float16] = np.load(path)
     return latents, float(1 / latents.astype(np.float32).std())

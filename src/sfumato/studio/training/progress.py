@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from sfumato.writing.files import refuse_irregular
+
 
 class Progress(Protocol):
     """Told what a training does."""
@@ -30,6 +32,7 @@ class Log:
         self._every = every
         self._tasks: dict[str, Any] = {}
         self._shown = 0.0
+        refuse_irregular(path, str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def _write(self, entry: Mapping[str, Any]) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sfumato.errors import StoreError
-from sfumato.studio.training.checkpoints import fsync_folder
+from sfumato.writing.folders import write_folder
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Where the shipped models lie."""
@@ -25,36 +23,12 @@ def millions(module: Any) -> float:
 
 
 def replace_model(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Fill a folder beside `folder`, make it durable, and put it in its place."""
-    partial, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
-    try:
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write(partial)
-        files = [path for path in partial.rglob("*") if path.is_file()]
-        megabytes = sum(path.stat().st_size for path in files) / 1e6
+    """Fill a folder next to `folder`, and put it in its place if it is small enough and what is there may go."""
+    with write_folder(folder) as stage:
+        write(stage)
+        megabytes = sum(path.stat().st_size for path in stage.rglob("*") if path.is_file()) / 1e6
         if megabytes >= LIMIT_MB:
             raise StoreError(f"{folder.name} would take {megabytes:.1f} MB; it must stay under {LIMIT_MB:.0f} MB")
-        for path in files:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        fsync_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
     return folder
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import os
-import shutil
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,18 @@ from typing import Any
 from sfumato.errors import TrainingError
 from sfumato.studio.training import settings
 from sfumato.studio.training.progress import Progress, logging_to
+from sfumato.writing.files import write_text
+from sfumato.writing.folders import remove_folder
+from sfumato.writing.locks import alone
+from sfumato.writing.records import entries, refuse_foreign
+from sfumato.writing.stages import sweep
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIG = "config.json"
+_WRITTEN_BY_STAGES = re.compile(
+    r"step-[0-9]{6,}/(tensors\.safetensors|state\.json)"
+    r"|((images|labels|pictures|masks|class_maps)\.npy|captions\.txt|data\.json)(\.part)?|masks\.part\.npy"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Recipe:
             TrainingError: The folder is no work folder.
         """
         try:
-            values = json.loads((out / "config.json").read_text(encoding="utf-8"))
+            values = json.loads((out / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise TrainingError(
                 f"{out} is no work folder of a training ({error}); run `sfumato train {self.name}` first"
@@ -105,28 +114,50 @@ def train(
         progress: Told every step; by default a bar on a terminal, else a line now and then.
 
     Raises:
-        TrainingError: A stage does not exist, cannot start, resume or go on.
+        TrainingError: A stage does not exist, cannot start, resume or go on, or the folder holds something else.
+        StoreError: The folder cannot be written.
     """
     how = recipe(name)
     chosen = how.stages if stages is None else tuple(stages)
     if unknown := [stage for stage in chosen if stage not in how.stages]:
         raise TrainingError(f"{unknown[0]!r} is no stage; the stages are: {', '.join(how.stages)}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial = out / f"config.json.{os.getpid()}"
-        partial.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n", encoding="utf-8")
-        partial.replace(out / "config.json")
-    except OSError as error:
-        raise TrainingError(f"cannot write to {out}: {error}; choose another folder with --out") from error
+    _refuse_other_folder(out)
+    write_text(out / CONFIG, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
 
     def run_all(told: Progress) -> None:
         for stage in chosen:
-            if not resume:
-                shutil.rmtree(out / stage, ignore_errors=True)
-            how.run(stage, config, out, told, resume)
+            with alone(out / f".{stage}.lock") as held:
+                if not held:
+                    raise TrainingError(
+                        f"another training runs the stage {stage!r} in {out}; wait, or take another --out"
+                    )
+                if not resume:
+                    remove_folder(out / stage, _check_stage)
+                how.run(stage, config, out, told, resume)
 
     if progress is not None:
         run_all(progress)
         return
     with logging_to(out / "log.jsonl") as log:
         run_all(log)
+
+
+def _refuse_other_folder(out: Path) -> None:
+    """Raise unless a folder is new, empty, or was made by a training: files in it will be replaced."""
+    sweep(out)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    try:
+        found = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not {"name", "seed", "device"} <= found.keys():
+        raise TrainingError(
+            f"{out} is not empty and no work folder of a training (it has no {CONFIG} of one); "
+            "choose another folder with --out"
+        )
+
+
+def _check_stage(folder: Path, named: str) -> None:
+    """Raise a `StoreError` if a stage's folder holds what no stage writes."""
+    refuse_foreign(named, [name for name in entries(folder) if not _WRITTEN_BY_STAGES.fullmatch(name)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,6 +18,7 @@ from sfumato.errors import TrainingError
 from sfumato.studio.faces import SIZE, face
 from sfumato.studio.training.faces.config import DataConfig
 from sfumato.studio.training.progress import Progress
+from sfumato.writing.files import replacing_file, write_text
 
 IMAGES, LABELS, ABOUT = "images.npy", "labels.npy", "data.json"
 HELD_BACK = 512
@@ -47,7 +47,7 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
     if (folder / LABELS).is_file() and _about(folder) == about:
         return
     (folder / LABELS).unlink(missing_ok=True)
-    (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
+    write_text(folder / ABOUT, json.dumps(about) + "\n")
     chunks = _photographs(config) if config.folder else _drawn(config)
     images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(config.faces, SIZE, SIZE, 3))
     labels: list[npt.NDArray[np.uint8]] = []
@@ -58,12 +58,8 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
         done += len(some)
         progress.step("data", done, config.faces, {})
     images.flush()
-    partial = folder / (LABELS + ".part")
-    with partial.open("wb") as file:
-        np.save(file, np.concatenate(labels))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / LABELS)
+    with replacing_file(folder / LABELS) as opened:
+        np.save(opened, np.concatenate(labels))
 
 
 def load_data(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

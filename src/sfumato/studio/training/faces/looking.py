@@ -19,6 +19,7 @@ from sfumato.studio.training.faces.pictures import draw_curves
 from sfumato.studio.training.images import as_tensor
 from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
+from sfumato.writing.files import replacing_file
 
 SEEDS = 3
 """How many faces of every label a look draws."""
@@ -42,10 +43,10 @@ def look(config: Config, out: Path, progress: Progress, *, pipeline: Any, reader
     seeds = [seed for seed in range(SEEDS) for _ in LABELS]
     images = draw(pipeline, labels, seeds, steps=settings.sample_steps, guidance=settings.sample_guidance)
     rows = images.reshape(SEEDS, len(LABELS), *images.shape[1:])
-    folder = out / "samples"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{step:06d}.png"
-    Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)).save(path)
+    path = out / "samples" / f"{step:06d}.png"
+    with replacing_file(path) as opened:
+        sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+        Image.fromarray(sheet).save(opened, "PNG")
     right = np.array([list(shown) for shown in labels_of(images, reader)]) == np.array([list(want) for want in labels])
     values = {f"{name} right": float(share) for name, share in zip(ATTRIBUTES, right.mean(0), strict=True)}
     values |= restored(config, out, pipeline)

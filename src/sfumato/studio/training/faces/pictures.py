@@ -11,6 +11,7 @@ import numpy as np
 
 from sfumato.studio.faces import ATTRIBUTES, LABELS
 from sfumato.studio.training.faces.data import load_data
+from sfumato.writing.files import replacing_file
 
 LABELS_PICTURE, CURVES_PICTURE = "labels.png", "curves.png"
 
@@ -89,5 +90,6 @@ def _figure(panels: int) -> tuple[Any, Any]:
 
 
 def _saved(figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=110)
+    with replacing_file(path) as opened:
+        figure.savefig(opened, dpi=110, format="png")
     return path

@@ -13,6 +13,7 @@ from sfumato.errors import TrainingError
 from sfumato.studio.garments import SIZE, pair
 from sfumato.studio.training.insert.config import DataConfig
 from sfumato.studio.training.progress import Progress
+from sfumato.writing.files import replacing_file
 
 PICTURES, MASKS = "pictures.npy", "masks.npy"
 HELD_BACK = 256
@@ -46,9 +47,8 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
             pictures[start:stop], masks[start:stop] = some, inside
             progress.step("data", stop, config.pairs, {})
     pictures.flush()
-    partial = folder / "masks.part.npy"
-    np.save(partial, masks)
-    partial.replace(folder / MASKS)
+    with replacing_file(folder / MASKS) as opened:
+        np.save(opened, masks)
 
 
 def load_data(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:

@@ -16,6 +16,7 @@ from sfumato.studio.garments_reader import measured
 from sfumato.studio.training.insert.config import Config
 from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
+from sfumato.writing.files import replacing_file
 
 LOOKED_AT = 24
 """Pairs that a look paints; none of them is trained on."""
@@ -29,12 +30,11 @@ def look(config: Config, out: Path, progress: Progress, pipeline: Any, step: int
     settings = config.unet
     pairs = [pair(seed) for seed in range(LOOKED_AT)]
     images = painted(pipeline, pairs, steps=settings.sample_steps, guidance=settings.sample_guidance)
-    folder = out / "samples"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{step:06d}.png"
+    path = out / "samples" / f"{step:06d}.png"
     cells = [np.concatenate([one.reference, one.target, made], axis=1) for one, made in zip(pairs, images, strict=True)]
     rows = [np.concatenate(cells[start : start + 6], axis=1) for start in range(0, len(cells), 6)]
-    Image.fromarray(np.concatenate(rows)).save(path)
+    with replacing_file(path) as opened:
+        Image.fromarray(np.concatenate(rows)).save(opened, "PNG")
     found = [measured(one, made) for one, made in zip(pairs, images, strict=True)]
     values = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     progress.event("unet", step, {**values, "samples": path.name, "seconds": time.monotonic() - started})

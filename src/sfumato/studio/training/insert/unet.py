@@ -22,6 +22,7 @@ from sfumato.studio.training.precision import mixed_precision
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.schedule import falling_rate, linear_scheduler, noised, stratified
 from sfumato.studio.training.unets import compiled, explicit_attention, start_as_identity
+from sfumato.writing.files import replacing_file
 
 STAGE = "unet"
 LATENTS = "latents.npy"
@@ -86,9 +87,8 @@ def make_latents(config: Config, out: Path, vae: Any, progress: Progress) -> tup
                 found = vae.encode(both).latent_dist.mean.float().cpu().numpy().astype(np.float16)
             parts.append(np.stack(np.split(found, 2), axis=1))
             progress.step("encode", min(chosen.stop, len(masks)), len(masks), {})
-        partial = path.with_suffix(".part.npy")
-        np.save(partial, np.concatenate(parts))
-        partial.replace(path)
+        with replacing_file(path) as opened:
+            np.save(opened, np.concatenate(parts))
     latents: npt.NDArray[np.float16] = np.load(path)
     return latents, float(1 / latents[:, 0].astype(np.float32).std())
 

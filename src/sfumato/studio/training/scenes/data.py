@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,6 +18,7 @@ from sfumato.studio.scenes import training_scene
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.config import DataConfig
+from sfumato.writing.files import write_text
 
 IMAGES, CAPTIONS = "images.npy", "captions.txt"
 _CHUNK = 500
@@ -56,12 +56,7 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
         for stop, drawn in zip(stops, pool.map(_draw, [folder / IMAGES] * len(stops), starts, stops), strict=True):
             captions += drawn
             progress.step("data", stop, config.scenes, {})
-    partial = folder / (CAPTIONS + ".part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write("\n".join(captions) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / CAPTIONS)
+    write_text(folder / CAPTIONS, "\n".join(captions) + "\n")
 
 
 def load_images(folder: Path) -> npt.NDArray[np.uint8]:

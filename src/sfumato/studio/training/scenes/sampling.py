@@ -25,6 +25,7 @@ from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.scenes.clip import TOKENIZER, build_clip
 from sfumato.studio.training.scenes.config import Config
 from sfumato.studio.training.scenes.unet import build_scheduler, build_text_encoder, build_unet
+from sfumato.writing.files import replacing_file
 
 PROMPTS = (
     "a red circle",
@@ -182,9 +183,8 @@ def look(
     )
     rows = images.reshape(-1, len(PROMPTS), *images.shape[1:])
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
-    folder = out / "samples"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{step:06d}.png"
-    Image.fromarray(sheet).save(path)
+    path = out / "samples" / f"{step:06d}.png"
+    with replacing_file(path) as opened:
+        Image.fromarray(sheet).save(opened, "PNG")
     values = score(images[len(seeds) :], others) if images.shape[1:3] == (SIZE, SIZE) else {}
     progress.event(stage, step, {**values, "samples": path.name, "seconds": time.monotonic() - started})

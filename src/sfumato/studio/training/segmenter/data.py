@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from multiprocessing import get_context
@@ -20,6 +19,7 @@ from sfumato.studio.segmenter import class_map
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.training.progress import Progress
 from sfumato.studio.training.segmenter.config import DataConfig
+from sfumato.writing.files import replacing_file, write_text
 
 IMAGES, CLASS_MAPS, ABOUT = "images.npy", "class_maps.npy", "data.json"
 _CHUNK = 250
@@ -40,7 +40,7 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
     if (folder / CLASS_MAPS).is_file() and _about(folder) == about:
         return
     (folder / CLASS_MAPS).unlink(missing_ok=True)
-    (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
+    write_text(folder / ABOUT, json.dumps(about) + "\n")
     shape = (config.scenes, SIZE, SIZE, 3)
     images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
     class_maps = np.zeros(shape[:3], np.uint8)
@@ -52,12 +52,8 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
             images[start:stop], class_maps[start:stop] = some, maps
             progress.step("data", stop, config.scenes, {})
     images.flush()
-    partial = folder / (CLASS_MAPS + ".part")
-    with partial.open("wb") as file:
-        np.save(file, class_maps)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / CLASS_MAPS)
+    with replacing_file(folder / CLASS_MAPS) as opened:
+        np.save(opened, class_maps)
 
 
 def load_data(folder: Path) -> tuple[Bytes, Bytes]:
