@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,8 @@ def test_a_share_of_the_captions_begins_with_a_capital() -> None:
 
 
 def test_a_training_that_was_cut_off_goes_on_bit_for_bit(trained: Path, tiny: Config, tmp_path: Path) -> None:
-    for name in ("config.json", "data", "tokenizer", "latents.npy", "vae", "clip"):
+    shutil.copy(trained / "config.json", tmp_path)
+    for name in ("data", "tokenizer", "latents.npy", "vae", "clip"):
         (tmp_path / name).symlink_to(trained / name)
     with pytest.raises(KeyboardInterrupt):
         train("scenes-mmdit", tiny, tmp_path, stages=("transformer",), progress=Cut("transformer", 3))
