@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, Literal, Union
 
 from sfumato.errors import OptionError
+from sfumato.option_values import types_of
 from sfumato.registry import Method
 
 MOST = 100_000  # elements that a range may stand for
@@ -101,7 +102,7 @@ def parse_arguments(given: Sequence[str]) -> dict[str, Any]:
 
 def option_types(method: Method) -> dict[str, Any]:
     """The type of every option by name."""
-    return _types(method.options)
+    return types_of(method.options)
 
 
 def parse_value(name: str, text: str, kind: Any) -> Any:
@@ -184,11 +185,6 @@ class _Unreadable:
 
 
 _UNREADABLE = _Unreadable()
-
-
-def _types(options: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(options)
-    return {option.name: hints[option.name] for option in fields(options)}
 
 
 def _read(text: str, kind: Any) -> Any:

@@ -38,35 +38,16 @@ def readable(model: Model, prompt: str) -> Tokens:
     return tokens
 
 
-def several(given: Any) -> tuple[Any, ...]:
-    """One value or several, as a tuple."""
-    return (given,) if isinstance(given, str | int) else tuple(given)
-
-
-def check_steps(given: Any, count: int | None = None) -> tuple[int, ...] | None:
-    """Steps as an option gives them, or None for all.
+def check_steps(steps: tuple[int, ...] | None, count: int | None = None) -> None:
+    """Refuse steps that are none, or beyond the steps of a run of so many; None stands for all.
 
     Raises:
-        OptionError: They are no step numbers, or beyond the steps of a run of so many.
+        OptionError: The message says which.
     """
-    if given is None:
-        return None
-    steps = several(given)
-    if not steps or not all(isinstance(step, int) and step >= 0 for step in steps):
-        raise OptionError(f"steps is {steps}; expected step numbers from 0")
-    if count is not None and max(steps) >= count:
+    if steps == ():
+        raise OptionError("steps is empty; expected step numbers from 0, or None for all")
+    if steps is not None and count is not None and max(steps) >= count:
         raise OptionError(f"steps has {max(steps)}; this run has steps 0 to {count - 1}")
-    return steps
-
-
-def check_threshold(given: float | None) -> None:
-    """Refuse what is no share of a maximum.
-
-    Raises:
-        OptionError: It is 0 or less, or more than 1.
-    """
-    if given is not None and not 0 < given <= 1:
-        raise OptionError(f"threshold is {given}; expected more than 0 and at most 1 (a share of the maximum)")
 
 
 def check_layers(given: str | None) -> None:

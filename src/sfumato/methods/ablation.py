@@ -23,6 +23,7 @@ from sfumato.masks import mask_of, on_latent
 from sfumato.metrics.structure import maximum_channel, resized, ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
+from sfumato.option_values import STEPS, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -66,8 +67,8 @@ class AblationOptions:
     how: Literal["zero", "mean", "scale"] = field(
         default="zero", metadata={"help": "set to zero, to the mean over places, or multiply by the factor"}
     )
-    factor: float = field(default=0.0, metadata={"help": "of how=scale"})
-    steps: tuple[int, ...] | None = field(default=None, metadata={"help": "only at these steps (from 0); all"})
+    factor: float = field(default=0.0, metadata={"least": -1e6, "most": 1e6, "help": "of how=scale"})
+    steps: tuple[int, ...] | None = field(default=None, metadata=STEPS | {"help": "only at these steps (from 0); all"})
     mask: str | None = field(
         default=None,
         metadata={
@@ -78,18 +79,10 @@ class AblationOptions:
     by: Literal["activations", "gradients"] = field(
         default="activations", metadata={"help": "what the maximum channel of a sweep is the maximum of"}
     )
-    at: int = field(default=200, metadata={"help": "timestep at which the maximum channel is found"})
+    at: int = field(default=200, metadata=TIMESTEPS | {"help": "timestep at which the maximum channel is found"})
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        for name in ("channels", "heads", "sweep"):
-            given: Any = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
-        steps: Any = self.steps
-        object.__setattr__(self, "steps", (steps,) if isinstance(steps, int) else steps)
-        for name, known in (("how", ("zero", "mean", "scale")), ("by", ("activations", "gradients"))):
-            if getattr(self, name) not in known:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; choose from: {', '.join(known)}")
+        """Check what the options mean together."""
         for name in ("channels", "heads"):
             pairs = [_pair(name, one) for one in getattr(self, name)]
             if twice := [pair for pair in dict.fromkeys(pairs) if pairs.count(pair) > 1]:

@@ -17,6 +17,7 @@ import torch
 from sfumato.errors import OptionError
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Token, Tokens, Word
+from sfumato.option_values import FEW, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -27,9 +28,7 @@ from sfumato.watching.reduce import AttentionSums, Read
 from sfumato.wordmaps import (
     check_layers,
     check_steps,
-    check_threshold,
     mean_maps,
-    several,
     text_sites,
     tokens_node,
     words_node,
@@ -43,7 +42,7 @@ class OvamOptions:
     """Options of ``ovam``."""
 
     text: tuple[str, ...] = field(
-        default=(), metadata={"help": "words to find, in the prompt or not; several texts are asked one by one"}
+        default=(), metadata=FEW | {"help": "words to find, in the prompt or not; several texts are asked one by one"}
     )
     companions: str = field(
         default="", metadata={"help": "text before them that shares the softmax but gets no maps, such as 'a photo of'"}
@@ -58,20 +57,18 @@ class OvamOptions:
         default=None,
         metadata={"pattern": "regex", "help": "regular expression over layer names, such as 'up_blocks'; all"},
     )
-    steps: tuple[int, ...] | None = field(default=None, metadata={"help": "count only these steps (from 0); all"})
+    steps: tuple[int, ...] | None = field(
+        default=None, metadata=STEPS | {"help": "count only these steps (from 0); all"}
+    )
     threshold: float | None = field(
-        default=None, metadata={"help": "also store hard maps: at least this share of the maximum"}
+        default=None, metadata=SHARE | {"help": "also store hard maps: at least this share of the maximum"}
     )
 
     def __post_init__(self) -> None:
         """Check every option."""
-        object.__setattr__(self, "text", several(self.text))
-        if any(not isinstance(text, str) or not text.strip() for text in self.text):
+        if any(not text.strip() for text in self.text):
             raise OptionError(f"text is {self.text!r}; expected words to look for, such as 'crown' or ('crown', 'sky')")
-        if self.activation not in ACTIVATIONS:
-            raise OptionError(f"activation is {self.activation!r}; choose from: {', '.join(ACTIVATIONS)}")
-        check_threshold(self.threshold)
-        object.__setattr__(self, "steps", check_steps(self.steps))
+        check_steps(self.steps)
         check_layers(self.layers)
 
 
