@@ -72,17 +72,16 @@ def checked_number(
     Raises:
         SfumatoError: It is another type, not finite, or out of bounds.
     """
-    within = False
-    if isinstance(value, Real) and not isinstance(value, bool):
-        within = _is_finite(value) and not (
-            (least is not None and value < least)
-            or (most is not None and value > most)
-            or (above is not None and value <= above)
-            or (below is not None and value >= below)
-        )
-    if not within:
+    number = _finite(value)
+    if (
+        number is None
+        or (least is not None and number < least)
+        or (most is not None and number > most)
+        or (above is not None and number <= above)
+        or (below is not None and number >= below)
+    ):
         raise error(f"{name} is {shown(value)}; expected {_expected(least, most, above, below)}")
-    return int(value) if isinstance(value, Integral) else float(value)  # type: ignore[arg-type]
+    return number
 
 
 def checked_text(name: str, value: object, error: type[SfumatoError], most: int = MOST_TEXT) -> str:
@@ -112,11 +111,15 @@ def checked_text(name: str, value: object, error: type[SfumatoError], most: int 
     return value
 
 
-def _is_finite(value: Real) -> bool:
+def _finite(value: object) -> float | None:
+    """A finite number as an int or a float; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
     try:
-        return math.isfinite(value)
+        number = int(value) if isinstance(value, Integral) else float(value)
+        return number if math.isfinite(number) else None
     except OverflowError:  # a whole number beyond all floating-point numbers
-        return False
+        return None
 
 
 def _expected(least: float | None, most: float | None, above: float | None, below: float | None) -> str:
@@ -127,4 +130,6 @@ def _expected(least: float | None, most: float | None, above: float | None, belo
         return f"a number between {above:g} and {below:g}, both excluded"
     lower = f"above {above:g}" if above is not None else f"{least:g} or more" if least is not None else ""
     upper = f"below {below:g}" if below is not None else f"at most {most:g}" if most is not None else ""
-    return ", ".join(filter(None, ("a finite number" if not (lower and upper) else "a number", lower, upper)))
+    return (
+        f"a number {lower}, {upper}" if lower and upper else ", ".join(filter(None, ("a finite number", lower, upper)))
+    )

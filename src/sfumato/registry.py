@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
 from sfumato.option_values import checked_options
 from sfumato.progress import Progress
@@ -157,6 +158,6 @@ def find(name: str) -> Method:
         UnknownMethod: There is none; the message lists all names.
     """
     known = {m.name: m for m in methods()}
-    if name not in known:
-        raise UnknownMethod(f"there is no method {name!r}; choose from: {', '.join(known)}")
+    if not isinstance(name, str) or name not in known:
+        raise UnknownMethod(f"there is no method {shown(name)}; choose from: {', '.join(known)}")
     return known[name]

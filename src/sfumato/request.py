@@ -154,11 +154,11 @@ class Request:
 
     def _read_pictures(self) -> None:
         # few requests have pictures, and what reads them takes a while to import
-        from sfumato.pictures import Picture, stencil
+        from sfumato.pictures import Picture
 
         for name in PICTURES:
             if (given := getattr(self, name)) is not None:
-                object.__setattr__(self, name, (stencil if name == "mask" else Picture.of)(given))
+                object.__setattr__(self, name, (Picture.of_mask if name == "mask" else Picture.of)(given))
         if self.mask is not None and self.image is not None:
             sizes = [(one.height, one.width) for one in (self.mask, self.image)]
             if sizes[0] != sizes[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sfumato.bounds import shown
 from sfumato.errors import OptionError, RequestError
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Tokens, Word
@@ -34,7 +36,9 @@ def readable(model: Model, prompt: str) -> Tokens:
     """
     tokens = model.tokens(prompt)
     if not tokens.words and "words" in model.features:
-        raise RequestError(f"the prompt {prompt!r} has no words; write what the image shows, such as 'a red circle'")
+        raise RequestError(
+            f"the prompt {shown(prompt)} has no words; write what the image shows, such as 'a red circle'"
+        )
     return tokens
 
 
@@ -50,16 +54,22 @@ def check_steps(steps: tuple[int, ...] | None, count: int | None = None) -> None
         raise OptionError(f"steps has {max(steps)}; this run has steps 0 to {count - 1}")
 
 
-def check_layers(given: str | None) -> None:
+def check_layers(given: str | None, name: str = "layers") -> None:
     """Refuse what is no regular expression.
+
+    Args:
+        given: What was given; None stands for all layers.
+        name: How the message calls it.
 
     Raises:
         OptionError: The message says why.
     """
     try:
-        re.compile(given or "")
-    except re.error as error:
-        raise OptionError(f"layers is {given!r}, no regular expression ({error}); try 'up_blocks'") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # a set within a set, which Python will read otherwise
+            re.compile(given or "")
+    except (re.error, RecursionError, OverflowError, FutureWarning) as error:
+        raise OptionError(f"{name} is {shown(given)}, no regular expression ({error}); try 'up_blocks'") from None
 
 
 def text_sites(model: Model, layers: str | None) -> list[Site]:
@@ -77,7 +87,7 @@ def text_sites(model: Model, layers: str | None) -> list[Site]:
     sites = [site for site in model.sites() if site.kind != "self" and site.place != "mid"]
     chosen = [site for site in sites if layers is None or re.search(layers, site.name)]
     if not chosen:
-        raise OptionError(f"no layer matches {layers!r}; layers are: {', '.join(site.name for site in sites)}")
+        raise OptionError(f"no layer matches {shown(layers)}; layers are: {', '.join(site.name for site in sites)}")
     return chosen
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import SfumatoError, SfumatoWarning
+from sfumato.reading import path_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST = 1800.0
@@ -60,8 +61,8 @@ def serve(
             "or leave --host at 127.0.0.1"
         )
     people = None if auth is None else read_passwords(Path(auth))
-    folder = None if library is None else Path(library).expanduser()
-    if folder is not None and not folder.is_dir():
+    folder = None if library is None else path_of(library)
+    if folder is not None and not os.path.isdir(folder):
         raise CannotServe(f"--library {library} is no folder; name one that holds results of sfumato explain")
     with _listening(host, port) as listening:
         actual = listening.getsockname()[1]

@@ -63,7 +63,7 @@ def setting(
         first: The first one.
         request: Prompt or label, steps, scheduler; by default the usual one.
         other: The other label or prompt.
-        mask: See `sfumato.masks.read_mask`; by default the eyes where the model names them, else the middle.
+        mask: See `sfumato.masks.mask_of`; by default the eyes where the model names them, else the middle.
         progress: Told about every seed.
         cache: Where results of a seed are kept; the library's own.
 

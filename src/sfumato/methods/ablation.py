@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 
+from sfumato.bounds import shown
 from sfumato.changing.channels import AblateChannels, AblateHeads, How
 from sfumato.errors import OptionError
 from sfumato.layers import Layer, chosen, layers_of
@@ -281,15 +282,15 @@ def _exact(name: str, known: Sequence[Layer]) -> Layer:
     found = {layer.name: layer for layer in known}
     if name not in found:
         if any(sign in name for sign in "*?"):
-            raise OptionError(f"{name!r} is a pattern; channels and heads need the name of one layer")
+            raise OptionError(f"{shown(name)} is a pattern; channels and heads need the name of one layer")
         chosen([name], known)
     return found[name]
 
 
 def _pair(option: str, text: str) -> tuple[str, int]:
     name, colon, number = text.rpartition(":")
-    if not colon or not name or not number.isdecimal():
-        raise OptionError(f"{option} has {text!r}; expected LAYER:NUMBER, such as downs.0.3:41")
+    if not colon or not name or not number.isdecimal() or len(number) > 9:
+        raise OptionError(f"{option} has {shown(text)}; expected LAYER:NUMBER, such as downs.0.3:41")
     return name, int(number)
 
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from sfumato.bounds import shown
 from sfumato.errors import OptionError
 from sfumato.models.model import Model
 from sfumato.models.words import Token, Tokens, Word
@@ -64,7 +65,7 @@ class ConceptAttentionOptions:
         for name in ("concepts", "background"):
             given = getattr(self, name)
             if any(not concept.strip() for concept in given):
-                raise OptionError(f"{name} is {given!r}; expected words, such as ('cat', 'tree')")
+                raise OptionError(f"{name} is {shown(given)}; expected words, such as ('cat', 'tree')")
         if doubled := {one for one in self.concepts if one in self.background}:
             raise OptionError(f"{sorted(doubled)[0]!r} is a concept and background; leave it out in one of them")
         check_steps(self.steps)
@@ -93,7 +94,7 @@ def _explained(model: Model, request: Request, options: ConceptAttentionOptions,
     steps = options.steps or range(count // 2, count)
     layers = [site.name for site in text_sites(model, options.layers) if site.place == "block"]
     if not layers:
-        raise OptionError(f"layers is {options.layers!r}, which finds no double block; try 'transformer_blocks'")
+        raise OptionError(f"layers is {shown(options.layers)}, which finds no double block; try 'transformer_blocks'")
     if options.layers is None:
         layers = layers[len(layers) // 2 :]
     embeddings = torch.cat([_embedding(model, concept) for concept in concepts], 1)

@@ -14,11 +14,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.metrics import box, box_iou, hard, imacs, iou, rank_correlation
 from sfumato.models.model import Model, ReferenceTokens
 from sfumato.option_values import INNER_SHARE, MEGABYTES, PIXELS
-from sfumato.pictures import stencil
+from sfumato.pictures import Picture
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -77,7 +78,7 @@ class I2amOptions:
         for name in ("at", "patches"):
             numbers = getattr(self, name)
             if len(numbers) % 2:
-                raise OptionError(f"{name} is {numbers!r}; expected points x,y in pixels, such as 40,64")
+                raise OptionError(f"{name} is {shown(numbers)}; expected points x,y in pixels, such as 40,64")
 
 
 def _cost(model: Model, request: Request, options: I2amOptions) -> str:
@@ -302,8 +303,14 @@ def _reference_mask(request: Request, options: I2amOptions) -> NDArray[np.bool_]
     if options.reference_mask is None:
         return None
     assert request.reference is not None
+    height, width = request.reference.height, request.reference.width
     try:
-        found = stencil(options.reference_mask)
+        found = Picture.of_mask(options.reference_mask)
     except RequestError as error:
         raise OptionError(f"reference_mask: {error}") from error
-    return found.resized(request.reference.height, request.reference.width, smooth=False).inside
+    if found.height * width != found.width * height:
+        raise OptionError(
+            f"reference_mask is {found.height} x {found.width} pixels (height x width), in other proportions than the "
+            "reference; give a mask of the reference's size"
+        )
+    return found.resized(height, width, smooth=False).inside

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from sfumato.bounds import shown
 from sfumato.errors import OptionError
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Token, Tokens, Word
@@ -67,7 +68,9 @@ class OvamOptions:
     def __post_init__(self) -> None:
         """Check every option."""
         if any(not text.strip() for text in self.text):
-            raise OptionError(f"text is {self.text!r}; expected words to look for, such as 'crown' or ('crown', 'sky')")
+            raise OptionError(
+                f"text is {shown(self.text)}; expected words to look for, such as 'crown' or ('crown', 'sky')"
+            )
         check_steps(self.steps)
         check_layers(self.layers)
 
@@ -127,7 +130,7 @@ class _Asked:
         self.count, self._linear = len(kept), options.activation == "linear"
         own = [word for word in read.words if word.start >= len(before)]
         if not own:
-            raise OptionError(f"text {text!r} has no words; say which to look for, such as 'crown'")
+            raise OptionError(f"text {shown(text)} has no words; say which to look for, such as 'crown'")
         self.tokens = _renumbered(read, own)
 
     def reading(self, model: Model) -> Read:

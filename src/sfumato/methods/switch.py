@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
+from sfumato.bounds import shown
 from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
 from sfumato.metrics.structure import ssim
@@ -72,7 +73,7 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     if options.to is None:
         raise OptionError("switch needs the other label or prompt; give it: to=0100 or to='a blue square'")
     if options.to == (request.prompt if "words" in model.features else request.label):
-        raise OptionError(f"to is {options.to!r}, as in the request; give another")
+        raise OptionError(f"to is {shown(options.to)}, as in the request; give another")
     model.encode([options.to])  # a wrong label is refused before the first image
     places = _places(model, request, options)
     steps: list[int | None] = [None, 0, *places]

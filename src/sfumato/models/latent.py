@@ -17,7 +17,7 @@ from sfumato.models.adapter import adapter_tokens
 from sfumato.models.calling import check_arguments, for_each
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
-from sfumato.models.notes import notes_of
+from sfumato.models.notes import Notes, notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
 from sfumato.models.sites import sites_of
 from sfumato.models.tasks import Task
@@ -99,10 +99,9 @@ class LatentModel:
         self.task.check(request)
         self._refuse(request)
         sides = self._sides(request)
-        recommended = self._notes.get("defaults", {})
         done = request.with_(
-            steps=request.steps or int(recommended.get("steps") or self._default("num_inference_steps", DEFAULT_STEPS)),
-            guidance=float(recommended.get("guidance") or self._default(self.guided_by, DEFAULT_GUIDANCE))
+            steps=request.steps or self._notes.steps or int(self._default("num_inference_steps", DEFAULT_STEPS)),
+            guidance=float(self._notes.guidance or self._default(self.guided_by, DEFAULT_GUIDANCE))
             if request.guidance is None
             else request.guidance,
             height=sides[0],
@@ -186,7 +185,7 @@ class LatentModel:
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words outside the vocabulary that the model was trained on, where the model's folder lists it."""
-        known = set(self._notes.get("words", ()))
+        known = set(self._notes.words)
         if not known:
             return ()
         return tuple(dict.fromkeys(word.text for word in split(prompt, pos) if word.text.casefold() not in known))
@@ -380,5 +379,5 @@ class LatentModel:
         return int(size or 128) * self._scale
 
     @cached_property
-    def _notes(self) -> dict[str, Any]:
+    def _notes(self) -> Notes:
         return notes_of(self.pipeline)

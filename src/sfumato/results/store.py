@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -19,11 +21,14 @@ from typing import Any
 
 import xarray as xr
 
-from sfumato.errors import SfumatoError, StoreError
+from sfumato.bounds import shown
+from sfumato.errors import SfumatoError, StoreError, Unreadable
+from sfumato.reading import read_json
 from sfumato.request import Request
 from sfumato.results import schema, streaming
 from sfumato.results.explanation import Explanation
 from sfumato.results.folders import FILES_OF_THE_DESKTOP, recover, replacing, resolved
+from sfumato.results.guarded import damaged, guarded
 from sfumato.results.images import image_node
 
 FORMAT = "sfumato-explanation"
@@ -69,19 +74,31 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
     if not folder.is_dir():
         raise StoreError(f"{named} is a file; a stored explanation is a folder")
     if streaming.is_stream(folder):
-        return _opened_stream(folder)
+        with _damage_named(named):
+            return _opened_stream(folder)
     if (folder / NAME).is_dir() and not (folder / "zarr.json").exists():
         folder = folder / NAME
     attrs = _attributes(folder, named)
     _check_files(folder, attrs["manifest"], named, verify=verify)
-    try:
+    with _damage_named(named):
         tree = xr.open_datatree(folder, engine="zarr", zarr_format=3, consolidated=True, chunks=None)
+        nodes = {node.path: guarded(node.to_dataset(inherit=False), named) for node in tree.subtree}
+        tree = xr.DataTree.from_dict(nodes)
         tree.attrs = {}
         return Explanation(tree, Request.from_dict(attrs["request"]), attrs["provenance"])
+
+
+@contextmanager
+def _damage_named(named: str) -> Iterator[None]:
+    """What zarr, a codec or xarray make of bad bytes becomes one kind of error."""
+    try:
+        yield
+    except StoreError:
+        raise
     except SfumatoError as error:
         raise StoreError(f"{named} is no valid explanation: {error}") from error
-    except Exception as error:  # whatever zarr, a codec or xarray make of bad bytes
-        raise _damaged(named, f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise damaged(named, " ".join(f"{type(error).__name__}: {error}".split())[:300]) from error
 
 
 def _opened_stream(folder: Path) -> Explanation:
@@ -107,7 +124,7 @@ def _write(explanation: Explanation, folder: Path) -> None:
     except BaseExceptionGroup as group:  # zarr writes chunks at the same time; one cause says enough
         raise _first(group) from group
     root = folder / "zarr.json"
-    content = json.loads(root.read_text(encoding="utf-8"))
+    content = read_json(root)
     attrs: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -126,23 +143,26 @@ def _attributes(folder: Path, named: str) -> dict[str, Any]:
     if not root.exists():
         raise StoreError(f"{named} is not an explanation: it holds no {root.name}")
     try:
-        content = json.loads(root.read_text(encoding="utf-8"))
-        attrs: Any = content["attributes"]
-        written_format, written_version = attrs.get("format"), attrs.get("version")
-    except OSError as error:
-        raise StoreError(f"cannot read {named}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(named, "zarr.json is unreadable") from error
-    if written_format != FORMAT:
+        content = read_json(root)
+    except Unreadable as error:
+        raise damaged(named, f"zarr.json cannot be read: {error.reason}") from error
+    attrs = content.get("attributes") if isinstance(content, dict) else None
+    if not isinstance(attrs, dict):
+        raise damaged(named, "zarr.json has no attributes")
+    written_version = attrs.get("version")
+    if attrs.get("format") != FORMAT:
         raise StoreError(f"{named} is not an explanation: another program wrote this zarr store")
     if not isinstance(written_version, int) or written_version > VERSION:
         raise StoreError(
-            f"{named} has format {written_version}, written by Sfumato {attrs.get('sfumato')}; "
+            f"{named} has format {shown(written_version)}, written by Sfumato {str(attrs.get('sfumato'))[:40]}; "
             f"this is Sfumato {_own_version()}, which reads up to format {VERSION}: install a newer one"
         )
     seal = attrs.pop("seal", None)
     if seal != _seal(attrs):
-        raise _damaged(named, "the attributes in zarr.json were changed")
+        raise damaged(named, "the attributes in zarr.json were changed")
+    for part, kind in (("request", dict), ("provenance", dict), ("manifest", dict)):
+        if not isinstance(attrs.get(part), kind):
+            raise damaged(named, f"the attributes in zarr.json have no {part}")
     return dict(attrs)
 
 
@@ -154,14 +174,16 @@ def _check_files(folder: Path, manifest: dict[str, dict[str, Any]], named: str, 
     for name in sorted(set(manifest) | set(found)):
         wanted, present = manifest.get(name), found.get(name)
         if wanted is None:
-            raise _damaged(named, f"{name} was added")
+            raise damaged(named, f"{name} was added")
+        if not isinstance(wanted, dict) or not {"files", "bytes", "sha256"} <= set(wanted):
+            raise damaged(named, f"the manifest says nothing usable of {name}")
         if present is None:
-            raise _damaged(named, f"{name} is missing")
+            raise damaged(named, f"{name} is missing")
         for what in ("files", "bytes"):
             if wanted[what] != present[what]:
-                raise _damaged(named, f"{name} has {present[what]} of {wanted[what]} {what}")
+                raise damaged(named, f"{name} has {present[what]} of {wanted[what]} {what}")
         if verify and wanted["sha256"] != present["sha256"]:
-            raise _damaged(named, f"{name} differs from what was written")
+            raise damaged(named, f"{name} differs from what was written")
 
 
 def _manifest(folder: Path, *, hashes: bool) -> dict[str, dict[str, Any]]:
@@ -201,18 +223,14 @@ def _is_empty_folder(path: Path) -> bool:
 
 def _is_explanation(path: Path) -> bool:
     try:
-        return bool(json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(path / "zarr.json")["attributes"]["format"] == FORMAT)
+    except (Unreadable, KeyError, TypeError):
         return False
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _damaged(named: str, why: str) -> StoreError:
-    return StoreError(f"{named} is incomplete or damaged: {why}; make it again")
 
 
 def _own_version() -> str:

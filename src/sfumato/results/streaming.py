@@ -19,7 +19,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.errors import StoreError
+from sfumato.errors import StoreError, Unreadable
+from sfumato.reading import read_json
 
 COMMITTED = "committed.json"
 ARRAYS = "arrays.zarr"
@@ -198,8 +199,8 @@ class Folder:
 def is_stream(place: Path) -> bool:
     """Whether a folder is what `Folder` writes."""
     try:
-        return bool(json.loads((place / COMMITTED).read_text(encoding="utf-8"))["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(place / COMMITTED)["format"] == FORMAT)
+    except (Unreadable, KeyError, TypeError):
         return False
 
 
@@ -212,7 +213,7 @@ def read(place: Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
     import zarr
 
     try:
-        said = json.loads((place / COMMITTED).read_text(encoding="utf-8"))
+        said = read_json(place / COMMITTED)
         root = zarr.open_group(str(place / ARRAYS), mode="r", zarr_format=3)
         found: dict[str, xr.Dataset] = {}
         for path, node in said["nodes"].items():

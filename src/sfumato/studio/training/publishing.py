@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import StoreError
+from sfumato.reading import read_json
 from sfumato.studio.training.checkpoints import fsync_folder
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -60,7 +61,7 @@ def replace_model(folder: Path, write: Callable[[Path], None]) -> Path:
 
 def load_in_full(path: Path) -> None:
     """Let transformers load weights stored in half precision as float32, as diffusers does, unless asked otherwise."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         if "dtype" in part:
             part["dtype"] = "float32"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import TrainingError
+from sfumato.errors import TrainingError, Unreadable
+from sfumato.reading import read_json
 from sfumato.studio.training import settings
 from sfumato.studio.training.progress import Progress, logging_to
 
@@ -59,10 +60,10 @@ class Recipe:
             TrainingError: The folder is no work folder.
         """
         try:
-            values = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            values = read_json(out / "config.json")
+        except Unreadable as error:
             raise TrainingError(
-                f"{out} is no work folder of a training ({error}); run `sfumato train {self.name}` first"
+                f"{out} is no work folder of a training ({error.reason}); run `sfumato train {self.name}` first"
             ) from error
         return settings.build(self.config, values)
 
