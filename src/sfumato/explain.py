@@ -91,7 +91,7 @@ def explain(
     chosen.check(model)
     batch = checked_int("batch", batch, 1, MOST_BATCH, RequestError)
     single = isinstance(request, Request)
-    asked = [request] if isinstance(request, Request) else request
+    asked: Any = [request] if isinstance(request, Request) else request
     if (
         not isinstance(asked, Sequence)
         or isinstance(asked, str | bytes)

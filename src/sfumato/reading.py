@@ -77,6 +77,26 @@ def read_bytes(given: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     return content
 
 
+def read_text(given: str | os.PathLike[str], most: int = MOST_BYTES) -> str:
+    """The content of a file of text in UTF-8, with or without a byte order mark.
+
+    Args:
+        given: Its path, as the user wrote it.
+        most: Bytes that it may have.
+
+    Raises:
+        Unreadable: As for ``read_bytes``, or it is no UTF-8 or holds NUL.
+    """
+    content = read_bytes(given, most)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Unreadable(shown(os.fspath(given)), "it is no text in UTF-8") from None
+    if "\0" in text:
+        raise Unreadable(shown(os.fspath(given)), "it holds NUL characters, so it is no text")
+    return text
+
+
 def read_json(given: str | os.PathLike[str], most: int = MOST_BYTES) -> Any:
     """What a file of JSON holds.
 
@@ -85,14 +105,9 @@ def read_json(given: str | os.PathLike[str], most: int = MOST_BYTES) -> Any:
         most: Bytes that it may have.
 
     Raises:
-        Unreadable: As for ``read_bytes``, or it is no JSON or nested too deeply.
+        Unreadable: As for ``read_text``, or it is no JSON or nested too deeply.
     """
-    content = read_bytes(given, most)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Unreadable(shown(os.fspath(given)), "it is no JSON (not UTF-8)") from None
-    return parse_json(text, shown(os.fspath(given)))
+    return parse_json(read_text(given, most), shown(os.fspath(given)))
 
 
 def parse_json(text: str, what: str = "the text") -> Any:

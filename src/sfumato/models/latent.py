@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sfumato.errors import ModelError, SfumatoError
+from sfumato.errors import ModelError
 from sfumato.models import inverting, noise, vae
 from sfumato.models.adapter import adapter_tokens
-from sfumato.models.calling import check_arguments, for_each
+from sfumato.models.calling import check_arguments, for_each, refusals_named
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import Notes, notes_of
@@ -57,7 +57,8 @@ class LatentModel:
         self.source = source
         self.family = family.name
         self.task = task
-        self.arguments: Mapping[str, Any] = dict(family.arguments) | dict(arguments or {})
+        self._own_arguments = dict(arguments or {})
+        self.arguments: Mapping[str, Any] = dict(family.arguments) | self._own_arguments
         check_arguments(type(pipeline).__name__, self._takes, self.arguments, family.arguments, self.guided_by)
         if hasattr(getattr(pipeline, "controlnet", None), "nets"):
             raise ModelError("several ControlNets are loaded; load one, so that the image of a request has one meaning")
@@ -136,13 +137,8 @@ class LatentModel:
         inverted = requests[0].invert is not None
         if inverted:
             given["output_type"] = "latent"  # what one step makes of the image is of no use
-        try:
+        with refusals_named(type(self.pipeline).__name__, self._own_arguments):
             made = self.pipeline(**given)
-        except SfumatoError:
-            raise
-        except ValueError as error:  # how the pipelines refuse their arguments
-            line = " ".join(str(error).split())[:300]
-            raise ModelError(f"{type(self.pipeline).__name__} refuses its arguments: {line}") from error
         if inverted:
             return Made([r.image.image for r in requests for _ in r.seeds if r.image is not None])
         flagged = tuple(hit for hit in (getattr(made, "nsfw_content_detected", None) or ()) if hit is not None)

@@ -30,7 +30,7 @@ def guarded(dataset: xr.Dataset, named: str) -> xr.Dataset:
 
 def _lazy(variable: xr.Variable, named: str) -> xr.Variable:
     held: Any = indexing.LazilyIndexedArray(_Guarded(variable, named))
-    once: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(held))
+    once: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(held))  # type: ignore[no-untyped-call]
     return xr.Variable(variable.dims, once, variable.attrs)
 
 

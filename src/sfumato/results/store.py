@@ -23,7 +23,7 @@ import xarray as xr
 
 from sfumato.bounds import shown
 from sfumato.errors import SfumatoError, StoreError, Unreadable
-from sfumato.reading import read_json
+from sfumato.reading import read_bytes, read_json
 from sfumato.request import Request
 from sfumato.results import schema, streaming
 from sfumato.results.explanation import Explanation
@@ -171,6 +171,8 @@ def _check_files(folder: Path, manifest: dict[str, dict[str, Any]], named: str, 
         found = _manifest(folder, hashes=verify)
     except OSError as error:
         raise StoreError(f"cannot read {named}: {error.strerror or error}") from error
+    except Unreadable as error:
+        raise StoreError(f"cannot read {named}: {error}") from error
     for name in sorted(set(manifest) | set(found)):
         wanted, present = manifest.get(name), found.get(name)
         if wanted is None:
@@ -207,7 +209,7 @@ def _manifest(folder: Path, *, hashes: bool) -> dict[str, dict[str, Any]]:
             digest = hashlib.sha256()
             for file, size in zip(paths, sizes, strict=True):
                 digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
-                digest.update(file.read_bytes())
+                digest.update(read_bytes(file, size))
             entry["sha256"] = digest.hexdigest()
         manifest[name] = entry
     return manifest
