@@ -131,7 +131,7 @@ def test_an_error_of_a_deep_value_leaves_python_usable() -> None:
         ("daam", {"keep": "row"}, "keep is 'row'; choose from: step, layer, head"),
         ("daam", {"normalise": "yes"}, "normalise is 'yes'; choose from: True, False"),
         ("daam", {"threshold": 0}, "threshold is 0; expected a number above 0, at most 1"),
-        ("lime", {"ridge": -1}, "ridge is -1; expected a number from 0 to 1e"),
+        ("lime", {"ridge": -1}, "ridge is -1; expected a number from 0 to 1000000"),
     ],
 )
 def test_what_an_error_says(method: str, options: dict[str, Any], message: str) -> None:

@@ -125,11 +125,11 @@ def _finite(value: object) -> float | None:
 def _expected(least: float | None, most: float | None, above: float | None, below: float | None) -> str:
     """Bounds in words."""
     if least is not None and most is not None:
-        return f"a number from {least:g} to {most:g}"
+        return f"a number from {least:.12g} to {most:.12g}"
     if above is not None and below is not None:
-        return f"a number between {above:g} and {below:g}, both excluded"
-    lower = f"above {above:g}" if above is not None else f"{least:g} or more" if least is not None else ""
-    upper = f"below {below:g}" if below is not None else f"at most {most:g}" if most is not None else ""
+        return f"a number between {above:.12g} and {below:.12g}, both excluded"
+    lower = f"above {above:.12g}" if above is not None else f"{least:.12g} or more" if least is not None else ""
+    upper = f"below {below:.12g}" if below is not None else f"at most {most:.12g}" if most is not None else ""
     return (
         f"a number {lower}, {upper}" if lower and upper else ", ".join(filter(None, ("a finite number", lower, upper)))
     )

@@ -137,16 +137,17 @@ class Picture:
         return cls(plain.height, plain.width, plain.tobytes())
 
 
-def opened(given: str | os.PathLike[str]) -> Image.Image:
+def opened(given: str | os.PathLike[str], kind: str = "the image") -> Image.Image:
     """The image in a PNG, JPEG or WebP file, turned as the camera noted.
 
     Args:
         given: The file's path, as the user wrote it.
+        kind: How messages call it, before its path.
 
     Raises:
         RequestError: It is no image, damaged, too large or too small.
     """
-    what = f"the image {shown(os.fspath(given))}"
+    what = f"{kind} {shown(os.fspath(given))}"
     try:
         content = read_bytes(given, MOST_BYTES)
     except Unreadable as error:
@@ -221,7 +222,7 @@ def read_mask(given: Any, size: tuple[int, int] | None = None, what: str = "the 
 def _values(given: Any, what: str) -> NDArray[np.float64]:
     """The brightness of a mask's pixels (y, x), 0 for black."""
     if isinstance(given, str | os.PathLike):
-        given = opened(given)
+        given = opened(given, what)
     if isinstance(given, Picture | Mapping):
         given = Picture.of(given).array
     if isinstance(given, Image.Image):

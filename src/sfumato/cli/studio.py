@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import MOST_COUNT, Debug, Device, Json, add, help_when_alone, seeded
+from sfumato.cli.parameters import Debug, Device, Json, add, count, help_when_alone, seeded
 from sfumato.cli.session import session_of
 
 group = typer.Typer(help="Score the embedded models against exact ground truth.", rich_markup_mode="rich")
@@ -26,12 +26,7 @@ def score(
     ] = "scenes",
     prompts: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=MOST_COUNT,
-            help="How many held-out prompts, faces, or pairs.",
-            show_default="200 prompts, 320 faces, 200 pairs",
-        ),
+        count("How many held-out prompts, faces, or pairs.", show_default="200 prompts, 320 faces, 200 pairs"),
     ] = None,
     seed: Annotated[int, seeded("Of the first image; image i has --seed + i.")] = 0,
     device: Device = None,
