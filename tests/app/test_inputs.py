@@ -112,7 +112,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None
 
 
 def test_a_file_of_too_many_bytes_is_refused_before_it_is_decoded() -> None:
-    with pytest.raises(RequestError, match="has 12 MB; at most 8 are accepted"):
+    with pytest.raises(RequestError, match="has 12 MB; at most 8 are taken"):
         picture_from("data:image/png;base64," + "A" * 16_000_000)
 
 

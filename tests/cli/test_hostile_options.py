@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ TEXTS = {
     "more digits than Python reads": "9" * 5000,
     "negative": "-1",
     "other digits": "٣",
-    "device": "/dev/zero",
+    "pipe": "{pipe}",  # never a device: where a name is written to, a device would be replaced
     "folder": "/",
     "a range": "0:1000000000000",
     "many ranges": "0:99999," * 500,
@@ -97,15 +98,18 @@ def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sfumato.app.serving._listening", reached)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "name", "option"), CASES, ids=[" ".join((*path, name)) for path, name, _ in CASES])
 def test_nonsense_on_the_command_line(
     path: tuple[str, ...], name: str, option: str, made: Path, stopped: None, tmp_path: Path
 ) -> None:
     least = [one.format(made=made) for one in LEAST.get(" ".join(path), [])]
     wrong = []
-    for what, text in TEXTS.items():
+    os.mkfifo(tmp_path / "pipe")
+    for what, given in TEXTS.items():
         if option == "--out" and what in NAMES:
             continue
+        text = given.replace("{pipe}", str(tmp_path / "pipe"))
         arguments = [*path, *least, f"{option}={text}"] if option else [*path, "--", text]
         done = run(*arguments)
         line = (done.err.splitlines() or [""])[-1]
@@ -116,3 +120,35 @@ def test_nonsense_on_the_command_line(
         elif name in COUNTS and STARTED in line and what in ("huge", "very huge", "negative", "NaN", "infinite"):
             wrong.append(f"{what}: was accepted")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_number_on_the_command_line_has_bounds() -> None:
+    """Those of a request are checked where it is made; all others are bounded by their own declaration."""
+    open_ended = [
+        f"{' '.join(path)} {one.opts[-1]}"
+        for path, command in commands()
+        for one in command.params
+        if one.type.name in ("integer", "integer range")
+        and path != ("explain",)
+        and (getattr(one.type, "min", None) is None or getattr(one.type, "max", None) is None)
+    ]
+    assert not open_ended, f"declare the bounds of: {', '.join(open_ended)}"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("judge nothing --repeats 1000000000000", "'--repeats': 1000000000000 is not in the range 1<=x<=100000"),
+        ("bench steps --masks 1000000000", "'--masks': 1000000000 is not in the range"),
+        ("experiment emergence --seeds 1000000000000", "'--seeds': 1000000000000 is not in the range"),
+        ("study pos --prompts 1000000000000000000000000000000", "expected a whole number from 1 to 100000"),
+        ("calibrate --prompts 999999", "--prompts is 999999; expected a whole number from 1 to 100000"),
+        ("study pos --prompts /dev/null", "holds no prompt|it is no regular file"),
+        ("explain a --image ~nosuchuser/a.png", "there is no home folder for ~nosuchuser; write the path out"),
+        ("explain a --schedule 1000001", "schedule is '1000001'"),
+        ("open nothing --layers [[", "--layers is '[[', no regular expression|does not exist"),
+    ],
+)
+def test_what_is_beyond_all_bounds(command: str, message: str, stopped: None) -> None:
+    error = run(*command.split()).error
+    assert any(one in error for one in message.split("|")), error
