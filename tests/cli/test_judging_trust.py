@@ -187,9 +187,9 @@ def test_what_is_to_be_noted_about_the_words_is_not_said_for_every_run(
     [
         (("--check", "magic"), "there is no check 'magic'; choose from: removal, randomisation, seeds, noise, games"),
         (("--check", "removal", "--check", ""), "there is no check ''; choose from: removal"),
-        (("--repeats", "0"), "'--repeats': 0 is not in the range 1<=x<=100000"),
+        (("--repeats", "0"), "'--repeats': Input should be greater than or equal to 1"),
         (("--repeats", "two"), "--repeats': Input should be a valid integer"),
-        (("--stages", "0"), "'--stages': 0 is not in the range 1<=x<=100000"),
+        (("--stages", "0"), "'--stages': Input should be greater than or equal to 1"),
         (("--check", "games", "--check", "seeds", "--stages", "-1"), "stages is -1"),
         (("--strength", "0"), "strength is 0.0; expected a number between 0 and 1, both excluded"),
         (("--strength", "1"), "strength is 1.0"),
