@@ -23,7 +23,17 @@ LONGEST_FILE = 450
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
 HEAVY = {"torch", "diffusers", "transformers", "matplotlib"}
 
-FOUNDATION = {"errors", "progress", "pictures", "timesteps", "request", "writing"}
+FOUNDATION = {
+    "errors",
+    "progress",
+    "bounds",
+    "reading",
+    "writing",
+    "pictures",
+    "timesteps",
+    "request",
+    "option_values",
+}
 READERS = ("results", "metrics", "plots", "report")
 MAKERS = FOUNDATION | {
     "cache",
@@ -52,10 +62,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the foundation
     "errors": set(),
     "progress": set(),
-    "pictures": {"errors"},
+    "bounds": {"errors"},
+    "reading": {"errors", "bounds"},
     "writing": {"errors"},
-    "timesteps": {"errors"},
-    "request": {"errors", "pictures", "timesteps"},
+    "pictures": {"errors", "bounds", "reading"},
+    "timesteps": {"errors", "bounds"},
+    "request": {"errors", "bounds", "pictures", "timesteps"},
+    "option_values": {"errors", "bounds", "timesteps", "request"},
     # what reads explanations: no model is needed, so no torch
     "results": FOUNDATION,
     "metrics": FOUNDATION | {"results"},

@@ -144,3 +144,22 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     names = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert len(names) == 40
     assert not [name for name in names if name.startswith(".")]
+
+
+@pytest.mark.parametrize("variable", ["SFUMATO_CACHE", "XDG_CACHE_HOME"])
+def test_a_cache_that_cannot_be_found_is_none_and_said_once(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _told.clear()
+    monkeypatch.delenv("SFUMATO_CACHE", raising=False)
+    monkeypatch.setenv(variable, "~nosuchuser")
+    with pytest.warns(SfumatoWarning, match="there is no home folder for ~nosuchuser.*set SFUMATO_CACHE"):
+        assert default_folder() is None
+    assert default_folder() is None
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    _told.clear()
+    for name in ("SFUMATO_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what Python gives where there is none
+    with pytest.warns(SfumatoWarning, match="there is no home folder for ~"):
+        assert default_folder() is None

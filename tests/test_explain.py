@@ -10,7 +10,7 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 import sfumato
-from sfumato.errors import RequestError, SfumatoError, UnknownMethod
+from sfumato.errors import ModelError, RequestError, SfumatoError, UnknownMethod
 from sfumato.models.fingerprint import weight_hash
 from sfumato.request import Request
 from sfumato.results.schema import validate
@@ -78,7 +78,7 @@ def test_something_else_than_a_request_teaches(tiny_pipeline: StableDiffusionPip
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, True, None])
 def test_an_impossible_batch_teaches(tiny_pipeline: StableDiffusionPipeline, batch: Any) -> None:
-    with pytest.raises(RequestError, match="batch is .*; expected a whole number of images, 1 or more"):
+    with pytest.raises(RequestError, match="batch is .*; expected a whole number from 1 to 100000"):
         sfumato.explain(sfumato.wrap(tiny_pipeline), REQUEST, batch=batch)
 
 
@@ -101,3 +101,11 @@ def test_nothing_runs_before_everything_is_checked(tiny_pipeline: StableDiffusio
     assert not told
     with pytest.raises(UnknownMethod):
         wrong[0]()
+
+
+def test_a_pipeline_of_diffusers_is_wrapped(tiny_pipeline: StableDiffusionPipeline) -> None:
+    request = Request("a red cat", seed=3, steps=1, height=32, width=32)
+    found, wanted = sfumato.explain(tiny_pipeline, request), sfumato.explain(sfumato.wrap(tiny_pipeline), request)
+    np.testing.assert_array_equal(found.words["map"].values, wanted.words["map"].values)
+    with pytest.raises(ModelError, match="the model is 'studio/scenes'; give one that sfumato.load"):
+        sfumato.explain("studio/scenes", request)  # type: ignore

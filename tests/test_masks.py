@@ -1,72 +1,127 @@
+"""Masks: one rule for every way to give one."""
+
 from __future__ import annotations
 
+import base64
+import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sfumato.errors import OptionError
-from sfumato.masks import read_mask
+from sfumato.app.asking.inputs import mask_from
+from sfumato.errors import OptionError, RequestError
+from sfumato.masks import mask_of
+from sfumato.pictures import MOST_GREY, Picture, read_mask
+from sfumato.request import Request
 
-SHAPE = (6, 9)
+SHAPE = (12, 18)
+SCENE = np.zeros((*SHAPE, 3), np.uint8)
 
 
 def corner() -> np.ndarray:
     mask = np.zeros(SHAPE, bool)
-    mask[:2, :3] = True
+    mask[:4, :6] = True
     return mask
-
-
-def saved(folder: Path, image: Image.Image, name: str = "mask.png") -> str:
-    image.save(folder / name)
-    return str(folder / name)
 
 
 def grey(values: np.ndarray | None = None) -> Image.Image:
     return Image.fromarray(((corner() if values is None else values) * 255).astype(np.uint8))
 
 
-def test_a_region_is_meant_by_its_name() -> None:
-    other = ~corner()
-    found = read_mask("mouth", SHAPE, {"hair": other, "mouth": corner()})
-    np.testing.assert_array_equal(found, corner())
-    np.testing.assert_array_equal(read_mask("hair", SHAPE, {"hair": other}), other)
-
-
-def palette() -> Image.Image:
-    image = grey().point(lambda value: int(value > 0)).convert("P")  # the numbers say nothing, their colours do
-    image.putpalette([0, 0, 0, 255, 255, 255])
+def palette(*colours: int) -> Image.Image:
+    image = Image.fromarray(corner().astype(np.uint8)).convert("P")  # the numbers mean nothing, their colours do
+    image.putpalette(colours)
     return image
 
 
-@pytest.mark.parametrize(
-    ("mode", "image"),
-    [("1", grey().convert("1")), ("L", grey()), ("P", palette()), ("RGB", grey().convert("RGB"))],
-)
-@pytest.mark.parametrize("kind", [str, Path])
-def test_a_black_and_white_picture_is_read_in_every_mode(
-    tmp_path: Path, mode: str, image: Image.Image, kind: type
-) -> None:
-    name = saved(tmp_path, image)
-    with Image.open(name) as stored:
-        assert stored.mode == mode
-    found = read_mask(kind(name), SHAPE)
-    assert found.dtype == bool
-    np.testing.assert_array_equal(found, corner())
+def with_grey(share: float) -> Image.Image:
+    """The corner, and so much of the mask in the middle between black and white."""
+    values = np.where(corner(), 255, 0).astype(np.uint8)
+    values.ravel()[-round(share * values.size) :] = 120
+    return Image.fromarray(values)
 
 
-def test_a_palette_counts_by_its_colours(tmp_path: Path) -> None:
-    image = Image.fromarray(corner().astype(np.uint8)).convert("P")
-    image.putpalette([255, 255, 255, 0, 0, 0])  # number 0 is white
-    np.testing.assert_array_equal(read_mask(saved(tmp_path, image), SHAPE), ~corner())
+def transparent() -> Image.Image:
+    image = grey().convert("RGBA")
+    image.putpixel((17, 11), (0, 0, 0, 0))
+    return image
 
 
-def test_a_picture_of_sixteen_bits_is_read(tmp_path: Path) -> None:
-    image = Image.fromarray(corner().astype(np.uint16) * 65535)
-    np.testing.assert_array_equal(read_mask(saved(tmp_path, image), SHAPE), corner())
+def coloured() -> Image.Image:
+    image = grey().convert("RGB")
+    image.putpixel((8, 5), (0, 0, 1))
+    return image
+
+
+MASKS = {
+    "1 bit": (grey().convert("1"), corner()),
+    "8 bits": (grey(), corner()),
+    "16 bits": (Image.fromarray(corner().astype(np.uint16) * 65535), corner()),
+    "RGB": (grey().convert("RGB"), corner()),
+    "opaque": (grey().convert("RGBA"), corner()),
+    "palette": (palette(0, 0, 0, 255, 255, 255), corner()),
+    "palette, the other way": (palette(255, 255, 255, 0, 0, 0), ~corner()),
+    "0 and 1": (Image.fromarray(corner().astype(np.uint8)), corner()),
+    "grey edges": (with_grey(0.9 * MOST_GREY), corner()),
+}
+NO_MASKS = {
+    "grey": (with_grey(1.3 * MOST_GREY), r"1\d% of .* is grey"),
+    "colour": (coloured(), "is in colour"),
+    "transparent": (transparent(), "has transparent pixels"),
+    "black": (grey(np.zeros(SHAPE)), "marks no pixel"),
+    "white": (grey(np.ones(SHAPE)), "marks every pixel"),
+    "turned": (grey(corner().T), r"18 x 12 pixels \(height x width\), the image 12 x 18"),
+    "twice as large": (grey(np.kron(corner(), np.ones((2, 2)))), "24 x 36 pixels"),
+}
+
+
+def stored(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def every_way(image: Image.Image, file: Path) -> dict[str, Any]:
+    """What each reader of masks makes of an image of `SHAPE`; an error is its message."""
+    file.write_bytes(stored(image))
+    url = f"data:image/png;base64,{base64.b64encode(stored(image)).decode()}"
+    model: Any = SimpleNamespace(pipeline=SimpleNamespace(config={}))
+    request = Request(height=SHAPE[0], width=SHAPE[1])
+    ways = {
+        "the file of a request": lambda: Request(image=SCENE, mask=str(file)).mask.inside,  # type: ignore
+        "an image of a request": lambda: Request(image=SCENE, mask=image).mask.inside,  # type: ignore
+        "the file of an option": lambda: mask_of(model, request, file),
+        "an image of an option": lambda: mask_of(model, request, image),
+        "the page": lambda: mask_from(url, SHAPE),
+    }
+    found: dict[str, Any] = {}
+    for name, read in ways.items():
+        try:
+            found[name] = read()
+        except (RequestError, OptionError) as error:
+            found[name] = str(error)
+    return found
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_every_way_to_give_a_mask_gives_the_same_part(name: str, tmp_path: Path) -> None:
+    image, inside = MASKS[name]
+    for way, found in every_way(image, tmp_path / "mask.png").items():
+        assert isinstance(found, np.ndarray), (way, found)
+        np.testing.assert_array_equal(found, inside, err_msg=way)
+
+
+@pytest.mark.parametrize("name", NO_MASKS)
+def test_every_way_to_give_a_mask_refuses_the_same(name: str, tmp_path: Path) -> None:
+    image, message = NO_MASKS[name]
+    for way, found in every_way(image, tmp_path / "mask.png").items():
+        assert isinstance(found, str), way
+        assert re.search(message, found), (way, found)
 
 
 @pytest.mark.parametrize(
@@ -76,97 +131,61 @@ def test_a_picture_of_sixteen_bits_is_read(tmp_path: Path) -> None:
         corner().astype(np.int64),
         corner().astype(np.uint8) * 200,
         corner().astype(np.float32) * 0.3,
+        np.repeat((corner() * 255).astype(np.uint8)[..., None], 3, -1),
         corner().tolist(),
+        Picture.of_mask(corner()),
+        Picture.of_mask(corner()).to_dict(),
     ],
 )
-def test_an_array_of_booleans_or_numbers_is_read(values: Any) -> None:
+def test_booleans_numbers_and_pictures_are_masks(values: Any) -> None:
     np.testing.assert_array_equal(read_mask(values, SHAPE), corner())
 
 
 def test_inside_is_above_half_of_the_largest() -> None:
-    values = np.array([[0.0, 0.2, 0.21, 0.4]])
-    np.testing.assert_array_equal(read_mask(values, (1, 4)), [[False, False, True, True]])
-    levels = np.array([[0, 127, 128, 255]], np.uint8)
-    np.testing.assert_array_equal(read_mask(levels, (1, 4)), [[False, False, True, True]])
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("RGBA", "RGBA"), ("LA", "LA"), ("CMYK", "CMYK")])
-def test_a_picture_of_several_channels_is_refused(tmp_path: Path, mode: str, channels: str) -> None:
-    name = saved(tmp_path, grey().convert(mode), "mask.tif" if mode == "CMYK" else "mask.png")
-    with pytest.raises(OptionError, match=f"has the channels {channels}; give a black and white picture, white inside"):
-        read_mask(name, SHAPE)
-
-
-def test_a_coloured_picture_is_refused(tmp_path: Path) -> None:
-    image = grey().convert("RGB")
-    image.putpixel((8, 5), (0, 0, 1))
-    with pytest.raises(OptionError, match="is in colour; give a black and white picture"):
-        read_mask(saved(tmp_path, image), SHAPE)
-
-
-def test_a_missing_file_is_an_error_that_lists_the_regions(tmp_path: Path) -> None:
-    missing = str(tmp_path / "nose")
-    with pytest.raises(OptionError, match="cannot be read: there is no such file; give a black and white PNG$"):
-        read_mask(missing, SHAPE)
-    with pytest.raises(OptionError, match="'nose' cannot be read.* PNG, or one of: hair, mouth$"):
-        read_mask("nose", SHAPE, {"hair": corner(), "mouth": corner()})
-
-
-def test_what_is_no_picture_is_an_error(tmp_path: Path) -> None:
-    text = tmp_path / "mask.png"
-    text.write_text("white")
-    whole = Path(saved(tmp_path, grey(), "whole.png")).read_bytes()
-    cut = tmp_path / "cut.png"
-    cut.write_bytes(whole[: whole.index(b"IDAT") + 8])
-    for given in (text, cut, tmp_path, "a\0b"):
-        with pytest.raises(OptionError, match=r"cannot be read: no picture \("):
-            read_mask(given, SHAPE)
-
-
-def test_a_damaged_picture_is_an_error(tmp_path: Path) -> None:
-    path = Path(saved(tmp_path, grey()))
-    content = bytearray(path.read_bytes())
-    content[content.index(b"IDAT") - 1] = 2  # a length that makes the next chunk's name nonsense
-    path.write_bytes(content)
-    with pytest.raises(OptionError, match="cannot be read"):
-        read_mask(path, SHAPE)
-
-
-def test_rows_of_different_lengths_are_an_error() -> None:
-    with pytest.raises(OptionError, match="expected"):
-        read_mask([[1, 0], [0]], (2, 2))
+    levels = np.zeros((4, 10))
+    levels[0, :3] = 0.4
+    levels[1, :2] = 0.2, 0.21
+    inside = levels > 0.2
+    np.testing.assert_array_equal(read_mask(levels), inside)
+    assert set(np.unique(Picture.of_mask(np.kron(levels, np.ones((4, 4)))).array)) == {0, 255}
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (corner().T, "the mask has 9 x 6 pixels (height x width); the image has 6 x 9: resize it"),
-        (np.zeros(SHAPE, bool), "the mask marks no pixel; paint the part that you mean in white"),
-        (np.zeros(SHAPE), "the mask marks no pixel"),
-        (np.ones(SHAPE, bool), "the mask marks every pixel; paint the rest black, or leave the mask out"),
-        (np.full(SHAPE, 0.2), "the mask marks every pixel"),
-        (np.where(corner(), np.nan, 0), "the mask holds NaN or infinite values; give numbers from 0 to 1"),
-        (np.where(corner(), np.inf, 0), "the mask holds NaN or infinite values"),
-        (np.where(corner(), 1.0, -0.1), "the mask holds negative values; give numbers from 0 to 1"),
-        (np.where(corner(), 1, -1), "the mask holds negative values"),
-        (np.stack([corner()] * 3), "the mask is an array of bool of shape (3, 6, 9); expected (height, width)"),
+        (np.where(corner(), np.nan, 0), "the mask holds negative, NaN or infinite values; give numbers from 0 to 1"),
+        (np.where(corner(), np.inf, 0), "NaN or infinite"),
+        (np.where(corner(), 1, -1), "holds negative"),
+        (np.stack([corner()] * 4), "the mask is an array of bool of shape (4, 12, 18); expected (height, width)"),
         (np.zeros(9), "the mask is an array of float64 of shape (9,); expected (height, width)"),
-        (corner().astype(complex), "the mask is an array of complex128 of shape (6, 9)"),
-        (None, "the mask is an array of object of shape ()"),
+        (np.zeros((0, 9)), "of shape (0, 9)"),
+        (corner().astype(complex), "the mask is an array of complex128 of shape (12, 18)"),
+        (np.broadcast_to(np.zeros(1, bool), (5000, 5000)), "25,000,000 pixels; at most 16,777,216"),
+        ([[1, 0], [0]], "no array of one shape"),
+        (None, "the mask is NoneType; give a path, an image or an array (height, width)"),
+        (object(), "the mask is object"),
+        ({"png": 3}, "the stored image cannot be read"),
+        ("", "cannot be read: it is no path"),
+        ("a\0b", "contains a NUL character"),
+        ("\ud800", "half of a surrogate pair"),
+        ("~nosuchuser/mask.png", "there is no home folder for ~nosuchuser"),
     ],
 )
-def test_an_array_that_is_no_mask_is_refused(values: Any, message: str) -> None:
-    with pytest.raises(OptionError, match=re.escape(message)):
+def test_what_is_no_mask_is_refused(values: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
         read_mask(values, SHAPE)
 
 
-def test_a_picture_and_a_region_are_checked_as_an_array_is(tmp_path: Path) -> None:
-    name = saved(tmp_path, grey(corner().T))
-    with pytest.raises(OptionError, match=re.escape(f"{name} has 9 x 6 pixels (height x width)")):
-        read_mask(name, SHAPE)
-    with pytest.raises(OptionError, match="mask.png marks no pixel"):
-        read_mask(saved(tmp_path, grey(np.zeros(SHAPE, bool))), SHAPE)
-    with pytest.raises(OptionError, match="mask.png marks every pixel"):
-        read_mask(saved(tmp_path, grey(np.ones(SHAPE, bool)).convert("1")), SHAPE)
-    with pytest.raises(OptionError, match="hat marks no pixel"):
-        read_mask("hat", SHAPE, {"hat": np.zeros(SHAPE, bool)})
+def test_a_region_is_meant_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    regions = {"hair": ~corner(), "mouth": corner(), "hat": np.zeros(SHAPE, bool)}
+    monkeypatch.setattr("sfumato.masks.regions_of", lambda pipeline: regions)
+    model: Any = SimpleNamespace(pipeline=None)
+    request = Request(height=SHAPE[0], width=SHAPE[1])
+    np.testing.assert_array_equal(mask_of(model, request, "mouth"), corner())
+    np.testing.assert_array_equal(mask_of(model, request, "hair"), ~corner())
+    with pytest.raises(OptionError, match="the region hat marks no pixel"):
+        mask_of(model, request, "hat")
+    with pytest.raises(OptionError, match=r"No such file.* \(or name a region: hair, mouth, hat\)"):
+        mask_of(model, request, str(tmp_path / "nose"))
+    with pytest.raises(OptionError, match="the region mouth is 12 x 18 pixels"):
+        mask_of(model, Request(height=24, width=18), "mouth")

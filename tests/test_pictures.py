@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sfumato.errors import RequestError
-from sfumato.pictures import MOST_PIXELS, Picture, stencil
+from sfumato.pictures import MOST_BYTES, MOST_PIXELS, Picture, opened
 from sfumato.request import Request
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
@@ -80,7 +83,12 @@ def test_bad_images_say_what_is_wrong(tmp_path: Path) -> None:
         (tmp_path / "frames.gif", "is no PNG"),
         (tmp_path / "none.png", "cannot be read: No such file"),
         (tmp_path, "cannot be read: Is a directory"),
-        ("a" * 5000, "cannot be read"),
+        ("/dev/zero", "it is no regular file; give a file on the disk"),
+        ("a" * 5000, "cannot be read: File name too long"),
+        ("", "cannot be read: it is no path"),
+        ("a\0b.png", "cannot be read: it contains a NUL"),
+        ("\ud800.png", "cannot be read: it contains half of a surrogate pair"),
+        ("~nosuchuser/a.png", "there is no home folder for ~nosuchuser; write the path out"),
         (np.zeros((7, 9, 3), np.uint8), "8 or more on each side"),
         (np.zeros((9, 9, 3), np.float32), "expected .y, x, 3. of uint8"),
         (Image.new("L", (MOST_PIXELS // 8 + 8, 8)), "make it smaller"),
@@ -97,31 +105,45 @@ def test_a_wrong_strength_is_refused(strength: Any) -> None:
         Request("a", strength=strength)
 
 
-def test_a_stencil_is_black_and_white_however_it_is_given(tmp_path: Path) -> None:
-    mask = np.zeros((16, 24), bool)
-    mask[4:12, 6:18] = True
-    grey = np.repeat(np.where(mask, 250, 3).astype(np.uint8)[..., None], 3, -1)
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    for given in (mask, grey, Image.fromarray(mask), tmp_path / "mask.png", stencil(mask), stencil(mask).to_dict()):
-        found = stencil(given)
-        np.testing.assert_array_equal(found.array[..., 0] > 127, mask)
-        assert set(np.unique(found.array)) == {0, 255}
-        assert found == stencil(mask)
-    small = stencil(mask).resized(8, 12, smooth=False)
-    assert set(np.unique(small.array)) == {0, 255}
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(RequestError, match="it is no regular file"):
+        opened(tmp_path / "pipe.png")
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (np.zeros((16, 16), bool), "marks no pixel"),
-        (np.ones((16, 16), bool), "marks every pixel"),
-        (np.full((16, 16, 3), 128, np.uint8), "100% of the mask is grey"),
-        (np.dstack([np.full((16, 16), value, np.uint8) for value in (255, 0, 0)]), "in colour"),
-        (Image.new("RGBA", (16, 16), (255, 255, 255, 100)), "has transparency"),
-        (np.zeros((16, 16)), "expected"),
-    ],
-)
-def test_what_is_no_stencil_is_refused(given: Any, message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        stencil(given)
+def test_a_file_of_too_many_bytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)  # takes no room on the disk
+    with pytest.raises(RequestError, match="it has 134 MB; at most 134 are read"):
+        opened(tmp_path / "large.png")
+
+
+def test_a_bomb_is_refused_by_its_size_before_it_is_unpacked(tmp_path: Path) -> None:
+    whole = stored(Image.new("1", (8, 8)), tmp_path / "bomb.png").read_bytes()
+    header = bytearray(whole[12:29])
+    header[4:12] = struct.pack(">II", 60_000, 60_000)
+    content = whole[:12] + bytes(header) + struct.pack(">I", zlib.crc32(header)) + whole[33:]
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(RequestError, match="far more than 16,777,216 pixels"):
+        opened(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_damaged_file_is_an_image_or_one_clear_error(kind: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = stored(Image.fromarray(PIXELS), tmp_path / "whole", format=kind, exif=exif).read_bytes()
+    generator = np.random.default_rng(0)
+    said: list[str] = []
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in generator.integers(0, len(whole), 3):
+            content[place] = generator.integers(256)
+        (tmp_path / "damaged").write_bytes(content[: generator.integers(8, len(whole) + 1)])
+        try:
+            Picture.of(opened(tmp_path / "damaged"))
+        except RequestError as error:
+            said.append(str(error))
+    assert said
+    assert not any("\n" in one for one in said)

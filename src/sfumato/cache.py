@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import SfumatoWarning, StoreError
+from sfumato.errors import SfumatoWarning, StoreError, Unreadable
+from sfumato.reading import path_of
 from sfumato.writing.files import replacing_file
 
 VARIABLE = "SFUMATO_CACHE"
@@ -29,14 +30,18 @@ LIMIT = 2 * 10**9
 
 
 def default_folder() -> Path | None:
-    """The folder that SFUMATO_CACHE names ("off": none), or the user's usual place for caches."""
+    """The folder that SFUMATO_CACHE names ("off": none), or the user's usual place for caches.
+
+    Where neither can be found, as without a home folder, nothing is kept, which is noted once.
+    """
     given = os.environ.get(VARIABLE, "")
     if given.strip().lower() == "off":
         return None
-    if given.strip():
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "sfumato"
+    try:
+        return path_of(given) if given.strip() else path_of(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sfumato"
+    except Unreadable as error:
+        _say_once(f"there is no cache ({error}), so everything is made again")
+        return None
 
 
 def digest(parts: Mapping[str, Any]) -> str:
@@ -46,6 +51,12 @@ def digest(parts: Mapping[str, Any]) -> str:
 
 _told: set[str] = set()
 """What was said in this process: every method has a cache of its own, and once is enough."""
+
+
+def _say_once(what: str) -> None:
+    if what not in _told:
+        _told.add(what)
+        warnings.warn(f"{what}; set {VARIABLE} to another folder, or to 'off'", SfumatoWarning, stacklevel=4)
 
 
 class Cache:
@@ -70,11 +81,11 @@ class Cache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._tell(f"the cache {self._folder} cannot be read ({error.strerror}); nothing is taken from it")
+            _say_once(f"the cache {self._folder} cannot be read ({error.strerror}); nothing is taken from it")
             return None
         found = _unpacked(stored)
         if found is None:
-            self._tell(f"an entry of the cache {self._folder} is damaged or of another version; it is made again")
+            _say_once(f"an entry of the cache {self._folder} is damaged or of another version; it is made again")
             return None
         with suppress(OSError):
             os.utime(path)  # used just now: the last to be removed
@@ -90,16 +101,11 @@ class Cache:
             with replacing_file(self._path(kind, key), named=named, durable=False) as opened:
                 opened.write(_packed(arrays))
         except StoreError as error:
-            self._tell(f"{error}; images will be made again")
+            _say_once(f"{error}; images will be made again")
 
     def _path(self, kind: str, key: str) -> Path:
         assert self._folder is not None
         return self._folder / kind / key[:2] / f"{key[2:]}.bin"
-
-    def _tell(self, what: str) -> None:
-        if what not in _told:
-            _told.add(what)
-            warnings.warn(f"{what}; set {VARIABLE} to another folder, or to 'off'", SfumatoWarning, stacklevel=4)
 
     def _prune(self) -> None:
         """Once per process, remove the entries longest unused until half of the limit is free."""

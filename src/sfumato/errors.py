@@ -11,6 +11,19 @@ class RequestError(SfumatoError, ValueError):
     """A request cannot be generated: a field is out of range or unreadable."""
 
 
+class Unreadable(SfumatoError, ValueError):
+    """A file or a text that was given cannot be read.
+
+    Attributes:
+        reason: Why, without its name.
+        missing: Whether there is no such file.
+    """
+
+    def __init__(self, what: str, reason: str, *, missing: bool = False) -> None:
+        super().__init__(f"{what} cannot be read: {reason}")
+        self.reason, self.missing = reason, missing
+
+
 class UnknownWord(SfumatoError, KeyError):
     """A word was asked for that the prompt does not contain."""
 

@@ -9,28 +9,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
+from sfumato.bounds import checked_int
 from sfumato.errors import RequestError, SfumatoWarning
 from sfumato.generations import said
 from sfumato.models.fingerprint import weight_hash
+from sfumato.models.loading import as_model
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.registry import Method, find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 BATCH = 8
+MOST_BATCH = 100_000
 RECORDED = ("sfumato", "torch", "diffusers", "transformers", "numpy")
 
 
 @overload
 def explain(
-    model: Model, request: Request, method: str = ..., *, batch: int = ..., progress: Progress = ..., **options: Any
+    model: Model | DiffusionPipeline,
+    request: Request,
+    method: str = ...,
+    *,
+    batch: int = ...,
+    progress: Progress = ...,
+    **options: Any,
 ) -> Explanation: ...
 @overload
 def explain(
-    model: Model,
+    model: Model | DiffusionPipeline,
     request: Sequence[Request],
     method: str = ...,
     *,
@@ -39,7 +51,7 @@ def explain(
     **options: Any,
 ) -> list[Explanation]: ...
 def explain(
-    model: Model,
+    model: Model | DiffusionPipeline,
     request: Request | Sequence[Request],
     method: str = "daam",
     *,
@@ -50,7 +62,7 @@ def explain(
     """Generate the images of a request and explain them.
 
     Args:
-        model: From ``sfumato.load`` or ``sfumato.wrap``.
+        model: From ``sfumato.load`` or ``sfumato.wrap``; a pipeline of diffusers is wrapped.
         request: What to generate; several requests are run in batches and give a list in the same order.
         method: Name of a registered method (``sfumato.methods()`` lists them).
         batch: Requests are run together up to so many images; the images of one request are never split.
@@ -75,12 +87,16 @@ def explain(
     """
     chosen = find(method)
     configured = chosen.configure(options)
+    model = as_model(model)
     chosen.check(model)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise RequestError(f"batch is {batch!r}; expected a whole number of images, 1 or more")
+    batch = checked_int("batch", batch, 1, MOST_BATCH, RequestError)
     single = isinstance(request, Request)
-    asked = [request] if isinstance(request, Request) else request
-    if not isinstance(asked, Sequence) or any(not isinstance(r, Request) for r in asked):
+    asked: Any = [request] if isinstance(request, Request) else request
+    if (
+        not isinstance(asked, Sequence)
+        or isinstance(asked, str | bytes)
+        or any(not isinstance(r, Request) for r in asked)
+    ):
         raise RequestError("explain takes a request or a list of them, such as sfumato.Request('a red circle', seed=7)")
     completed = [model.complete(r) for r in asked]
     results: dict[int, Explanation] = {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, Literal, Union
 
-from sfumato.errors import OptionError
+from sfumato.bounds import checked_number, checked_text, shown
+from sfumato.errors import OptionError, Unreadable
+from sfumato.option_values import types_of
+from sfumato.reading import parse_json
 from sfumato.registry import Method
 
 MOST = 100_000  # elements that a range may stand for
@@ -78,7 +80,7 @@ def parse_arguments(given: Sequence[str]) -> dict[str, Any]:
     """Read ``name=value`` pairs for a pipeline's own call; a value is JSON where it can be, else text.
 
     Raises:
-        OptionError: A pair is unreadable, or given twice.
+        OptionError: A pair is unreadable, or given twice, or a number is not finite.
 
     Example:
         >>> parse_arguments(["true_cfg_scale=3.5", "clip_skip=1"])
@@ -92,16 +94,27 @@ def parse_arguments(given: Sequence[str]) -> dict[str, Any]:
             raise OptionError(f"--argument is {pair!r}; expected name=value, such as true_cfg_scale=3.5")
         if name in values:
             raise OptionError(f"the argument {name} is given twice; give it once")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text.strip()
+        values[name] = _argument(name, text)
     return values
+
+
+def _argument(name: str, text: str) -> Any:
+    """JSON where it can be, else text."""
+    checked_text(f"the argument {name}", text, OptionError)
+    try:
+        value = parse_json(text)
+    except Unreadable as error:
+        if text.lstrip()[:1] in ("[", "{"):  # meant as JSON, and no text that a pipeline takes
+            raise OptionError(f"the argument {name} is {shown(text)}: {error.reason}") from error
+        return text.strip()
+    if isinstance(value, float):
+        return checked_number(f"the argument {name}", value, OptionError)
+    return value
 
 
 def option_types(method: Method) -> dict[str, Any]:
     """The type of every option by name."""
-    return _types(method.options)
+    return types_of(method.options)
 
 
 def parse_value(name: str, text: str, kind: Any) -> Any:
@@ -184,11 +197,6 @@ class _Unreadable:
 
 
 _UNREADABLE = _Unreadable()
-
-
-def _types(options: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(options)
-    return {option.name: hints[option.name] for option in fields(options)}
 
 
 def _read(text: str, kind: Any) -> Any:

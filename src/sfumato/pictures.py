@@ -1,4 +1,8 @@
-"""An image as an input: checked when it is given, always RGB, told apart by content."""
+"""Images as inputs: one reader of image files, pictures (always RGB, identified by their content), and masks.
+
+Every image file that a user or a model gives is read here, by ``opened`` or ``decoded``, and every mask by
+``read_mask``: regular files of bounded size, PNG, JPEG or WebP, whose pixels are counted before they are unpacked.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,24 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sfumato.errors import RequestError
+from sfumato.bounds import shown
+from sfumato.errors import RequestError, Unreadable
+from sfumato.reading import read_bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+MOST_BYTES = 128 * 2**20
+"""Of a file; 4096 x 4096 pixels of noise have about 100 MB as a PNG of 16 bits."""
 MOST_PIXELS = 4096 * 4096
 SMALLEST_SIDE = 8
 MOST_GREY = 0.1
-"""The largest share of a mask that may be neither black nor white: edges are, when a mask was scaled."""
+"""The largest share of a mask that may be grey, which is from a quarter to three quarters of its largest value: edges
+are, where a mask was scaled."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,14 @@ class Picture:
                 raise RequestError(f"image is an array {given.shape} of {given.dtype}; expected (y, x, 3) of uint8")
             return cls._of_image(Image.fromarray(given), "image")
         if isinstance(given, str | os.PathLike):
-            return cls._of_image(opened(Path(given).expanduser()), f"the image {Path(given).name}")
+            return cls._of_image(opened(given), f"the image {shown(os.fspath(given))}")
         raise RequestError(f"image is {type(given).__name__}; give a path, a PIL image or an array (y, x, 3) of uint8")
+
+    @classmethod
+    def of_mask(cls, given: Any) -> Picture:
+        """A mask in black and white; see ``read_mask``."""
+        inside = read_mask(given)
+        return cls.of(np.repeat(np.where(inside, np.uint8(255), np.uint8(0))[..., None], 3, axis=-1))
 
     @cached_property
     def sha256(self) -> str:
@@ -123,18 +137,22 @@ class Picture:
         return cls(plain.height, plain.width, plain.tobytes())
 
 
-def opened(path: Path) -> Image.Image:
+def opened(given: str | os.PathLike[str], kind: str = "the image") -> Image.Image:
     """The image in a PNG, JPEG or WebP file, turned as the camera noted.
+
+    Args:
+        given: The file's path, as the user wrote it.
+        kind: How messages call it, before its path.
 
     Raises:
         RequestError: It is no image, damaged, too large or too small.
     """
+    what = f"{kind} {shown(os.fspath(given))}"
     try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"the image {str(path)[:120]} cannot be read: {reason}") from error
-    return decoded(content, f"the image {path.name}")
+        content = read_bytes(given, MOST_BYTES)
+    except Unreadable as error:
+        raise RequestError(f"{what} cannot be read: {error.reason}") from error
+    return decoded(content, what)
 
 
 def decoded(content: bytes, what: str, *, most: int = MOST_PIXELS) -> Image.Image:
@@ -150,50 +168,90 @@ def decoded(content: bytes, what: str, *, most: int = MOST_PIXELS) -> Image.Imag
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # Pillow warns of large and of damaged files; both are refused here
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_size(image.width, image.height, what, most)
             image.load()
+            return ImageOps.exif_transpose(image)
+    except RequestError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise RequestError(f"{what} has far more than {most:,} pixels, which are the most that are accepted") from error
     except UnidentifiedImageError as error:
         raise RequestError(f"{what} cannot be read: it is no PNG, JPEG or WebP image") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, RequestError):
-            raise
+    except Exception as error:  # as many kinds as there are ways to damage a file
         raise RequestError(f"{what} is damaged ({error}); give a whole PNG, JPEG or WebP file") from error
-    return ImageOps.exif_transpose(image)
 
 
-def stencil(given: Any) -> Picture:
-    """Read a mask: a picture that is white inside and black outside, nothing between but at edges.
+def read_mask(given: Any, size: tuple[int, int] | None = None, what: str = "the mask") -> NDArray[np.bool_]:
+    """The part of an image that a mask marks.
+
+    A mask is black and white, white inside. It has no colour and no transparent pixel. Inside is what lies above half
+    of the largest value; at most a tenth of the mask is grey. It marks something, but not everything, and it has the
+    size of the image that it belongs to: it is never scaled.
 
     Args:
-        given: As for ``Picture.of``, or an array (y, x) of booleans.
+        given: An image as for ``Picture.of``, or numbers or booleans (y, x) as an array or lists.
+        size: Height and width that it must have.
+        what: How messages call it.
+
+    Returns:
+        (y, x), true inside.
 
     Raises:
-        RequestError: It is no picture, has colour, transparency or large grey parts, or marks nothing or everything.
+        RequestError: It breaks one of these rules; the message says which.
     """
-    if isinstance(given, np.ndarray) and given.dtype == np.bool_ and given.ndim == 2:
-        given = Image.fromarray(given)
-    if isinstance(given, str | os.PathLike):
-        given = opened(Path(given).expanduser())
-    if isinstance(given, Image.Image) and given.has_transparency_data:
-        raise RequestError("the mask has transparency; give a black and white picture, white inside")
-    values = Picture.of(given).array
-    if (values != values[..., :1]).any():
-        raise RequestError("the mask is in colour; give a black and white picture, white inside")
-    grey = float(((values[..., 0] > 64) & (values[..., 0] < 192)).mean())
+    values = _values(given, what)
+    if size is not None and values.shape != size:
+        raise RequestError(
+            f"{what} is {values.shape[0]} x {values.shape[1]} pixels (height x width), "
+            f"the image {size[0]} x {size[1]}; give a mask of the image's size"
+        )
+    top = values.max()
+    grey = float(((4 * values > top) & (4 * values < 3 * top)).mean())
     if grey > MOST_GREY:
-        raise RequestError(f"{grey:.0%} of the mask is grey; give a black and white picture, white inside")
-    inside = values[..., 0] > 127
+        raise RequestError(f"{grey:.0%} of {what} is grey; give a black and white picture, white inside")
+    inside: NDArray[np.bool_] = 2 * values > top
     if not inside.any():
-        raise RequestError("the mask marks no pixel; paint the part that you mean in white")
+        raise RequestError(f"{what} marks no pixel; paint the part that you mean in white")
     if inside.all():
-        raise RequestError("the mask marks every pixel; paint what is to stay in black")
-    return Picture.of(np.repeat(np.where(inside, np.uint8(255), np.uint8(0))[..., None], 3, axis=-1))
+        raise RequestError(f"{what} marks every pixel; paint what is to stay in black")
+    return inside
+
+
+def _values(given: Any, what: str) -> NDArray[np.float64]:
+    """The brightness of a mask's pixels (y, x), 0 for black."""
+    if isinstance(given, str | os.PathLike):
+        given = opened(given, what)
+    if isinstance(given, Picture | Mapping):
+        given = Picture.of(given).array
+    if isinstance(given, Image.Image):
+        _check_size(given.width, given.height, what)
+        if given.has_transparency_data and np.asarray(given.convert("RGBA"))[..., 3].min() < 255:
+            raise RequestError(f"{what} has transparent pixels; give a black and white picture, white inside")
+        given = np.asarray(given if given.mode.startswith(("I", "F")) else given.convert("RGB"))
+    if not isinstance(given, list | tuple) and not hasattr(given, "__array__"):
+        raise RequestError(f"{what} is {type(given).__name__}; give a path, an image or an array (height, width)")
+    try:
+        values: NDArray[Any] = np.asarray(given)
+    except (ValueError, RecursionError):
+        raise RequestError(f"{what} is no array of one shape; expected numbers (height, width)") from None
+    if values.ndim == 3 and values.shape[2] == 3:
+        if (values != values[..., :1]).any():
+            raise RequestError(f"{what} is in colour; give a black and white picture, white inside")
+        values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "biuf" or not values.size:
+        raise RequestError(f"{what} is an array of {values.dtype} of shape {values.shape}; expected (height, width)")
+    if values.size > MOST_PIXELS:
+        raise RequestError(f"{what} has {values.size:,} pixels; at most {MOST_PIXELS:,} are accepted")
+    values = values.astype(np.float64)
+    if not (np.isfinite(values).all() and values.min() >= 0):
+        raise RequestError(f"{what} holds negative, NaN or infinite values; give numbers from 0 to 1")
+    return values
 
 
 def _check_size(width: int, height: int, what: str, most: int = MOST_PIXELS) -> None:
     if min(width, height) < SMALLEST_SIDE:
         raise RequestError(f"{what} is {width} x {height} pixels; expected {SMALLEST_SIDE} or more on each side")
     if width * height > most:
-        raise RequestError(f"{what} is {width} x {height} pixels; at most {most:,} are taken, so make it smaller")
+        raise RequestError(f"{what} is {width} x {height} pixels; at most {most:,} are accepted, so make it smaller")

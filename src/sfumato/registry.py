@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
+from sfumato.option_values import checked_options
 from sfumato.progress import Progress
 from sfumato.request import Request
 
@@ -57,12 +59,13 @@ class Method:
     Attributes:
         name: What it is asked for by.
         summary: One line: the question it answers.
-        options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help. An option
-            that names something on the disk says what, under "disk": a "mask" (or a region of the model), a "file", a
-            "folder", a "model" or the "cache"; the web page never asks its visitors for these. One that is matched
-            against names of layers says how, under "pattern": "glob" or "regex"; of visitors the web page takes only
-            those that cannot take long to match. One that the model reads as it reads a prompt has "prompt": its words
-            are checked against the model's vocabulary.
+        options: A frozen dataclass; its fields are the options, their defaults and (in metadata) their help, and the
+            bounds of numbers (see `sfumato.option_values.checked_options`). An option that names something on the disk
+            says what, under "disk": a "mask" (a picture, or a region of the model), a "file", a "folder", a "model" or
+            the "cache"; the web page never asks its visitors for these. One that is matched against names of layers
+            says how, under "pattern": "glob" or "regex"; of visitors the web page takes only those that cannot take
+            long to match. One that the model reads as it reads a prompt has "prompt": its words are checked against
+            the model's vocabulary.
         needs: Features that a model must have; of "words or label", for example, one is enough.
         cost: Gives the cost of a completed request in words, in calls of the denoiser (and memory, where it is large).
         paper: Where the method was published.
@@ -81,16 +84,12 @@ class Method:
         """Build the options.
 
         Raises:
-            OptionError: An option does not exist, or its value is unusable.
+            OptionError: An option does not exist, or its value is of another type, out of bounds or unusable.
         """
         known = [f.name for f in fields(self.options)]
         if unknown := [name for name in given if name not in known]:
             raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {', '.join(known)}")
-        try:
-            return self.options(**given)
-        except TypeError as error:
-            values = ", ".join(f"{name}={value!r}" for name, value in given.items())
-            raise OptionError(f"{self.name} cannot use {values}: {error}") from error
+        return self.options(**checked_options(self.options, given))
 
     def missing(self, model: Model) -> list[str]:
         """What the method needs and a model does not have, sorted; empty where the method fits."""
@@ -160,6 +159,6 @@ def find(name: str) -> Method:
         UnknownMethod: There is none; the message lists all names.
     """
     known = {m.name: m for m in methods()}
-    if name not in known:
-        raise UnknownMethod(f"there is no method {name!r}; choose from: {', '.join(known)}")
+    if not isinstance(name, str) or name not in known:
+        raise UnknownMethod(f"there is no method {shown(name)}; choose from: {', '.join(known)}")
     return known[name]

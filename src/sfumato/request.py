@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from sfumato.bounds import checked_int, checked_number, checked_text, shown
 from sfumato.errors import RequestError
-from sfumato.timesteps import parse_schedule
+from sfumato.timesteps import MAX_STEPS, parse_schedule
 
 if TYPE_CHECKING:
     from sfumato.pictures import Picture
 
-MAX_STEPS = 1000
 MAX_IMAGES = 64
 MAX_SIDE = 8192
 SEEDS = 2**63
@@ -92,25 +91,21 @@ class Request:
         """Check every field, so that an existing request is a possible one."""
         _check_text("prompt", self.prompt)
         _check_text("negative_prompt", self.negative_prompt)
-        _check_whole("images", self.images, 1, MAX_IMAGES)
-        _check_whole("seed", self.seed, 0, SEEDS - self.images)
-        if self.steps is not None:
-            _check_whole("steps", self.steps, 1, MAX_STEPS)
-        for name in ("height", "width"):
-            if (side := getattr(self, name)) is not None:
-                _check_whole(name, side, 8, MAX_SIDE)
+        self._set_whole("images", 1, MAX_IMAGES)
+        self._set_whole("seed", 0, SEEDS - self.images)
+        for name, least, most in (("steps", 1, MAX_STEPS), ("height", 8, MAX_SIDE), ("width", 8, MAX_SIDE)):
+            if getattr(self, name) is not None:
+                self._set_whole(name, least, most)
         if self.guidance is not None:
-            object.__setattr__(self, "guidance", _checked_guidance(self.guidance))
-        if self.scheduler is not None and not (isinstance(self.scheduler, str) and self.scheduler.strip()):
-            raise RequestError(
-                f"scheduler is {self.scheduler!r}; give a scheduler's name, such as 'ddim', or leave it out"
-            )
+            guidance = float(checked_number("guidance", self.guidance, RequestError, least=0))
+            object.__setattr__(self, "guidance", guidance + 0.0)  # not -0.0: equal requests have equal keys
+        _check_name("scheduler", self.scheduler, "a scheduler's name, such as 'ddim'")
+        _check_name("label", self.label, "it as text, such as '0011'")
         if any(getattr(self, name) is not None for name in PICTURES):
             self._read_pictures()
-        if self.label is not None and not (isinstance(self.label, str) and self.label.strip()):
-            raise RequestError(f"label is {self.label!r}; give it as text, such as '0011', or leave it out")
         if self.strength is not None:
-            object.__setattr__(self, "strength", _checked_strength(self.strength))
+            strength = float(checked_number("strength", self.strength, RequestError, above=0, most=1))
+            object.__setattr__(self, "strength", strength)
         self._check_invert()
         if self.variation is not None:
             object.__setattr__(self, "variation", _checked_variation(self.variation, self.images))
@@ -141,24 +136,29 @@ class Request:
         pictures = {name: getattr(self, name) for name in PICTURES}
         return self._fields() | {name: None if one is None else one.to_dict() for name, one in pictures.items()}
 
+    def _set_whole(self, name: str, least: int, most: int) -> None:
+        object.__setattr__(self, name, checked_int(name, getattr(self, name), least, most, RequestError))
+
     def _check_invert(self) -> None:
-        if self.invert not in (None, "noise"):
-            raise RequestError(f"invert is {self.invert!r}; the way to look at a given image is 'noise'")
+        if self.invert is not None and not (isinstance(self.invert, str) and self.invert == "noise"):
+            raise RequestError(f"invert is {shown(self.invert)}; the way to look at a given image is 'noise'")
         if self.invert is None and self.at is not None:
-            raise RequestError(f"at is {self.at}, but no image is to be noised; give invert='noise' and an image")
+            raise RequestError(
+                f"at is {shown(self.at)}, but no image is to be noised; give invert='noise' and an image"
+            )
         if self.invert is not None:
             if self.image is None:
                 raise RequestError("invert looks at a given image; give one: Request(..., image='photo.png')")
             object.__setattr__(self, "at", AT if self.at is None else self.at)
-            _check_whole("at", self.at, 1, MAX_STEPS - 1)
+            self._set_whole("at", 1, MAX_STEPS - 1)
 
     def _read_pictures(self) -> None:
         # few requests have pictures, and what reads them takes a while to import
-        from sfumato.pictures import Picture, stencil
+        from sfumato.pictures import Picture
 
         for name in PICTURES:
             if (given := getattr(self, name)) is not None:
-                object.__setattr__(self, name, (stencil if name == "mask" else Picture.of)(given))
+                object.__setattr__(self, name, (Picture.of_mask if name == "mask" else Picture.of)(given))
         if self.mask is not None and self.image is not None:
             sizes = [(one.height, one.width) for one in (self.mask, self.image)]
             if sizes[0] != sizes[1]:
@@ -177,9 +177,11 @@ class Request:
         Raises:
             RequestError: A field is unknown, missing or out of range.
         """
+        if not isinstance(values, Mapping):
+            raise RequestError(f"a request is {shown(values)}; expected its fields by name, as `to_dict` gives them")
         known = [f.name for f in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise RequestError(f"a request has no field {unknown[0]!r}; its fields are: {', '.join(known)}")
+        if unknown := [name for name in values if name not in known]:
+            raise RequestError(f"a request has no field {shown(unknown[0])}; its fields are: {', '.join(known)}")
         return cls(**values)
 
     def with_(self, **changes: Any) -> Request:
@@ -190,44 +192,20 @@ class Request:
 def _check_text(name: str, text: object) -> None:
     if not isinstance(text, str):
         raise RequestError(f"{name} is {type(text).__name__}; expected text (one request holds one prompt)")
-    if "\0" in text:
-        raise RequestError(f"{name} contains a NUL character at place {text.index(chr(0))}; remove it")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            f"{name} contains half of a surrogate pair at place {error.start}, which is no valid text; remove it"
-        ) from None
+    checked_text(name, text, RequestError)
 
 
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(f"{name} is {value!r}; expected a whole number from {low} to {high}")
-
-
-def _checked_guidance(value: object) -> float:
-    try:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number) or number < 0:
-        raise RequestError(f"guidance is {value!r}; expected a finite number, 0 or more (1 or below switches it off)")
-    return number + 0.0  # -0.0 becomes 0.0: equal requests have equal keys
+def _check_name(name: str, text: object, example: str) -> None:
+    if text is None:
+        return
+    if not isinstance(text, str) or not text.strip():
+        raise RequestError(f"{name} is {shown(text)}; give {example}, or leave it out")
+    checked_text(name, text, RequestError)
 
 
 def _checked_variation(value: object, images: int) -> tuple[int, float]:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise RequestError(f"variation is {value!r}; expected another seed and a strength, such as (5, 0.1)")
-    seed, strength = value
-    _check_whole("the seed of the variation", seed, 0, SEEDS - images)
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:
-        raise RequestError(f"the strength of the variation is {strength!r}; expected a number from 0 to 1")
-    return int(seed), strength + 0.0  # as for the guidance
-
-
-def _checked_strength(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise RequestError(
-            f"strength is {value!r}; expected a number above 0, at most 1 (1 keeps nothing of the image)"
-        )
-    return float(value)
+        raise RequestError(f"variation is {shown(value)}; expected another seed and a strength, such as (5, 0.1)")
+    seed = checked_int("the seed of the variation", value[0], 0, SEEDS - images, RequestError)
+    strength = checked_number("the strength of the variation", value[1], RequestError, least=0, most=1)
+    return seed, strength + 0.0  # as for the guidance

@@ -9,9 +9,13 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from sfumato.bounds import checked_int, shown
 from sfumato.errors import RequestError
 
 GAMMA = 60.0
+MAX_STEPS = 1000
+HIGHEST = 999_999
+"""The highest timestep of a list; a model's own timesteps bound it further."""
 COARSE = 6
 """Steps outside a window."""
 EXPECTED = "expected early, late, early:GAMMA, late:GAMMA, window:HIGH-LOW, or timesteps such as 999,800,500,100"
@@ -26,20 +30,25 @@ def parse_schedule(given: object) -> str | tuple[int, ...] | None:
     Raises:
         RequestError: It is no schedule.
     """
-    if given is None or given == "uniform":
+    if given is None:
         return None
     if isinstance(given, str):
+        if given == "uniform":
+            return None
         text = given.strip().lower()
-        if re.fullmatch(r"\d{1,6}(\s*,\s*\d{1,6})*", text):
-            return _checked([int(number) for number in text.split(",")], given)
+        if re.fullmatch(r"\d{1,6}(\s*,\s*\d{1,6})*", text, re.ASCII):
+            return parse_schedule([int(number) for number in text.split(",")])
         if re.fullmatch(r"(early|late)(:\d{1,6}(\.\d{1,6})?)?", text):
             return text
         window = re.fullmatch(r"window:(\d{1,6})-(\d{1,6})", text)
         if window and int(window[1]) > int(window[2]):
             return text
-    elif isinstance(given, Sequence) and all(type(number) is int for number in given):
-        return _checked(given, given)
-    raise RequestError(f"schedule is {given!r}; {EXPECTED}")
+    elif isinstance(given, Sequence) and not isinstance(given, bytes):
+        if len(given) > MAX_STEPS:
+            raise RequestError(f"schedule lists {len(given):,} timesteps; at most {MAX_STEPS:,} are accepted")
+        found = [checked_int("a timestep of the schedule", one, 0, HIGHEST, RequestError) for one in given]
+        return _checked(found, given)
+    raise RequestError(f"schedule is {shown(given)}; {EXPECTED}")
 
 
 def listed(schedule: str | tuple[int, ...], steps: int, trained: int) -> list[int]:
@@ -106,6 +115,6 @@ def _window(high: int, low: int, steps: int, trained: int) -> list[int]:
 def _checked(numbers: Sequence[int], given: object) -> tuple[int, ...]:
     if not numbers:
         raise RequestError(f"schedule is empty; {EXPECTED}")
-    if any(one <= other for one, other in pairwise(numbers)) or numbers[-1] < 0:
-        raise RequestError(f"schedule is {given!r}; its timesteps must fall, each once, down to 0 at the lowest")
+    if any(one <= other for one, other in pairwise(numbers)):
+        raise RequestError(f"schedule is {shown(given)}; its timesteps must fall, each once, down to 0 at the lowest")
     return tuple(numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sfumato.bounds import shown
 from sfumato.errors import OptionError, RequestError
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Tokens, Word
@@ -34,51 +36,40 @@ def readable(model: Model, prompt: str) -> Tokens:
     """
     tokens = model.tokens(prompt)
     if not tokens.words and "words" in model.features:
-        raise RequestError(f"the prompt {prompt!r} has no words; write what the image shows, such as 'a red circle'")
+        raise RequestError(
+            f"the prompt {shown(prompt)} has no words; write what the image shows, such as 'a red circle'"
+        )
     return tokens
 
 
-def several(given: Any) -> tuple[Any, ...]:
-    """One value or several, as a tuple."""
-    return (given,) if isinstance(given, str | int) else tuple(given)
-
-
-def check_steps(given: Any, count: int | None = None) -> tuple[int, ...] | None:
-    """Steps as an option gives them, or None for all.
+def check_steps(steps: tuple[int, ...] | None, count: int | None = None) -> None:
+    """Refuse steps that are none, or beyond the steps of a run of so many; None stands for all.
 
     Raises:
-        OptionError: They are no step numbers, or beyond the steps of a run of so many.
+        OptionError: The message says which.
     """
-    if given is None:
-        return None
-    steps = several(given)
-    if not steps or not all(isinstance(step, int) and step >= 0 for step in steps):
-        raise OptionError(f"steps is {steps}; expected step numbers from 0")
-    if count is not None and max(steps) >= count:
+    if steps == ():
+        raise OptionError("steps is empty; expected step numbers from 0, or None for all")
+    if steps is not None and count is not None and max(steps) >= count:
         raise OptionError(f"steps has {max(steps)}; this run has steps 0 to {count - 1}")
-    return steps
 
 
-def check_threshold(given: float | None) -> None:
-    """Refuse what is no share of a maximum.
-
-    Raises:
-        OptionError: It is 0 or less, or more than 1.
-    """
-    if given is not None and not 0 < given <= 1:
-        raise OptionError(f"threshold is {given}; expected more than 0 and at most 1 (a share of the maximum)")
-
-
-def check_layers(given: str | None) -> None:
+def check_layers(given: str | None, name: str = "layers") -> None:
     """Refuse what is no regular expression.
+
+    Args:
+        given: What was given; None stands for all layers.
+        name: How the message calls it.
 
     Raises:
         OptionError: The message says why.
     """
     try:
-        re.compile(given or "")
-    except re.error as error:
-        raise OptionError(f"layers is {given!r}, no regular expression ({error}); try 'up_blocks'") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # a set within a set, which Python will read otherwise
+            re.compile(given or "")
+    except (re.error, RecursionError, OverflowError, FutureWarning) as error:
+        raise OptionError(f"{name} is {shown(given)}, no regular expression ({error}); try 'up_blocks'") from None
 
 
 def text_sites(model: Model, layers: str | None) -> list[Site]:
@@ -96,7 +87,7 @@ def text_sites(model: Model, layers: str | None) -> list[Site]:
     sites = [site for site in model.sites() if site.kind != "self" and site.place != "mid"]
     chosen = [site for site in sites if layers is None or re.search(layers, site.name)]
     if not chosen:
-        raise OptionError(f"no layer matches {layers!r}; layers are: {', '.join(site.name for site in sites)}")
+        raise OptionError(f"no layer matches {shown(layers)}; layers are: {', '.join(site.name for site in sites)}")
     return chosen
 
 

@@ -40,14 +40,15 @@ def test_pictures_of_three_kinds_are_read(kind: str) -> None:
     assert (found.height, found.width) == (24, 32)
 
 
-def test_a_mask_is_true_where_it_is_white_and_brought_to_the_image() -> None:
+def test_a_mask_is_true_where_it_is_white_and_has_the_size_of_the_image() -> None:
     drawn = np.zeros((16, 16), np.uint8)
     drawn[4:8, 2:6] = 255
-    found = mask_from(url(Image.fromarray(drawn)), (32, 32))
-    np.testing.assert_array_equal(found, np.kron(drawn > 0, np.ones((2, 2), bool)))
+    np.testing.assert_array_equal(mask_from(url(Image.fromarray(drawn)), (16, 16)), drawn > 0)
+    with pytest.raises(RequestError, match="give a mask of the image's size"):
+        mask_from(url(Image.fromarray(drawn)), (32, 32))
 
 
-@pytest.mark.parametrize(("value", "said"), [(0, "marks nothing"), (255, "marks everything")])
+@pytest.mark.parametrize(("value", "said"), [(0, "marks no pixel"), (255, "marks every pixel")])
 def test_a_mask_that_marks_nothing_or_everything_is_refused(value: int, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         mask_from(url(Image.new("L", (16, 16), value)), (16, 16))
@@ -106,7 +107,7 @@ def test_a_picture_is_turned_as_the_camera_noted(read: Any) -> None:
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
     side = int(MOST_PIXELS**0.5) + 100
-    with pytest.raises(RequestError, match="at most 8,388,608 are taken"):
+    with pytest.raises(RequestError, match="at most 8,388,608 are accepted"):
         picture_from(url(Image.new("1", (side, side))))
 
 

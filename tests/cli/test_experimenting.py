@@ -151,8 +151,8 @@ def test_an_unknown_name_lists_all_and_leaves_nothing(label_folder: Path, tmp_pa
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--seeds", "0"), "seeds is 0; expected a whole number, 1 or more"),
-        (("--seeds", "-2"), "seeds is -2; expected a whole number, 1 or more"),
+        (("--seeds", "0"), "'--seeds': Input should be greater than or equal to 1"),
+        (("--seeds", "-2"), "'--seeds': Input should be greater than or equal to 1"),
         (("--seed", "-1"), "seed is -1; expected a whole number"),
         (("--label", "01"), "expected 4 bits"),
         (("--other", "01"), "expected 4 bits"),

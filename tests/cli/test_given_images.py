@@ -51,6 +51,16 @@ def test_a_given_image_is_explained_where_its_things_are(scene: Path, tmp_path: 
         (("--argument", "clip_skip"), "--argument is 'clip_skip'; expected name=value"),
         (("--argument", "clip_skip=1", "--argument", "clip-skip=2"), "the argument clip_skip is given twice"),
         (("--argument", "colour=red"), "StableDiffusionPipeline takes no argument 'colour'; it takes: "),
+        (
+            ("--argument", "clip_skip=many"),
+            "the argument clip_skip is 'many'; StableDiffusionPipeline expects int",
+        ),
+        (("--argument", "clip_skip=1000"), "refuses its arguments (clip_skip=1000)"),
+        (("--argument", "guidance_rescale=[]"), "the argument guidance_rescale is []"),
+        (("--argument", "guidance_rescale=NaN"), "the argument guidance_rescale is nan"),
+        (("--argument", "guidance_rescale=1e999"), "the argument guidance_rescale is inf"),
+        (("--argument", "eta=" + "[" * 100_000), "it is nested more than 100 levels deep"),
+        (("--argument", "kwargs=3"), "takes no argument 'kwargs'"),
         (("--argument", "height=64"), "height is said by the request or the run, not by the model"),
     ],
 )

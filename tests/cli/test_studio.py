@@ -72,10 +72,7 @@ def test_the_bench_is_a_table_and_a_file(asked: list[dict[str, Any]], tmp_path: 
 @pytest.mark.parametrize("command", [("studio", "score"), ("bench", "words")])
 @pytest.mark.parametrize("prompts", ["0", "-3"])
 def test_a_number_of_prompts_that_makes_no_sense(command: tuple[str, ...], prompts: str) -> None:
-    assert (
-        run(*command, "--prompts", prompts).error
-        == f"error: --prompts is {prompts}; expected a whole number, 1 or more"
-    )
+    assert "'--prompts': Input should be greater than or equal to 1" in run(*command, "--prompts", prompts).error
 
 
 def test_a_file_that_cannot_be_written(asked: list[dict[str, Any]], tmp_path: Path) -> None:

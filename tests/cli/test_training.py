@@ -82,7 +82,7 @@ def test_the_list_names_what_can_be_trained() -> None:
         ([], "no name was given; choose from: faces, insert, scenes, segmenter"),
         (["landscapes"], "there is no training 'landscapes'; choose from: faces, insert, scenes, segmenter"),
         (["scenes", "--stage", "gan"], "there is no stage 'gan'; the stages are: data, vae, clip, unet"),
-        (["scenes", "--steps", "0"], "--steps is 0; expected a whole number, 1 or more"),
+        (["scenes", "--steps", "0"], "'--steps': Input should be greater than or equal to 1"),
         (["scenes", "--config", "nowhere.toml"], "the training config nowhere.toml cannot be read"),
         (["scenes", "--config", "\0"], "NUL"),
         (["scenes", "--data", "photographs"], "--data is for faces"),

@@ -346,7 +346,7 @@ def test_an_unknown_experiment_is_refused_with_a_list_of_all() -> None:
 
 @pytest.mark.parametrize("seeds", [0, -3, True, False, 2.5, "3", None])
 def test_a_number_of_seeds_that_makes_no_sense(model: Model, seeds: Any) -> None:
-    with pytest.raises(OptionError, match=re.escape(f"seeds is {seeds!r}; expected a whole number, 1 or more")):
+    with pytest.raises(OptionError, match=re.escape(f"seeds is {seeds!r}; expected a whole number from 1 to 100000")):
         setting(model, seeds, progress=silent)
 
 

@@ -180,3 +180,26 @@ def test_calibration_goes_with_neither_parity_nor_keep(tmp_path: Path) -> None:
     for options in ({"parity": "daam-0.2"}, {"keep": ("step",)}):
         with pytest.raises(OptionError, match="neither parity nor keep"):
             sfumato.explain(model, Request("a red circle", steps=2), "daam", calibration="weights.json", **options)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"format": "sfumato-calibration-1"}',
+        '{"format": "sfumato-calibration-1", "about": {}, "weights": 3}',
+        '{"format": "sfumato-calibration-1", "about": {}, "weights": {}}',
+        '{"format": "sfumato-calibration-1", "about": {}, "weights": {"a": [["x"]]}}',
+        '{"format": "sfumato-calibration-1", "about": {}, "weights": {"a": [[1]], "b": [[1, 2]]}}',
+        '{"format": "sfumato-calibration-1", "about": {}, "weights": {"a": [[NaN]]}}',
+        '{"format": "sfumato-calibration-1", "about": {}, "weights": {"a": [[-1]]}}',
+        '{"format": "sfumato-calibration-1", "about": 3, "weights": {"a": [[1]]}}',
+    ],
+)
+def test_a_damaged_calibration_is_one_clear_error(content: str, tmp_path: Path) -> None:
+    (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(OptionError, match="sfumato calibrate") as caught:
+        load(str(tmp_path / "calibration.json"))
+    assert len(str(caught.value).splitlines()) == 1

@@ -199,17 +199,17 @@ def test_a_mask_smaller_than_a_cell_is_refused(tiny_pipeline: StableDiffusionPip
     ("options", "message"),
     [
         ({}, "gradient_volume follows a part of the image; give it: mask=FILE.png or mask=REGION"),
-        ({"mask": np.ones((8, 8), bool)}, "the mask has 8 x 8 pixels (height x width); the image has 16 x 16"),
+        ({"mask": np.ones((8, 8), bool)}, "the mask is 8 x 8 pixels (height x width), the image 16 x 16"),
         ({"mask": np.ones((16, 16), bool)}, "the mask marks every pixel"),
         ({"mask": np.zeros((16, 16), bool)}, "the mask marks no pixel"),
-        ({"mask": "absent.png"}, "the mask 'absent.png' cannot be read: there is no such file"),
+        ({"mask": "absent.png"}, "the mask 'absent.png' cannot be read: No such file"),
         ({"mask": square(), "reading": "velocity"}, "reading is 'velocity'; choose from: mean, noise"),
         ({"mask": square(), "branch": "negative"}, "branch is 'negative'; choose from: guided, conditional"),
         ({"mask": square(), "mode": "pixel"}, "mode is 'pixel'; choose from: volume, region"),
         ({"mask": square(), "timesteps": ()}, "timesteps is empty; give some, such as 950,700,600,100"),
         ({"mask": square(), "timesteps": (1000,)}, "timesteps has 1000; this model has timesteps 0 to 999"),
         ({"mask": square(), "layers": "mid_atn"}, "no layer matches 'mid_atn'; near are: mid_attn"),
-        ({"mask": square(), "budget": -1.0}, "budget is -1.0; expected a number of megabytes above 0"),
+        ({"mask": square(), "budget": -1.0}, "budget is -1.0; expected a number above 0, at most 10000000"),
     ],
 )
 def test_wrong_options_say_what_to_do(model: Model, options: dict[str, Any], message: str) -> None:

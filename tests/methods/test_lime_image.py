@@ -71,9 +71,9 @@ def test_the_method_stores_weights_and_draws_them(model: Model) -> None:
     ("options", "message"),
     [
         ({"phrase": " "}, "phrase is empty"),
-        ({"superpixels": 1}, "superpixels is 1; expected 2 or more"),
-        ({"budget": 2}, "expected 4 coalitions or more"),
-        ({"width": 0.0}, "expected above 0"),
+        ({"superpixels": 1}, "superpixels is 1; expected a whole number from 2 to 10000"),
+        ({"budget": 2}, "expected a whole number from 4 to 1048576"),
+        ({"width": 0.0}, "expected a number above 0"),
     ],
 )
 def test_wrong_options_say_what_to_do(model: Model, options: dict[str, Any], message: str) -> None:

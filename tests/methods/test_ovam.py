@@ -100,7 +100,7 @@ def test_words_of_a_given_image() -> None:
         ({"text": "dog " * 80}, "too long: dog.* would not be read; shorten it"),
         ({"text": "dog", "activation": "relu"}, "activation is 'relu'; choose from: softmax, linear"),
         ({"text": "dog", "steps": (2,)}, "steps has 2; this run has steps 0 to 1"),
-        ({"text": "dog", "steps": (-1,)}, "expected step numbers from 0"),
+        ({"text": "dog", "steps": (-1,)}, "steps is -1; expected a whole number from 0 to 1000"),
         ({"text": "dog", "layers": "nowhere"}, "no layer matches 'nowhere'; layers are: down_blocks"),
         ({"text": "dog", "layers": "("}, "no regular expression"),
         ({"text": "dog", "threshold": 0}, "threshold is 0; expected"),

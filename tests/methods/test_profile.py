@@ -344,17 +344,17 @@ def test_a_stream_never_replaces_other_files(model: Model, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objects": ("samples", "smell")}, "objects has 'smell'; what can be kept is: samples, clean, ssim"),
-        ({"objects": ()}, "objects has nothing"),
-        ({"every": -1}, "every is -1; expected a whole number of steps, or 0"),
+        ({"objects": ("samples", "smell")}, "objects is 'smell'; choose from: samples, clean, ssim"),
+        ({"objects": ()}, "objects is empty"),
+        ({"every": -1}, "every is -1; expected a whole number from 0"),
         ({"every": 6}, "every is 6; this run has 6 steps, so take at most 5"),
         ({"every": 2, "timesteps": (5,)}, "every and timesteps were both given"),
         ({"timesteps": (500, 1000)}, "timesteps has 1000; this model has timesteps 0 to 999"),
-        ({"timesteps": (-1,)}, "timesteps has -1"),
+        ({"timesteps": (-1,)}, "timesteps is -1"),
         ({"layers": "mid_atn.fn"}, "no layer matches 'mid_atn.fn'; near are: mid_attn.fn"),
         ({"objects": "gradients"}, "gradients are those of a part of the image; give it: mask=REGION"),
-        ({"mask": "nose"}, "the mask 'nose' cannot be read: there is no such file"),
-        ({"budget": 0.0}, "budget is 0.0; expected a number of megabytes above 0"),
+        ({"mask": "nose"}, "the mask 'nose' cannot be read: No such file"),
+        ({"budget": 0.0}, "budget is 0.0; expected a number above 0, at most 10000000"),
     ],
 )
 def test_wrong_options_say_what_to_do(model: Model, options: dict[str, Any], message: str) -> None:

@@ -149,8 +149,8 @@ def test_a_model_without_words_is_refused(kind: str) -> None:
     ("options", "message"),
     [
         ({"at": (3,)}, "at has 3; this run has steps 0 to 2"),
-        ({"at": ("first",)}, "at is ('first',); expected steps such as 5,10,15"),
-        ({"budget": 0}, "budget is 0; expected a number of megabytes above 0"),
+        ({"at": ("first",)}, "at is 'first'; expected a whole number from 0 to 1000"),
+        ({"budget": 0}, "budget is 0; expected a number above 0, at most 10000000"),
         ({"word": "cat"}, "relevance has no option 'word'"),
     ],
 )

@@ -138,12 +138,12 @@ def test_the_cost_is_told(kind: str, kinds: tuple[str, ...], each: int) -> None:
     [
         (
             {"kinds": ("gradient", "saliency")},
-            "kinds has 'saliency'; choose from: lime, gradient, integrated_gradients",
+            "kinds is 'saliency'; choose from: lime, gradient, integrated_gradients",
         ),
         ({"at": (6,)}, "at has 6; this run has steps 0 to 5"),
-        ({"samples": 3}, "samples is 3; expected 4 coalitions or more"),
-        ({"samples": 10.5}, "samples is 10.5; expected 4 coalitions or more"),
-        ({"memory": -1.0}, "memory is -1.0; expected a number of megabytes above 0"),
+        ({"samples": 3}, "samples is 3; expected a whole number from 4 to 100000"),
+        ({"samples": 10.5}, "samples is 10.5; expected a whole number from 4 to 100000"),
+        ({"memory": -1.0}, "memory is -1.0; expected a number above 0, at most 10000000"),
         ({"memory": 0.001}, "memory is 0.001 MB; one call of the denoiser takes up to"),
         ({"masks": 5}, "step_baselines has no option 'masks'"),
     ],

@@ -165,7 +165,7 @@ def test_prompts_are_switched(tiny_pipeline: StableDiffusionPipeline) -> None:
         ({"to": TO, "at": (0, 2)}, "at has 0; switch from step 1 to step 4: step 0 is the other condition alone"),
         ({"to": TO, "at": 5}, "at has 5; switch from step 1 to step 4"),
         ({"to": TO, "at": (6,)}, "at has 6"),
-        ({"to": TO, "alike": 1.0}, "alike is 1.0; expected an SSIM between 0 and 1"),
+        ({"to": TO, "alike": 1.0}, "alike is 1.0; expected a number between 0 and 1"),
     ],
 )
 def test_wrong_options_say_what_to_do(model: Model, options: dict[str, Any], message: str) -> None:

@@ -145,8 +145,8 @@ def test_shares_of_nothing_are_nan() -> None:
         ({"similarity": "features"}, "needs similarity_model"),
         ({"players": "letter"}, "choose from: word, token, phrase"),
         ({"drop": "mute"}, "choose from: remove, blank"),
-        ({"budget": 1}, "2 coalitions or more"),
-        ({"at_once": 0}, "1 image or more"),
+        ({"budget": 1}, "expected a whole number from 2 to 1048576"),
+        ({"at_once": 0}, "expected a whole number from 1 to 1024"),
         ({"estimator": "kernel", "budget": 4}, "kernel needs at least 6"),
     ],
 )
@@ -194,5 +194,5 @@ def test_tokens_can_be_players(model: Model) -> None:
 
 @pytest.mark.parametrize("method", ["shapley", "lime", "lime_image"])
 def test_a_draw_is_a_whole_number(method: str) -> None:
-    with pytest.raises(OptionError, match="draw is -1; expected a whole number, 0 or more"):
+    with pytest.raises(OptionError, match="draw is -1; expected a whole number from 0 to 9223372036854775807"):
         find(method).configure({"draw": -1})

@@ -87,7 +87,7 @@ def test_guidance_off(model: Model) -> None:
         ({"target": "brightness", "text": "red"}, "compares with no text"),
         ({"region": (0, 0, 0, 1)}, "top, left, bottom, right as shares"),
         ({"region": (0, 0)}, "top, left, bottom, right as shares"),
-        ({"through": -1}, "expected a number of last steps, or 0 for all"),
+        ({"through": -1}, "through is -1; expected a whole number from 0"),
         ({"players": "letter"}, "choose from: word, token, phrase"),
     ],
 )

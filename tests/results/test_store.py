@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,66 @@ def test_with_few_open_files_it_is_one_line_and_nothing_is_left(tmp_path: Path, 
         [sys.executable, "-c", FEW, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def without_manifest(stored: Path) -> None:
+    rewrite(stored, manifest=None)
+
+
+def with_nonsense_for_a_manifest(stored: Path) -> None:
+    rewrite(stored, manifest={"image": 3, "words": []})
+
+
+def without_a_request(stored: Path) -> None:
+    rewrite(stored, request=[])
+
+
+def with_deep_attributes(stored: Path) -> None:
+    (stored / "zarr.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
+def with_a_list_for_attributes(stored: Path) -> None:
+    (stored / "zarr.json").write_text('{"attributes": []}')
+
+
+def with_a_pipe_for_a_chunk(stored: Path) -> None:
+    chunk = next(path for path in files_below(stored) if "c" in path.parent.parts)
+    chunk.unlink()
+    os.mkfifo(chunk)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        without_manifest,
+        with_nonsense_for_a_manifest,
+        without_a_request,
+        with_deep_attributes,
+        with_a_list_for_attributes,
+        with_a_pipe_for_a_chunk,
+    ],
+)
+def test_a_sealed_result_of_another_shape_is_one_clear_error(damage: Callable[[Path], None], stored: Path) -> None:
+    damage(stored)
+    with pytest.raises(StoreError, match=r"is incomplete or damaged|cannot read") as caught:
+        store.open(stored, verify=True)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "chunks", [[1, 1, 1, 1], [7, 7, 7, 7], [1000, 1000, 1000, 3], [0, 1, 1, 1], [-1, 2, 2, 2], [4], "all"]
+)
+def test_odd_chunks_are_one_clear_error_however_late_they_are_read(chunks: Any, stored: Path) -> None:
+    def odd(node: dict[str, Any]) -> dict[str, Any]:
+        return node | {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}}}
+
+    own = stored / "image" / "pixels" / "zarr.json"
+    own.write_text(json.dumps(odd(json.loads(own.read_text()))))
+    root = json.loads((stored / "zarr.json").read_text())
+    nodes = root["consolidated_metadata"]["metadata"]
+    nodes["image/pixels"] = odd(nodes["image/pixels"])
+    (stored / "zarr.json").write_text(json.dumps(root))
+    rewrite(stored, manifest=store._manifest(stored, hashes=True))
+    with pytest.raises(StoreError, match="is incomplete or damaged"):
+        store.open(stored).image  # noqa: B018

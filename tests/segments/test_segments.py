@@ -209,8 +209,8 @@ def test_the_method_matches_words_with_parts(model: Model, by: str, tmp_path: Pa
         ({"by": "sam"}, "needs sam_model"),
         ({"saliency": "guess"}, "choose from: gradient, smoothgrad, integrated"),
         ({"by": "saliency", "steps": 9}, "this run has steps 0 to 3"),
-        ({"most": 0}, "most is 0; expected 1 or more"),
-        ({"steps": -1}, "step numbers from 0"),
+        ({"most": 0}, "most is 0; expected a whole number from 1 to 1000"),
+        ({"steps": -1}, "steps is -1; expected a whole number from 0"),
     ],
 )
 def test_wrong_options_say_what_to_do(model: Model, options: dict[str, Any], message: str) -> None:

@@ -12,10 +12,10 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 import sfumato
-from sfumato.errors import ModelError, OptionError, RequestError, SfumatoWarning
+from sfumato.errors import ModelError, RequestError, SfumatoWarning
 from sfumato.request import Request
 from sfumato.studies import asking
-from sfumato.studies.asking import TAUS, about, asked, at_least_one, read_prompts, readable_by_reader
+from sfumato.studies.asking import TAUS, about, asked, read_prompts, readable_by_reader
 from tests.labels import tiny_labels
 from tests.studies.made_up import MODEL, covering, made
 
@@ -136,13 +136,6 @@ def test_a_model_of_other_images_is_refused_before_any_is_made(
 
 def test_the_embedded_model_can_be_read(scenes: Any) -> None:
     readable_by_reader(scenes, "numbers")
-
-
-def test_numbers_that_make_no_sense_are_refused() -> None:
-    assert at_least_one("pairs", 1) == 1
-    for count in (0, -3, True):
-        with pytest.raises(OptionError, match=f"pairs is {count}; expected a whole number, 1 or more"):
-            at_least_one("pairs", count)
 
 
 def test_what_the_numbers_depend_on_is_told() -> None:

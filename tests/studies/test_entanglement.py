@@ -96,7 +96,7 @@ def test_each_question_has_its_own_prompts_and_pairs_share_a_seed(monkeypatch: p
 
 @pytest.mark.parametrize("pairs", [0, -1])
 def test_no_pairs_are_refused(pairs: int) -> None:
-    with pytest.raises(OptionError, match=f"pairs is {pairs}; expected a whole number, 1 or more"):
+    with pytest.raises(OptionError, match=f"pairs is {pairs}; expected a whole number from 1 to 100000"):
         study_entanglement(MODEL, pairs)
 
 

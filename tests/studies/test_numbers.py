@@ -164,7 +164,7 @@ def test_a_numeral_on_its_objects_has_an_ap_of_one(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("prompts", [0, -2])
 def test_no_prompts_are_refused(prompts: int) -> None:
-    with pytest.raises(OptionError, match=f"prompts is {prompts}; expected a whole number, 1 or more"):
+    with pytest.raises(OptionError, match=f"prompts is {prompts}; expected a whole number from 1 to 100000"):
         study_numbers(MODEL, prompts)
 
 

@@ -158,7 +158,7 @@ def test_the_command_scores_a_folder_of_faces(folder: Path, answers: list[str]) 
 
 @pytest.mark.parametrize("samples", [0, -1])
 def test_no_faces_are_refused(model: Model, samples: int) -> None:
-    with pytest.raises(OptionError, match=f"samples is {samples}; expected 1 or more"):
+    with pytest.raises(OptionError, match=f"samples is {samples}; expected a whole number from 1 to 100000"):
         score_faces(model, samples)
 
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import SfumatoError, SfumatoWarning
+from sfumato.bounds import shown
+from sfumato.errors import SfumatoError, SfumatoWarning, Unreadable
+from sfumato.reading import path_of, read_text
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST = 1800.0
@@ -59,9 +61,9 @@ def serve(
             f"--host {host} would open the page to other machines; give --auth FILE with lines NAME:PASSWORD, "
             "or leave --host at 127.0.0.1"
         )
-    people = None if auth is None else read_passwords(Path(auth))
-    folder = None if library is None else Path(library).expanduser()
-    if folder is not None and not folder.is_dir():
+    people = None if auth is None else read_passwords(path_of(auth))
+    folder = None if library is None else path_of(library)
+    if folder is not None and not os.path.isdir(folder):
         raise CannotServe(f"--library {library} is no folder; name one that holds results of sfumato explain")
     with _listening(host, port) as listening:
         actual = listening.getsockname()[1]
@@ -140,10 +142,10 @@ def read_passwords(file: Path) -> dict[str, str]:
         CannotServe: It cannot be read, others can read it, or it holds no such line.
     """
     try:
+        lines = read_text(file).splitlines()
         mode = file.stat().st_mode
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotServe(f"--auth {file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except Unreadable as error:
+        raise CannotServe(f"--auth {shown(str(file))} cannot be read: {error.reason}") from error
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise CannotServe(f"--auth {file} can be read by others; keep it to yourself: chmod 600 {file}")
     people = {}

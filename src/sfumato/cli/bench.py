@@ -8,9 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, ModelName, add, help_when_alone
+from sfumato.cli.parameters import (
+    DEFAULT_MODEL,
+    Debug,
+    Device,
+    Json,
+    ModelName,
+    Steps,
+    add,
+    count,
+    help_when_alone,
+    seeded,
+)
 from sfumato.cli.session import session_of
-from sfumato.errors import RequestError
+from sfumato.timesteps import MAX_STEPS
 
 group = typer.Typer(help="Measure the methods where the truth is known.", rich_markup_mode="rich")
 
@@ -23,13 +34,18 @@ def root(context: typer.Context) -> None:
 
 def words(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 100,
+    prompts: Annotated[int, count("How many prompts.")] = 100,
     method: Annotated[str, typer.Option(help="Which method; see: sfumato methods.")] = "daam",
     at: Annotated[
         int | None,
-        typer.Option(help="Look at drawn scenes, noised to this timestep, instead of generating.", show_default=False),
+        typer.Option(
+            min=1,
+            max=MAX_STEPS - 1,
+            help="Look at drawn scenes, noised to this timestep, instead of generating.",
+            show_default=False,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
@@ -37,9 +53,6 @@ def words(
     debug: Debug = False,
 ) -> None:
     """Compare word maps with the exact masks of the objects, next to controls that know nothing."""
-    if prompts < 1:
-        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
-
     from sfumato.cli.loading import load_model
     from sfumato.studio.benches.words import bench_words
 
@@ -51,8 +64,8 @@ def words(
 
 def maps(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts, each generated once and drawn once.")] = 24,
-    samples: Annotated[int, typer.Option(help="Noise samples of the information maps.")] = 48,
+    prompts: Annotated[int, count("How many prompts, each generated once and drawn once.")] = 24,
+    samples: Annotated[int, count("Noise samples of the information maps.", 2)] = 48,
     calibration: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Also compare attention weighed by this file, from sfumato calibrate."),
@@ -62,10 +75,11 @@ def maps(
         typer.Option(help="Compare only this contender, such as daam; may be repeated.", show_default="all"),
     ] = None,
     rounds: Annotated[
-        int, typer.Option(help="Prompts that are explained again to see how long that takes; 0 for none.")
+        int,
+        count("Prompts that are explained again to see how long that takes; 0 for none.", 0),
     ] = 5,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    steps: Steps = None,
+    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
@@ -124,7 +138,7 @@ def ranks(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="the model's own")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
@@ -154,9 +168,9 @@ def ranks(
 
 def words_importance(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 50,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    prompts: Annotated[int, count("How many prompts.")] = 50,
+    steps: Steps = None,
+    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
@@ -167,9 +181,6 @@ def words_importance(
 
     Makes up to 64 images for each prompt; they are kept in the cache, so a run that was stopped goes on where it was.
     """
-    if prompts < 1:
-        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
-
     from sfumato.cli.loading import load_model
     from sfumato.studio.benches.importance import bench_importance
 
@@ -181,10 +192,10 @@ def words_importance(
 
 def worths(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 50,
-    samples: Annotated[int, typer.Option(help="Noise samples of the information.")] = 48,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    prompts: Annotated[int, count("How many prompts.")] = 50,
+    samples: Annotated[int, count("Noise samples of the information.", 2)] = 48,
+    steps: Steps = None,
+    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
@@ -206,8 +217,8 @@ def worths(
 
 def segments(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    prompts: Annotated[int, count("How many prompts.")] = 100,
+    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
@@ -215,9 +226,6 @@ def segments(
     debug: Debug = False,
 ) -> None:
     """Compare the parts of the image that go with each word or phrase with the exact masks of the objects."""
-    if prompts < 1:
-        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
-
     from sfumato.cli.loading import load_model
     from sfumato.studio.benches.segments import bench_segments
 
@@ -229,12 +237,12 @@ def segments(
 
 def steps(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts.")] = 30,
+    prompts: Annotated[int, count("How many prompts.")] = 30,
     compare: Annotated[
         str, typer.Option(help="methods, or similarities: DF-RISE with each of its similarities.")
     ] = "methods",
-    masks: Annotated[int, typer.Option(help="Masks of DF-RISE, and coalitions of LIME.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the first prompt; prompt i has --seed + i.")] = 0,
+    masks: Annotated[int, count("Masks of DF-RISE, and coalitions of LIME.", 4)] = 200,
+    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
@@ -263,8 +271,8 @@ def steps(
 
 def reference(
     context: typer.Context,
-    pairs: Annotated[int, typer.Option(help="How many references and scenes.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of the first pair; pair i has --seed + i.")] = 0,
+    pairs: Annotated[int, count("How many references and scenes.")] = 60,
+    seed: Annotated[int, seeded("Of the first pair; pair i has --seed + i.")] = 0,
     model: ModelName = "studio/insert",
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json
+from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, Steps, count, seeded
 from sfumato.cli.session import session_of
-from sfumato.errors import OptionError
+from sfumato.cli.studying import prompts_of
 
 
 def calibrate(
@@ -24,11 +24,9 @@ def calibrate(
             metavar="FILE|NUMBER", help="A text file with one prompt a line, or how many captions of the scenes."
         ),
     ] = "100",
-    samples: Annotated[int, typer.Option(help="Noise samples of each information map.")] = 32,
-    seed: Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")] = 1000,
-    denoising: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps.", show_default="the model's own")
-    ] = None,
+    samples: Annotated[int, count("Noise samples of each information map.", 2)] = 32,
+    seed: Annotated[int, seeded("Of the first image; image i has --seed + i.")] = 1000,
+    denoising: Steps = None,
     out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/calibration",
     device: Device = None,
     as_json: Json = False,
@@ -43,14 +41,11 @@ def calibrate(
 
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_finding
-    from sfumato.studies.asking import read_prompts
     from sfumato.studies.calibration import calibrate as fit
     from sfumato.studies.prompts import drawn_captions
     from sfumato.writing.folders import write_folder
 
-    if prompts.strip().isdecimal() and len(prompts.strip()) > 6:
-        raise OptionError(f"--prompts is {prompts}; expected a file, or a whole number of at most six digits")
-    asked = drawn_captions(int(prompts)) if prompts.strip().isdecimal() else read_prompts(prompts)
+    asked = prompts_of(prompts, drawn_captions)
     session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
     with progress_shown() as progress, write_folder(out) as folder:
         loaded = load_model(model, device, progress)

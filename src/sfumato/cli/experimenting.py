@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import Debug, Device, Json
+from sfumato.cli.parameters import Debug, Device, Json, Steps, count, seeded
 from sfumato.cli.session import session_of
 
 
@@ -18,15 +18,15 @@ def experiment(
         str,
         typer.Argument(help="emergence, localisation, ablation, artifact, divergence or switch.", show_default=False),
     ],
-    seeds: Annotated[int, typer.Option(help="How many seeds.")] = 30,
-    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    seeds: Annotated[int, count("How many seeds.")] = 30,
+    seed: Annotated[int, seeded("The first of them.")] = 0,
     model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "studio/faces",
     prompt: Annotated[str | None, typer.Option(help="What the images show.", show_default="by model")] = None,
     label: Annotated[str | None, typer.Option(help="Their label.", show_default="0110")] = None,
     other: Annotated[
         str | None, typer.Option(help="The other label or prompt, of divergence and switch.", show_default="by model")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
+    steps: Steps = None,
     scheduler: Annotated[str | None, typer.Option(help="Such as ddpm.", show_default="the model's own")] = None,
     mask: Annotated[
         str | None,

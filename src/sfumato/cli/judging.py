@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import Debug, Device, Json
+from sfumato.cli.parameters import Debug, Device, Json, count
 from sfumato.cli.session import session_of
 from sfumato.errors import ModelError, OptionError, SfumatoError
 
@@ -37,8 +37,8 @@ def judge(
             help="removal, randomisation, seeds, noise or games; may be repeated.", show_default="all that fit"
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="How many other seeds, and small changes of the noise.")] = 4,
-    stages: Annotated[int, typer.Option(help="In how many parts the weights get random.")] = 6,
+    repeats: Annotated[int, count("How many other seeds, and small changes of the noise.")] = 4,
+    stages: Annotated[int, count("In how many parts the weights get random.")] = 6,
     strength: Annotated[float, typer.Option(help="Of a small change of the noise, between 0 and 1.")] = 0.05,
     game: Annotated[
         list[str] | None, typer.Option(help="deletion or insertion.", show_default="both", rich_help_panel=STEPS)
@@ -55,9 +55,7 @@ def judge(
         str | None,
         typer.Option(metavar="STEPS", help="Such as 5,10,15.", show_default="those of the maps", rich_help_panel=STEPS),
     ] = None,
-    points: Annotated[
-        int, typer.Option(help="In how many parts places are taken away.", rich_help_panel=STEPS)
-    ] = POINTS,
+    points: Annotated[int, count("In how many parts places are taken away.", rich_help_panel=STEPS)] = POINTS,
     memory: Annotated[
         float, typer.Option(help="Most memory for the feature maps of a batch, in MB.", rich_help_panel=STEPS)
     ] = MEMORY,

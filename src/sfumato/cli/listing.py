@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,18 +82,17 @@ def _described(method: Method) -> dict[str, Any]:
 
 def _card(name: str, folder: Path) -> dict[str, Any]:
     """What the model's own card and notes say about it, and its size on disk."""
+    from sfumato.models.notes import read_notes
     from sfumato.models.schedulers import DEFAULT_STEPS
 
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    notes = folder / "sfumato.json"
-    defaults = json.loads(notes.read_text(encoding="utf-8")).get("defaults", {}) if notes.is_file() else {}
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {
         "name": name,
         "about": _first_sentence(text),
         "measured": _measured(text),
-        "steps": defaults.get("steps", DEFAULT_STEPS),
+        "steps": read_notes(folder).steps or DEFAULT_STEPS,
         "megabytes": round(size / 1e6, 1),
     }
 

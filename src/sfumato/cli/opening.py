@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,12 +64,9 @@ def open_result(
 
 def _selected(explanation: Explanation, steps: str | None, layers: str | None, heads: str | None) -> Explanation:
     from sfumato.methods.daam import select
+    from sfumato.wordmaps import check_layers
 
-    if layers is not None:
-        try:
-            re.compile(layers)
-        except re.error as error:
-            raise OptionError(f"--layers is {layers!r}, no regular expression ({error}); try up_blocks") from None
+    check_layers(layers, "--layers")
     return select(explanation, steps=_numbers("--steps", steps), layers=layers, heads=_numbers("--heads", heads))
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from sfumato.cli.session import session_of
+from sfumato.option_values import COUNT, SEED
+from sfumato.timesteps import MAX_STEPS
 
 DEFAULT_MODEL = "studio/scenes"
 
@@ -28,9 +30,37 @@ Device = Annotated[
     str | None,
     typer.Option(help="Where to run, such as cpu or cuda:1.", show_default="an accelerator if there is one"),
 ]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, max=MAX_STEPS, help="Denoising steps.", show_default="the model's own"),
+]
 ModelName = Annotated[
     str, typer.Option("--model", help="An embedded model, a folder in diffusers layout, or a hub id 'owner/name'.")
 ]
+
+
+def count(
+    text: str, least: int = COUNT["least"], *, show_default: bool | str = True, rich_help_panel: str | None = None
+) -> Any:
+    """An option that says how many.
+
+    Args:
+        text: Its help.
+        least: The smallest number.
+        show_default: As of typer.
+        rich_help_panel: As of typer.
+    """
+    more: dict[str, Any] = {"show_default": show_default, "rich_help_panel": rich_help_panel}
+    return typer.Option(min=least, max=COUNT["most"], help=text, **more)
+
+
+def seeded(text: str) -> Any:
+    """An option that is a seed.
+
+    Args:
+        text: Its help.
+    """
+    return typer.Option(min=SEED["least"], max=SEED["most"], help=text)
 
 
 def examples(*lines: str) -> str:

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import Debug, Device, Json, add, help_when_alone
+from sfumato.cli.parameters import Debug, Device, Json, add, count, help_when_alone, seeded
 from sfumato.cli.session import session_of
-from sfumato.errors import RequestError
 
 group = typer.Typer(help="Score the embedded models against exact ground truth.", rich_markup_mode="rich")
 
@@ -27,19 +26,14 @@ def score(
     ] = "scenes",
     prompts: Annotated[
         int | None,
-        typer.Option(
-            help="How many held-out prompts, faces, or pairs.", show_default="200 prompts, 320 faces, 200 pairs"
-        ),
+        count("How many held-out prompts, faces, or pairs.", show_default="200 prompts, 320 faces, 200 pairs"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")] = 0,
+    seed: Annotated[int, seeded("Of the first image; image i has --seed + i.")] = 0,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Generate images and read them: are objects and colours right, or the attributes of faces, or the garment?"""
-    if prompts is not None and prompts < 1:
-        raise RequestError(f"--prompts is {prompts}; expected a whole number, 1 or more")
-
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_rows
     from sfumato.models.loading import studio_models
@@ -63,7 +57,7 @@ def score(
 
 def draw(
     context: typer.Context,
-    seed: Annotated[int, typer.Option(help="Which pair.")] = 0,
+    seed: Annotated[int, seeded("Which pair.")] = 0,
     out: Annotated[str, typer.Option(help="Folder of the pictures.")] = "out/garment",
     debug: Debug = False,
 ) -> None:

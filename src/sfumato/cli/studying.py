@@ -8,18 +8,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfumato.bounds import checked_int
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, ModelName, add, help_when_alone
+from sfumato.cli.parameters import (
+    DEFAULT_MODEL,
+    Debug,
+    Device,
+    Json,
+    ModelName,
+    Steps,
+    add,
+    count,
+    help_when_alone,
+    seeded,
+)
 from sfumato.cli.session import session_of
 from sfumato.errors import OptionError
+from sfumato.option_values import COUNT
+from sfumato.timesteps import MAX_STEPS
 
 if TYPE_CHECKING:
     from sfumato.findings import Finding
     from sfumato.models.model import Model
     from sfumato.progress import Progress
 
-_DIGITS = 9
-"""A number of more digits is none of prompts; Python refuses to read one of thousands."""
+_DIGITS = 20
+"""Digits of a number that are read: more are beyond all bounds, and Python refuses to read thousands."""
 
 group = typer.Typer(help="Ask what the sources asked, on many prompts.", rich_markup_mode="rich")
 
@@ -29,8 +43,7 @@ PromptsOrNumber = Annotated[
         metavar="FILE|NUMBER", help="A text file with one prompt a line, or how many held-out prompts of the scenes."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Of the first image; image i has --seed + i.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.", show_default="the model's own")]
+Seed = Annotated[int, seeded("Of the first image; image i has --seed + i.")]
 Method = Annotated[str, typer.Option(help="A method that maps words; see: sfumato methods.")]
 Tagger = Annotated[
     str,
@@ -66,7 +79,7 @@ def pos(
     """
     from sfumato.studies.pos import study_pos
 
-    asked = _prompts(prompts)
+    asked = _held_out(prompts)
 
     def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
         return [study_pos(loaded, asked, method=method, tagger=tagger, seed=seed, steps=denoising, progress=progress)]
@@ -93,7 +106,7 @@ def relations(
     """
     from sfumato.studies.relations import study_relations
 
-    asked = _prompts(prompts)
+    asked = _held_out(prompts)
 
     def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
         return [
@@ -105,7 +118,7 @@ def relations(
 
 def numbers(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts of a numeral.")] = 120,
+    prompts: Annotated[int, count("How many prompts of a numeral.")] = 120,
     method: Method = "daam",
     seed: Seed = 0,
     denoising: Steps = None,
@@ -131,7 +144,7 @@ def entanglement(
     context: typer.Context,
     pairs: Annotated[
         int,
-        typer.Option(help="How many pairs of images for each question."),
+        count("How many pairs of images for each question."),
     ] = 60,
     method: Method = "daam",
     seed: Seed = 0,
@@ -156,7 +169,7 @@ def entanglement(
 
 def scrambled(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many prompts of each set.")] = 60,
+    prompts: Annotated[int, count("How many prompts of each set.")] = 60,
     method: Method = "daam",
     seed: Seed = 0,
     denoising: Steps = None,
@@ -180,7 +193,7 @@ def scrambled(
 
 def steps(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many held-out prompts of two objects.")] = 30,
+    prompts: Annotated[int, count("How many held-out prompts of two objects.")] = 30,
     seed: Seed = 0,
     denoising: Steps = None,
     model: ModelName = DEFAULT_MODEL,
@@ -203,9 +216,11 @@ def steps(
 
 def parts(
     context: typer.Context,
-    prompts: Annotated[int, typer.Option(help="How many held-out prompts of two objects.")] = 30,
+    prompts: Annotated[int, count("How many held-out prompts of two objects.")] = 30,
     seed: Seed = 0,
-    denoising: Annotated[int, typer.Option("--steps", help="Denoising steps of each schedule.")] = 30,
+    denoising: Annotated[
+        int, typer.Option("--steps", min=1, max=MAX_STEPS, help="Denoising steps of each schedule.")
+    ] = 30,
     model: ModelName = DEFAULT_MODEL,
     out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-parts",
     device: Device = None,
@@ -224,16 +239,28 @@ def parts(
     _studied(context, ask, model, device, out, as_json)
 
 
-def _prompts(given: str) -> Sequence[str]:
-    """The prompts of a file, or so many held-out captions of the scenes."""
+def prompts_of(given: str, captions: Callable[[int], Sequence[str]]) -> Sequence[str]:
+    """The prompts of a file, or so many captions of the scenes.
+
+    Args:
+        given: As ``--prompts`` takes it.
+        captions: Gives so many captions.
+
+    Raises:
+        SfumatoError: It is neither, or there are fewer captions.
+    """
     from sfumato.studies.asking import read_prompts
+
+    text = given.strip()
+    if not text.isdecimal():
+        return read_prompts(given)
+    return captions(checked_int("--prompts", int(text[:_DIGITS]), **COUNT, error=OptionError))
+
+
+def _held_out(given: str) -> Sequence[str]:
     from sfumato.studio.scenes import held_out_captions
 
-    if not given.strip().isdecimal():
-        return read_prompts(given)
-    if len(given.strip()) > _DIGITS or int(given) < 1:
-        raise OptionError(f"--prompts is {given}; expected a file, or a whole number, 1 or more")
-    return held_out_captions(int(given))
+    return prompts_of(given, held_out_captions)
 
 
 def _studied(

@@ -31,7 +31,10 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="as in the settings")] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of each stage that is run.", show_default="as in the settings")
+        int | None,
+        typer.Option(
+            min=1, max=1_000_000_000, help="Steps of each stage that is run.", show_default="as in the settings"
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -103,8 +106,6 @@ def _changed(settings: Any, stages: tuple[str, ...], device: str | None, steps: 
         settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, folder=data))
     if steps is None:
         return settings
-    if steps < 1:
-        raise TrainingError(f"--steps is {steps}; expected a whole number, 1 or more")
     changed: dict[str, Any] = {}
     for stage in stages:
         part = getattr(settings, stage)

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.findings import Finding, one_by_one, remembered
 from sfumato.masks import mask_of
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress
 from sfumato.request import Request
 
@@ -63,15 +65,14 @@ def setting(
         first: The first one.
         request: Prompt or label, steps, scheduler; by default the usual one.
         other: The other label or prompt.
-        mask: See `sfumato.masks.read_mask`; by default the eyes where the model names them, else the middle.
+        mask: See `sfumato.masks.mask_of`; by default the eyes where the model names them, else the middle.
         progress: Told about every seed.
         cache: Where results of a seed are kept; the library's own.
 
     Raises:
         OptionError: The number of seeds or the mask cannot be used.
     """
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise OptionError(f"seeds is {seeds!r}; expected a whole number, 1 or more")
+    checked_int("seeds", seeds, **COUNT, error=OptionError)
     done = model.complete((request or usual_request(model)).with_(seed=first, images=1))
     if mask is None:
         size = (int(done.height or 0), int(done.width or 0))

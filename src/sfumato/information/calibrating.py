@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from sfumato.errors import OptionError
+from sfumato.bounds import shown
+from sfumato.errors import OptionError, Unreadable
+from sfumato.reading import read_json
 from sfumato.writing.files import write_text
 
 FORMAT = "sfumato-calibration-1"
@@ -69,14 +71,26 @@ def load(path: str) -> Calibration:
         OptionError: The file cannot be read, or is none.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no JSON"
-        raise OptionError(f"cannot read the calibration {path!r}: {reason}; make one: sfumato calibrate") from error
+        found = read_json(path)
+    except Unreadable as error:
+        raise OptionError(
+            f"cannot read the calibration {shown(path)}: {error.reason}; make one: sfumato calibrate"
+        ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise OptionError(f"{path!r} is no calibration; make one: sfumato calibrate")
-    rows = found["weights"]
-    return Calibration(tuple(rows), np.array(list(rows.values()), np.float64).transpose(1, 0, 2), found["about"])
+        raise OptionError(f"{shown(path)} is no calibration; make one: sfumato calibrate")
+    rows: Any = found.get("weights")
+    about: Any = found.get("about")
+    try:
+        weights = np.array(list(rows.values()), np.float64).transpose(1, 0, 2)  # (group, layer, head)
+        whole = bool(weights.size and np.isfinite(weights).all() and (weights >= 0).all() and isinstance(about, dict))
+    except (AttributeError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise OptionError(
+            f"the calibration {shown(path)} is damaged: expected for every layer the same number of parts of the run, "
+            "each with as many weights of 0 or more; make it again: sfumato calibrate"
+        )
+    return Calibration(tuple(rows), weights, about)
 
 
 def group_of(step: int, count: int, groups: int) -> int:

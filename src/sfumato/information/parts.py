@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.games.players import players_of
 from sfumato.information.estimating import Contexts
@@ -165,5 +166,5 @@ def _named(word: Word, words: Sequence[Word]) -> str:
 def _pair(text: str, names: Sequence[str]) -> tuple[int, int]:
     parts = [part.strip() for part in text.split("+")]
     if len(parts) != 2 or parts[0] == parts[1] or any(part not in names for part in parts):
-        raise OptionError(f"pairs has {text!r}; expected two of these, joined by +: {', '.join(names)}")
+        raise OptionError(f"pairs has {shown(text)}; expected two of these, joined by +: {', '.join(names)}")
     return names.index(parts[0]), names.index(parts[1])

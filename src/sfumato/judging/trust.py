@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sfumato.bounds import checked_int, checked_number
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError, SfumatoError
 from sfumato.generations import Generator
@@ -18,6 +19,7 @@ from sfumato.judging.checks import Measured
 from sfumato.judging.judge import refuse_another
 from sfumato.judging.maps import named_maps
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.results.explanation import Explanation
 
@@ -124,10 +126,8 @@ def settled(
     if wrong := [name for name in chosen if name not in CHECKS]:
         raise OptionError(f"there is no check {wrong[0]!r}; choose from: {', '.join(CHECKS)}")
     for name, value in (("repeats", repeats), ("stages", stages)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"{name} is {value}; expected a whole number, 1 or more")
-    if not 0 < strength < 1:
-        raise OptionError(f"strength is {strength}; expected a number between 0 and 1, such as {steadiness.STRENGTH}")
+        checked_int(name, value, **COUNT, error=OptionError)
+    checked_number("strength", strength, OptionError, above=0, below=1)
     if explanation.request.images != 1:
         raise SfumatoError(f"this explanation has {explanation.request.images} images; select one of them first")
     refuse_another(model, explanation)

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 
+from sfumato.bounds import shown
 from sfumato.changing.channels import AblateChannels, AblateHeads, How
 from sfumato.errors import OptionError
 from sfumato.layers import Layer, chosen, layers_of
@@ -23,6 +24,7 @@ from sfumato.masks import mask_of, on_latent
 from sfumato.metrics.structure import maximum_channel, resized, ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
+from sfumato.option_values import STEPS, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -66,8 +68,8 @@ class AblationOptions:
     how: Literal["zero", "mean", "scale"] = field(
         default="zero", metadata={"help": "set to zero, to the mean over places, or multiply by the factor"}
     )
-    factor: float = field(default=0.0, metadata={"help": "of how=scale"})
-    steps: tuple[int, ...] | None = field(default=None, metadata={"help": "only at these steps (from 0); all"})
+    factor: float = field(default=0.0, metadata={"least": -1e6, "most": 1e6, "help": "of how=scale"})
+    steps: tuple[int, ...] | None = field(default=None, metadata=STEPS | {"help": "only at these steps (from 0); all"})
     mask: str | None = field(
         default=None,
         metadata={
@@ -78,18 +80,10 @@ class AblationOptions:
     by: Literal["activations", "gradients"] = field(
         default="activations", metadata={"help": "what the maximum channel of a sweep is the maximum of"}
     )
-    at: int = field(default=200, metadata={"help": "timestep at which the maximum channel is found"})
+    at: int = field(default=200, metadata=TIMESTEPS | {"help": "timestep at which the maximum channel is found"})
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        for name in ("channels", "heads", "sweep"):
-            given: Any = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
-        steps: Any = self.steps
-        object.__setattr__(self, "steps", (steps,) if isinstance(steps, int) else steps)
-        for name, known in (("how", ("zero", "mean", "scale")), ("by", ("activations", "gradients"))):
-            if getattr(self, name) not in known:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; choose from: {', '.join(known)}")
+        """Check what the options mean together."""
         for name in ("channels", "heads"):
             pairs = [_pair(name, one) for one in getattr(self, name)]
             if twice := [pair for pair in dict.fromkeys(pairs) if pairs.count(pair) > 1]:
@@ -288,15 +282,15 @@ def _exact(name: str, known: Sequence[Layer]) -> Layer:
     found = {layer.name: layer for layer in known}
     if name not in found:
         if any(sign in name for sign in "*?"):
-            raise OptionError(f"{name!r} is a pattern; channels and heads need the name of one layer")
+            raise OptionError(f"{shown(name)} is a pattern; channels and heads need the name of one layer")
         chosen([name], known)
     return found[name]
 
 
 def _pair(option: str, text: str) -> tuple[str, int]:
     name, colon, number = text.rpartition(":")
-    if not colon or not name or not number.isdecimal():
-        raise OptionError(f"{option} has {text!r}; expected LAYER:NUMBER, such as downs.0.3:41")
+    if not colon or not name or not number.isdecimal() or len(number) > 9:
+        raise OptionError(f"{option} has {shown(text)}; expected LAYER:NUMBER, such as downs.0.3:41")
     return name, int(number)
 
 

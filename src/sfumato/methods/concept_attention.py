@@ -15,9 +15,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from sfumato.bounds import shown
 from sfumato.errors import OptionError
 from sfumato.models.model import Model
 from sfumato.models.words import Token, Tokens, Word
+from sfumato.option_values import FEW, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -25,7 +27,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.trace import generate
 from sfumato.watching.concepts import ConceptStream
-from sfumato.wordmaps import check_layers, check_steps, check_threshold, several, text_sites, words_node
+from sfumato.wordmaps import check_layers, check_steps, text_sites, words_node
 
 NOUNS = ("noun", "propn", "x")  # what the lexicon does not know is mostly a noun
 
@@ -36,13 +38,14 @@ class ConceptAttentionOptions:
 
     concepts: tuple[str, ...] = field(
         default=(),
-        metadata={
+        metadata=FEW
+        | {
             "prompt": True,
             "help": "what to look for, in the prompt or not, such as cat,tree; the prompt's nouns",
         },
     )
     background: tuple[str, ...] = field(
-        default=("background",), metadata={"help": "concepts for what is nothing of these; they get maps too"}
+        default=("background",), metadata=FEW | {"help": "concepts for what is nothing of these; they get maps too"}
     )
     layers: str | None = field(
         default=None,
@@ -52,26 +55,24 @@ class ConceptAttentionOptions:
         },
     )
     steps: tuple[int, ...] | None = field(
-        default=None, metadata={"help": "compare at these steps only (from 0); the later half"}
+        default=None, metadata=STEPS | {"help": "compare at these steps only (from 0); the later half"}
     )
     softmax: bool = field(
         default=True, metadata={"help": "share 1 among the concepts at every position; else the bare products"}
     )
     threshold: float | None = field(
-        default=None, metadata={"help": "also store hard maps: at least this share of the maximum"}
+        default=None, metadata=SHARE | {"help": "also store hard maps: at least this share of the maximum"}
     )
 
     def __post_init__(self) -> None:
         """Check every option."""
         for name in ("concepts", "background"):
-            given = several(getattr(self, name))
-            object.__setattr__(self, name, given)
-            if any(not isinstance(concept, str) or not concept.strip() for concept in given):
-                raise OptionError(f"{name} is {given!r}; expected words, such as ('cat', 'tree')")
+            given = getattr(self, name)
+            if any(not concept.strip() for concept in given):
+                raise OptionError(f"{name} is {shown(given)}; expected words, such as ('cat', 'tree')")
         if doubled := {one for one in self.concepts if one in self.background}:
             raise OptionError(f"{sorted(doubled)[0]!r} is a concept and background; leave it out in one of them")
-        check_threshold(self.threshold)
-        object.__setattr__(self, "steps", check_steps(self.steps))
+        check_steps(self.steps)
         check_layers(self.layers)
 
 
@@ -93,10 +94,11 @@ def concept_attention(
 def _explained(model: Model, request: Request, options: ConceptAttentionOptions, progress: Progress) -> Explanation:
     concepts = (*_wanted(model, request, options), *options.background)
     count = model.steps(request)
-    steps = check_steps(options.steps, count) or range(count // 2, count)
+    check_steps(options.steps, count)
+    steps = options.steps or range(count // 2, count)
     layers = [site.name for site in text_sites(model, options.layers) if site.place == "block"]
     if not layers:
-        raise OptionError(f"layers is {options.layers!r}, which finds no double block; try 'transformer_blocks'")
+        raise OptionError(f"layers is {shown(options.layers)}, which finds no double block; try 'transformer_blocks'")
     if options.layers is None:
         layers = layers[len(layers) // 2 :]
     embeddings = torch.cat([_embedding(model, concept) for concept in concepts], 1)

@@ -20,6 +20,7 @@ from sfumato.errors import ModelError, OptionError
 from sfumato.information.calibrating import load
 from sfumato.models.model import Model
 from sfumato.models.words import Tokens
+from sfumato.option_values import MEGABYTES, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -31,13 +32,11 @@ from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
 from sfumato.wordmaps import (
     check_layers,
     check_steps,
-    check_threshold,
     hard,
     mean,
     mean_maps,
     places,
     readable,
-    several,
     text_sites,
     tokens_node,
     words_node,
@@ -60,20 +59,23 @@ class DaamOptions:
             "help": "regular expression over layer names, such as 'up_blocks'; all down and up layers",
         },
     )
-    steps: tuple[int, ...] | None = field(default=None, metadata={"help": "count only these steps (from 0); all"})
+    steps: tuple[int, ...] | None = field(
+        default=None, metadata=STEPS | {"help": "count only these steps (from 0); all"}
+    )
     keep: tuple[Axis, ...] = field(
         default=(), metadata={"help": "axes of the maps to keep for later selection: step, layer, head"}
     )
     budget_mb: float = field(
-        default=256.0, metadata={"help": "most memory that kept maps may take for each image, in MB"}
+        default=256.0, metadata=MEGABYTES | {"help": "most memory that kept maps may take for each image, in MB"}
     )
     normalise: bool = field(default=False, metadata={"help": "at every position share 1 among the prompt's tokens"})
     threshold: float | None = field(
-        default=None, metadata={"help": "also store hard maps: at least this share of the maximum"}
+        default=None, metadata=SHARE | {"help": "also store hard maps: at least this share of the maximum"}
     )
     negative: bool = field(default=False, metadata={"help": "also map the words of the negative prompt"})
     parity: str | None = field(
-        default=None, metadata={"help": "'daam-0.2' reproduces the numbers of the reference code"}
+        default=None,
+        metadata={"choices": PARITIES, "help": "'daam-0.2' reproduces the numbers of the reference code"},
     )
     calibration: str | None = field(
         default=None,
@@ -82,21 +84,13 @@ class DaamOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        object.__setattr__(self, "keep", several(self.keep))
-        if unknown := [axis for axis in self.keep if axis not in AXES]:
-            raise OptionError(f"keep has {unknown[0]!r}; the axes that can be kept are: {', '.join(AXES)}")
-        check_threshold(self.threshold)
-        if not self.budget_mb > 0:
-            raise OptionError(f"budget_mb is {self.budget_mb}; expected a number of megabytes above 0")
-        if self.parity is not None and self.parity not in PARITIES:
-            raise OptionError(f"parity is {self.parity!r}; known is: {', '.join(PARITIES)}")
         if self.parity is not None and self.keep:
             raise OptionError("parity and keep do not go together: parity keeps layers and heads for its own rounding")
         if self.calibration is not None and (self.parity is not None or self.keep):
             raise OptionError(
                 "calibration weighs the maps while they are summed, so it goes with neither parity nor keep"
             )
-        object.__setattr__(self, "steps", check_steps(self.steps))
+        check_steps(self.steps)
         check_layers(self.layers)
 
 

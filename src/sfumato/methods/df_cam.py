@@ -19,13 +19,14 @@ from sfumato.layers import chosen, layers_of
 from sfumato.masks import mask_of, on_latent
 from sfumato.models.model import Model
 from sfumato.models.words import find, without
+from sfumato.option_values import STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.cam import LAYERS, cam, on_grid
 from sfumato.saliency.nodes import NODES, saliency_node
-from sfumato.saliency.recovering import Recovery, checked_at, steps_at
+from sfumato.saliency.recovering import Recovery, steps_at
 from sfumato.trace import generate
 
 
@@ -34,7 +35,8 @@ class DfCamOptions:
     """Options of ``df_cam``."""
 
     at: tuple[int, ...] = field(
-        default=(), metadata={"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"}
+        default=(),
+        metadata=STEPS | {"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"},
     )
     layers: tuple[str, ...] = field(
         default=(),
@@ -50,14 +52,6 @@ class DfCamOptions:
     word: str | None = field(
         default=None, metadata={"help": "count the output along what this word changes in it, such as red or circle#2"}
     )
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        object.__setattr__(self, "at", checked_at(self.at))
-        layers: Any = self.layers
-        object.__setattr__(self, "layers", (layers,) if isinstance(layers, str) else tuple(layers))
-        if self.branch not in ("conditional", "mix"):
-            raise OptionError(f"branch is {self.branch!r}; choose from: conditional, mix")
 
 
 def _cost(model: Model, request: Request, options: DfCamOptions) -> str:

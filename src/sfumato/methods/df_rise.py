@@ -19,13 +19,14 @@ import torch.nn.functional as F
 from sfumato.errors import ModelError, OptionError
 from sfumato.models import noise
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT, INNER_SHARE, MEGABYTES, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.nodes import NODES, saliency_node
 from sfumato.saliency.occlusion import Masking, Masks
-from sfumato.saliency.recovering import Branch, Recovery, checked_at, rows_within, steps_at
+from sfumato.saliency.recovering import Branch, Recovery, rows_within, steps_at
 from sfumato.saliency.rise import Compare, Rise, rise
 from sfumato.saliency.similarities import Local, local_similarity, parity
 from sfumato.similarity.clip import Clip
@@ -46,40 +47,32 @@ class DfRiseOptions:
     """Options of ``df_rise``."""
 
     at: tuple[int, ...] = field(
-        default=(), metadata={"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"}
+        default=(),
+        metadata=STEPS | {"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"},
     )
-    masks: int = field(default=500, metadata={"help": "most random masks of a step"})
+    masks: int = field(default=500, metadata=COUNT | {"help": "most random masks of a step"})
     until: float | None = field(
-        default=None, metadata={"help": "stop once the map's standard error is this share of its range, such as 0.05"}
+        default=None,
+        metadata=SHARE | {"help": "stop once the map's standard error is this share of its range, such as 0.05"},
     )
     masking: Masking = field(
         default="iid", metadata={"help": "iid: single places, as in the paper; grid: smooth masks and one score"}
     )
-    keep: float = field(default=0.5, metadata={"help": "probability that a mask keeps a place"})
-    grid: int = field(default=7, metadata={"help": "cells along the shorter side, for masking=grid"})
+    keep: float = field(default=0.5, metadata=INNER_SHARE | {"help": "probability that a mask keeps a place"})
+    grid: int = field(
+        default=7, metadata={"least": 1, "most": 1024, "help": "cells along the shorter side, for masking=grid"}
+    )
     target: Of = field(
         default="x0", metadata={"help": "what is compared: x0 (clean estimates), eps (the paper), parity (its code)"}
     )
     similarity: Similarity = field(default="structure", metadata={"help": "how it is compared"})
     branch: Branch = field(default="guided", metadata={"help": "with guidance, or the conditional branch alone"})
-    memory: float = field(default=1000.0, metadata={"help": "most memory for the feature maps of a batch, in MB"})
+    memory: float = field(
+        default=1000.0, metadata=MEGABYTES | {"help": "most memory for the feature maps of a batch, in MB"}
+    )
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        object.__setattr__(self, "at", checked_at(self.at))
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; choose from: {', '.join(known)}")
-        for name in ("masks", "grid"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise OptionError(f"{name} is {value!r}; expected a whole number, 1 or more")
-        if not 0 < self.keep < 1:
-            raise OptionError(f"keep is {self.keep}; expected a probability between 0 and 1, both excluded")
-        if self.until is not None and not self.until > 0:
-            raise OptionError(f"until is {self.until}; expected a share above 0, such as 0.05")
-        if not self.memory > 0:
-            raise OptionError(f"memory is {self.memory}; expected a number of megabytes above 0")
+        """Check what the options mean together."""
         if self.target == "parity" and self.similarity != "structure":
             raise OptionError(f"similarity is {self.similarity!r}; target=parity compares by structure alone")
         if self.target == "eps" and self.similarity == "perceptual":

@@ -24,6 +24,7 @@ from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.models.schedulers import nearest_steps
+from sfumato.option_values import MEGABYTES, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -44,7 +45,8 @@ class GradientVolumeOptions:
         metadata={"disk": "mask", "help": "the part: a region that the model names, or a black and white PNG"},
     )
     timesteps: tuple[int, ...] = field(
-        default=(950, 700, 600, 100), metadata={"help": "the steps nearest to these timesteps, such as 950,700,600,100"}
+        default=(950, 700, 600, 100),
+        metadata=TIMESTEPS | {"help": "the steps nearest to these timesteps, such as 950,700,600,100"},
     )
     reading: Reading = field(
         default="mean", metadata={"help": "what is derived: the posterior mean, or the predicted noise"}
@@ -62,25 +64,12 @@ class GradientVolumeOptions:
             "help": "also gradient maps of these layers (names or globs), from the same passes",
         },
     )
-    budget: float = field(default=500.0, metadata={"help": "most memory that the volumes may take, in MB"})
+    budget: float = field(default=500.0, metadata=MEGABYTES | {"help": "most memory that the volumes may take, in MB"})
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        layers: Any = self.layers
-        times: Any = self.timesteps
-        object.__setattr__(self, "layers", (layers,) if isinstance(layers, str) else tuple(layers))
-        object.__setattr__(self, "timesteps", (times,) if isinstance(times, int) else tuple(times))
-        for name, known in (
-            ("reading", ("mean", "noise")),
-            ("branch", ("guided", "conditional")),
-            ("mode", ("volume", "region")),
-        ):
-            if getattr(self, name) not in known:
-                raise OptionError(f"{name} is {getattr(self, name)!r}; choose from: {', '.join(known)}")
+        """Check what the options mean together."""
         if not self.timesteps:
             raise OptionError("timesteps is empty; give some, such as 950,700,600,100")
-        if not self.budget > 0:
-            raise OptionError(f"budget is {self.budget}; expected a number of megabytes above 0")
 
 
 def _cost(model: Model, request: Request, options: GradientVolumeOptions) -> str:

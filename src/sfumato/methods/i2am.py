@@ -14,10 +14,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.metrics import box, box_iou, hard, imacs, iou, rank_correlation
 from sfumato.models.model import Model, ReferenceTokens
-from sfumato.pictures import stencil
+from sfumato.option_values import INNER_SHARE, MEGABYTES, PIXELS
+from sfumato.pictures import Picture
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -27,6 +29,7 @@ from sfumato.results.pairs import NODE as PAIRS
 from sfumato.results.pairs import looking_at, seen_from, seen_from_part
 from sfumato.results.upscale import bicubic
 from sfumato.saliency.reference_occlusion import occluded
+from sfumato.timesteps import MAX_STEPS
 from sfumato.trace import Trace, generate
 from sfumato.watching.reference import PAIR_AXES, LayerMaps, PairAxis, ReferenceSums
 
@@ -39,13 +42,18 @@ class I2amOptions:
     """Options of ``i2am``."""
 
     at: tuple[int, ...] = field(
-        default=(), metadata={"help": "points x,y of the generated image (or x1,y1,x2,y2): what did they look at?"}
+        default=(),
+        metadata=PIXELS | {"help": "points x,y of the generated image (or x1,y1,x2,y2): what did they look at?"},
     )
     patches: tuple[int, ...] = field(
         default=(),
-        metadata={"help": "points x,y of the reference, at the size the model reads it: who looked at their patches?"},
+        metadata=PIXELS
+        | {"help": "points x,y of the reference, at the size the model reads it: who looked at their patches?"},
     )
-    groups: int = field(default=5, metadata={"help": "in how many groups of steps the maps over time are"})
+    groups: int = field(
+        default=5,
+        metadata={"least": 1, "most": MAX_STEPS, "help": "in how many groups of steps the maps over time are"},
+    )
     keep: tuple[PairAxis, ...] = field(
         default=(), metadata={"help": "axes of the pairs of place and patch that are kept: group, head"}
     )
@@ -56,29 +64,21 @@ class I2amOptions:
     occlude: Literal["mean", "grey"] = field(default="mean", metadata={"help": "what lies on an occluded patch"})
     reference_mask: str | None = field(
         default=None,
-        metadata={"disk": "file", "help": "where the object is on the reference (a black and white PNG), for IMACS"},
+        metadata={"disk": "mask", "help": "where the object is on the reference (a black and white PNG), for IMACS"},
     )
-    threshold: float = field(default=0.4, metadata={"help": "share of the maximum above which a place is found"})
-    budget: float = field(default=256.0, metadata={"help": "most memory for kept pairs of place and patch, in MB"})
+    threshold: float = field(
+        default=0.4, metadata=INNER_SHARE | {"help": "share of the maximum above which a place is found"}
+    )
+    budget: float = field(
+        default=256.0, metadata=MEGABYTES | {"help": "most memory for kept pairs of place and patch, in MB"}
+    )
 
     def __post_init__(self) -> None:
-        """Check every option."""
+        """Check what the options mean together."""
         for name in ("at", "patches"):
-            numbers: Any = getattr(self, name)
-            if len(numbers) % 2 or not all(isinstance(one, int) and not isinstance(one, bool) for one in numbers):
-                raise OptionError(f"{name} is {numbers!r}; expected points x,y in pixels, such as 40,64")
-        keep: Any = self.keep
-        object.__setattr__(self, "keep", (keep,) if isinstance(keep, str) else tuple(keep))
-        if wrong := [axis for axis in self.keep if axis not in PAIR_AXES]:
-            raise OptionError(f"keep has {wrong[0]!r}; choose from: {', '.join(PAIR_AXES)} (layers are always kept)")
-        if isinstance(self.groups, bool) or not isinstance(self.groups, int) or self.groups < 1:
-            raise OptionError(f"groups is {self.groups!r}; expected a whole number, 1 or more")
-        if self.occlude not in ("mean", "grey"):
-            raise OptionError(f"occlude is {self.occlude!r}; choose from: mean, grey")
-        if not 0 < self.threshold < 1:
-            raise OptionError(f"threshold is {self.threshold}; expected a share between 0 and 1, both excluded")
-        if not self.budget > 0:
-            raise OptionError(f"budget is {self.budget}; expected a number of megabytes above 0")
+            numbers = getattr(self, name)
+            if len(numbers) % 2:
+                raise OptionError(f"{name} is {shown(numbers)}; expected points x,y in pixels, such as 40,64")
 
 
 def _cost(model: Model, request: Request, options: I2amOptions) -> str:
@@ -303,8 +303,14 @@ def _reference_mask(request: Request, options: I2amOptions) -> NDArray[np.bool_]
     if options.reference_mask is None:
         return None
     assert request.reference is not None
+    height, width = request.reference.height, request.reference.width
     try:
-        found = stencil(options.reference_mask)
+        found = Picture.of_mask(options.reference_mask)
     except RequestError as error:
         raise OptionError(f"reference_mask: {error}") from error
-    return found.resized(request.reference.height, request.reference.width, smooth=False).inside
+    if found.height * width != found.width * height:
+        raise OptionError(
+            f"reference_mask is {found.height} x {found.width} pixels (height x width), in other proportions than the "
+            "reference; give a mask of the reference's size"
+        )
+    return found.resized(height, width, smooth=False).inside

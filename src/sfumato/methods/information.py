@@ -17,11 +17,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
-from sfumato.information.estimating import ESTIMATORS, Estimator, Sampled, along, sample
+from sfumato.information.estimating import Estimator, Sampled, along, sample
 from sfumato.information.levels import LIMIT, Levels, levels_at, trained_levels
-from sfumato.information.parts import GIVEN, PLAYERS, Asked, Given, Players, asked_of
+from sfumato.information.parts import Asked, Given, Players, asked_of
 from sfumato.methods.word_games import shares
 from sfumato.models.model import Model
+from sfumato.option_values import BATCH, COUNT, INNER_SHARE, SEED, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -48,14 +49,16 @@ class InformationOptions:
         default="rest", metadata={"help": "rest: what a word adds to the others; empty: what it tells alone"}
     )
     of: str = field(
-        default="image", metadata={"help": "image: the final image, noised anew; trajectory: the run's own samples"}
+        default="image",
+        metadata={"choices": OF, "help": "image: the final image, noised anew; trajectory: the run's own samples"},
     )
-    samples: int = field(default=48, metadata={"help": "most noise samples"})
+    samples: int = field(default=48, metadata=COUNT | {"help": "most noise samples"})
     until: float | None = field(
-        default=None, metadata={"help": "stop at this standard error, as a share of the sum over words"}
+        default=None, metadata=INNER_SHARE | {"help": "stop at this standard error, as a share of the sum over words"}
     )
     at: tuple[int, ...] = field(
-        default=(), metadata={"help": "timesteps to look at, such as 200,400,600; all, most where words tell most"}
+        default=(),
+        metadata=TIMESTEPS | {"help": "timesteps to look at, such as 200,400,600; all, most where words tell most"},
     )
     estimator: Estimator = field(
         default="orthogonal", metadata={"help": "orthogonal, or standard, which is noisier and may be negative"}
@@ -64,31 +67,13 @@ class InformationOptions:
         default=(),
         metadata={"help": "pairs of words to take apart, such as red+circle: redundancy, uniqueness, synergy"},
     )
-    seed: int = field(default=0, metadata={"help": "of the noise; words share it"})
-    rows: int = field(default=32, metadata={"help": "most rows of the denoiser's batch"})
+    seed: int = field(default=0, metadata=SEED | {"help": "of the noise; words share it"})
+    rows: int = field(default=32, metadata=BATCH | {"help": "most rows of the denoiser's batch"})
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        for name, given, known in (
-            ("players", self.players or PLAYERS[0], PLAYERS),
-            ("given", self.given, GIVEN),
-            ("of", self.of, OF),
-            ("estimator", self.estimator, ESTIMATORS),
-        ):
-            if given not in known:
-                raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
-        for name in ("at", "pairs"):
-            value: Any = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, int | str) else tuple(value))
-        if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in self.at):
-            raise OptionError(f"at is {self.at!r}; expected timesteps such as (200, 400, 600)")
-        for name in ("samples", "rows"):
-            if isinstance(number := getattr(self, name), bool) or not isinstance(number, int) or number < 1:
-                raise OptionError(f"{name} is {number!r}; expected a whole number, 1 or more")
+        """Check what the options mean together."""
         if self.samples < 2 and self.of == "image":
             raise OptionError("samples is 1; an error needs 2 samples or more")
-        if self.until is not None and not 0 < self.until < 1:
-            raise OptionError(f"until is {self.until}; expected a share of the sum, such as 0.1")
         if self.of == "trajectory" and self.estimator == "standard":
             raise OptionError("the standard estimator needs the noise that was added; take of=image")
 

@@ -11,13 +11,13 @@ from functools import partial
 
 import numpy as np
 
-from sfumato.errors import OptionError
 from sfumato.games.estimators import default_estimator
-from sfumato.games.estimators.planning import Plan, check_draw
+from sfumato.games.estimators.planning import Plan
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words
 from sfumato.models.model import Model
+from sfumato.option_values import PENALTIES, SEED, WIDTHS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -29,19 +29,13 @@ class LimeOptions(WordGameOptions):
     """Options of ``lime``."""
 
     width: float = field(
-        default=WIDTH, metadata={"help": "of the kernel over the cosine distance of a coalition to the whole prompt"}
+        default=WIDTH,
+        metadata=WIDTHS | {"help": "of the kernel over the cosine distance of a coalition to the whole prompt"},
     )
-    ridge: float = field(default=0.0, metadata={"help": "penalty on squared weights (the reference code takes 1)"})
-    draw: int = field(default=0, metadata={"help": "seed of the coalitions, where not all are evaluated"})
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_draw(self.draw)
-        if not self.width > 0:
-            raise OptionError(f"width is {self.width}; expected a cosine distance above 0, such as 0.25")
-        if not self.ridge >= 0:
-            raise OptionError(f"ridge is {self.ridge}; expected 0 or more")
+    ridge: float = field(
+        default=0.0, metadata=PENALTIES | {"help": "penalty on squared weights (the reference code takes 1)"}
+    )
+    draw: int = field(default=0, metadata=SEED | {"help": "seed of the coalitions, where not all are evaluated"})
 
     def planned(self, players: int) -> Plan:
         """Which coalitions of so many players are evaluated."""

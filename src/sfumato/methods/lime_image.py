@@ -18,11 +18,11 @@ from skimage.segmentation import slic
 
 from sfumato.errors import OptionError
 from sfumato.games.coalitions import Coalitions
-from sfumato.games.estimators.planning import check_draw
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.games.playing import play
 from sfumato.models.model import Model
+from sfumato.option_values import COALITIONS, PENALTIES, SEED, WIDTHS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -44,26 +44,23 @@ class LimeImageOptions:
 
     phrase: str | None = field(default=None, metadata={"help": "what the image is compared with; the prompt"})
     by: Way = field(default="superpixels", metadata={"help": "players: superpixels, or regions of even colour"})
-    superpixels: int = field(default=48, metadata={"help": "about how many parts the image is cut into"})
-    budget: int = field(default=400, metadata={"help": "most coalitions, which cost no generation"})
-    width: float = field(default=WIDTH, metadata={"help": "of the kernel over the cosine distance of a coalition"})
-    ridge: float = field(default=0.01, metadata={"help": "penalty on squared weights"})
-    draw: int = field(default=0, metadata={"help": "seed of the coalitions"})
+    superpixels: int = field(
+        default=48, metadata={"least": 2, "most": 10_000, "help": "about how many parts the image is cut into"}
+    )
+    budget: int = field(
+        default=400, metadata=COALITIONS | {"least": 4, "help": "most coalitions, which cost no generation"}
+    )
+    width: float = field(
+        default=WIDTH, metadata=WIDTHS | {"help": "of the kernel over the cosine distance of a coalition"}
+    )
+    ridge: float = field(default=0.01, metadata=PENALTIES | {"help": "penalty on squared weights"})
+    draw: int = field(default=0, metadata=SEED | {"help": "seed of the coalitions"})
     clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        check_draw(self.draw)
-        if self.by not in WAYS:
-            raise OptionError(f"by is {self.by!r}; choose from: {', '.join(WAYS)}")
+        """Check the phrase."""
         if self.phrase is not None and not self.phrase.strip():
             raise OptionError("phrase is empty; give what to look for, such as 'a red circle'")
-        if isinstance(self.superpixels, bool) or self.superpixels < 2:
-            raise OptionError(f"superpixels is {self.superpixels}; expected 2 or more")
-        if isinstance(self.budget, bool) or self.budget < 4:
-            raise OptionError(f"budget is {self.budget}; expected 4 coalitions or more")
-        if not self.width > 0 or not self.ridge >= 0:
-            raise OptionError(f"width is {self.width} and ridge {self.ridge}; expected above 0, and 0 or more")
 
 
 @method(

@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from sfumato.bounds import shown
 from sfumato.errors import OptionError
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Token, Tokens, Word
+from sfumato.option_values import FEW, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -27,9 +29,7 @@ from sfumato.watching.reduce import AttentionSums, Read
 from sfumato.wordmaps import (
     check_layers,
     check_steps,
-    check_threshold,
     mean_maps,
-    several,
     text_sites,
     tokens_node,
     words_node,
@@ -44,7 +44,8 @@ class OvamOptions:
 
     text: tuple[str, ...] = field(
         default=(),
-        metadata={"prompt": True, "help": "words to find, in the prompt or not; several texts are asked one by one"},
+        metadata=FEW
+        | {"prompt": True, "help": "words to find, in the prompt or not; several texts are evaluated one by one"},
     )
     companions: str = field(
         default="", metadata={"help": "text before them that shares the softmax but gets no maps, such as 'a photo of'"}
@@ -59,20 +60,20 @@ class OvamOptions:
         default=None,
         metadata={"pattern": "regex", "help": "regular expression over layer names, such as 'up_blocks'; all"},
     )
-    steps: tuple[int, ...] | None = field(default=None, metadata={"help": "count only these steps (from 0); all"})
+    steps: tuple[int, ...] | None = field(
+        default=None, metadata=STEPS | {"help": "count only these steps (from 0); all"}
+    )
     threshold: float | None = field(
-        default=None, metadata={"help": "also store hard maps: at least this share of the maximum"}
+        default=None, metadata=SHARE | {"help": "also store hard maps: at least this share of the maximum"}
     )
 
     def __post_init__(self) -> None:
         """Check every option."""
-        object.__setattr__(self, "text", several(self.text))
-        if any(not isinstance(text, str) or not text.strip() for text in self.text):
-            raise OptionError(f"text is {self.text!r}; expected words to look for, such as 'crown' or ('crown', 'sky')")
-        if self.activation not in ACTIVATIONS:
-            raise OptionError(f"activation is {self.activation!r}; choose from: {', '.join(ACTIVATIONS)}")
-        check_threshold(self.threshold)
-        object.__setattr__(self, "steps", check_steps(self.steps))
+        if any(not text.strip() for text in self.text):
+            raise OptionError(
+                f"text is {shown(self.text)}; expected words to look for, such as 'crown' or ('crown', 'sky')"
+            )
+        check_steps(self.steps)
         check_layers(self.layers)
 
 
@@ -131,7 +132,7 @@ class _Asked:
         self.count, self._linear = len(kept), options.activation == "linear"
         own = [word for word in read.words if word.start >= len(before)]
         if not own:
-            raise OptionError(f"text {text!r} has no words; say which to look for, such as 'crown'")
+            raise OptionError(f"text {shown(text)} has no words; say which to look for, such as 'crown'")
         self.tokens = _renumbered(read, own)
 
     def reading(self, model: Model) -> Read:

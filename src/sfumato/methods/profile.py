@@ -24,6 +24,7 @@ from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
 from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps, schedule_of
+from sfumato.option_values import MEGABYTES, STEPS, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -49,9 +50,10 @@ class ProfileOptions:
         default=("samples", "clean", "ssim", "attention", "activations"),
         metadata={"help": f"what to keep: {', '.join(OBJECTS)}"},
     )
-    every: int = field(default=0, metadata={"help": "keep every so many steps; 0 keeps about ten"})
+    every: int = field(default=0, metadata=STEPS | {"help": "keep every so many steps; 0 keeps about ten"})
     timesteps: tuple[int, ...] = field(
-        default=(), metadata={"help": "keep the steps nearest to these timesteps instead, such as 950,700,200"}
+        default=(),
+        metadata=TIMESTEPS | {"help": "keep the steps nearest to these timesteps instead, such as 950,700,200"},
     )
     layers: tuple[str, ...] = field(
         default=(),
@@ -67,28 +69,18 @@ class ProfileOptions:
             "help": "a region that the model names, or a black and white PNG: for maximum channels",
         },
     )
-    budget: float = field(default=500.0, metadata={"help": "most memory that the profile may take, in MB"})
+    budget: float = field(default=500.0, metadata=MEGABYTES | {"help": "most memory that the profile may take, in MB"})
     stream: str | None = field(
         default=None,
         metadata={"disk": "folder", "help": "write into this folder while it runs, readable if the run is killed"},
     )
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        for name in ("objects", "layers"):
-            given: Any = getattr(self, name)
-            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
-        times: Any = self.timesteps
-        object.__setattr__(self, "timesteps", (times,) if isinstance(times, int) else tuple(times))
-        if not self.objects or (unknown := [one for one in self.objects if one not in OBJECTS]):
-            what = repr(unknown[0]) if self.objects else "nothing"
-            raise OptionError(f"objects has {what}; what can be kept is: {', '.join(OBJECTS)}")
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 0:
-            raise OptionError(f"every is {self.every!r}; expected a whole number of steps, or 0")
+        """Check what the options mean together."""
+        if not self.objects:
+            raise OptionError(f"objects is empty; what can be kept is: {', '.join(OBJECTS)}")
         if self.every and self.timesteps:
             raise OptionError("every and timesteps were both given; give one of them")
-        if not self.budget > 0:
-            raise OptionError(f"budget is {self.budget}; expected a number of megabytes above 0")
 
 
 @dataclass

@@ -18,12 +18,13 @@ from sfumato.errors import OptionError, RequestError
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
+from sfumato.option_values import MEGABYTES, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
-from sfumato.saliency.recovering import checked_at, steps_at
+from sfumato.saliency.recovering import steps_at
 from sfumato.saliency.relevance import relevance as of_step
 from sfumato.similarity.clip import EMBEDDED, Clip
 from sfumato.trace import Trace, generate
@@ -33,17 +34,11 @@ from sfumato.trace import Trace, generate
 class RelevanceOptions:
     """Options of ``relevance``."""
 
-    at: tuple[int, ...] = field(default=(), metadata={"help": "steps (from 0); all"})
+    at: tuple[int, ...] = field(default=(), metadata=STEPS | {"help": "steps (from 0); all"})
     budget: float = field(
-        default=2000.0, metadata={"help": "most memory that the attention of one step may take, in MB"}
+        default=2000.0, metadata=MEGABYTES | {"help": "most memory that the attention of one step may take, in MB"}
     )
     clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        object.__setattr__(self, "at", checked_at(self.at))
-        if not self.budget > 0:
-            raise OptionError(f"budget is {self.budget}; expected a number of megabytes above 0")
 
 
 def _steps(model: Model, request: Request, options: RelevanceOptions) -> list[int]:

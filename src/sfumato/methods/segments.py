@@ -14,8 +14,9 @@ import numpy as np
 import xarray as xr
 
 from sfumato.errors import ModelError, OptionError
-from sfumato.games.players import GROUPS, Group, players_of
+from sfumato.games.players import Group, players_of
 from sfumato.models.model import Model
+from sfumato.option_values import STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -23,7 +24,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
 from sfumato.segments.matching import MARGIN
-from sfumato.segments.saliency import KINDS, Kind, boosted, clusters, saliency
+from sfumato.segments.saliency import Kind, boosted, clusters, saliency
 from sfumato.similarity import Clip
 from sfumato.similarity.clip import EMBEDDED
 from sfumato.trace import Trace, generate
@@ -42,42 +43,35 @@ class SegmentsOptions:
     )
     saliency: Kind = field(default="gradient", metadata={"help": "gradient, smoothgrad or integrated, for by=saliency"})
     steps: tuple[int, ...] | None = field(
-        default=None, metadata={"help": "steps whose saliency is taken; three across the run"}
+        default=None, metadata=STEPS | {"help": "steps whose saliency is taken; three across the run"}
     )
-    clusters: int = field(default=6, metadata={"help": "clusters of saliency, colour and place, for by=saliency"})
-    most: int = field(default=10, metadata={"help": "most segments that are kept, by size and quality"})
-    together: int = field(default=2, metadata={"help": "most segments that a word may go with"})
+    clusters: int = field(
+        default=6,
+        metadata={"least": 1, "most": 1000, "help": "clusters of saliency, colour and place, for by=saliency"},
+    )
+    most: int = field(
+        default=10, metadata={"least": 1, "most": 1000, "help": "most segments that are kept, by size and quality"}
+    )
+    together: int = field(
+        default=2, metadata={"least": 1, "most": 1000, "help": "most segments that a word may go with"}
+    )
     margin: float = field(
-        default=MARGIN, metadata={"help": "side of what CLIP is shown, as a multiple of the longer side of the part"}
+        default=MARGIN,
+        metadata={
+            "least": 1,
+            "most": 100,
+            "help": "side of what CLIP is shown, as a multiple of the longer side of the part",
+        },
     )
     players: Group = field(default="word", metadata={"help": "what is matched: word, or phrase"})
     clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        for name, given, known in (
-            ("by", self.by, WAYS),
-            ("saliency", self.saliency, KINDS),
-            ("players", self.players, GROUPS),
-        ):
-            if given not in known:
-                raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
+        """Check what the options mean together."""
         if self.by == "sam" and not self.sam_model:
             raise OptionError("by='sam' needs sam_model: a folder or a hub id such as 'facebook/sam-vit-base'")
-        if isinstance(self.margin, bool) or not 1 <= self.margin <= 100:
-            raise OptionError(f"margin is {self.margin}; expected 1 (no room around the part) to 100")
-        for name, number in (("clusters", self.clusters), ("most", self.most), ("together", self.together)):
-            if isinstance(number, bool) or number < 1:
-                raise OptionError(f"{name} is {number}; expected 1 or more")
-        if self.steps is not None:
-            object.__setattr__(self, "steps", _several(self.steps))
-            if not self.steps or any(step < 0 for step in self.steps):
-                raise OptionError(f"steps is {self.steps}; expected step numbers from 0")
-
-
-def _several(given: Any) -> tuple[int, ...]:
-    """One step or several, as a tuple."""
-    return (given,) if isinstance(given, int) else tuple(given)
+        if self.steps == ():
+            raise OptionError("steps is empty; give step numbers from 0")
 
 
 def _cost(model: Model, request: Request, options: SegmentsOptions) -> str:

@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sfumato.errors import OptionError
 from sfumato.games.estimators import ESTIMATORS, plan
-from sfumato.games.estimators.planning import Plan, check_draw
+from sfumato.games.estimators.planning import Plan
 from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words
 from sfumato.models.model import Model
+from sfumato.option_values import SEED
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 
-OTHERS = {"lime"}
-"""Estimators of something else than Shapley values, which have methods of their own."""
+KNOWN = tuple(name for name in ESTIMATORS if name != "lime")
+"""Estimators of Shapley values; LIME's weights have a method of their own."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,12 @@ class ShapleyOptions(WordGameOptions):
 
     estimator: str | None = field(
         default=None,
-        metadata={"help": "exact, permutation, monte-carlo, kernel, leverage or leave-one-out; by the number of words"},
+        metadata={
+            "choices": KNOWN,
+            "help": "exact, permutation, monte-carlo, kernel, leverage or leave-one-out; by the number of words",
+        },
     )
-    draw: int = field(default=0, metadata={"help": "seed of the coalitions that a sampling estimator draws"})
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_draw(self.draw)
-        known = [name for name in ESTIMATORS if name not in OTHERS]
-        if self.estimator is not None and self.estimator not in known:
-            raise OptionError(f"estimator is {self.estimator!r}; choose from: {', '.join(known)}")
+    draw: int = field(default=0, metadata=SEED | {"help": "seed of the coalitions that a sampling estimator draws"})
 
     def planned(self, players: int) -> Plan:
         """Which coalitions of so many players are evaluated."""

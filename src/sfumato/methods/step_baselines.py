@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from sfumato.errors import ModelError, OptionError
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT, MEGABYTES, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -23,7 +23,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.saliency import baselines
 from sfumato.saliency.nodes import NODES, saliency_node
-from sfumato.saliency.recovering import Recovery, checked_at, rows_within, steps_at
+from sfumato.saliency.recovering import Recovery, rows_within, steps_at
 from sfumato.trace import Trace, generate
 from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
 
@@ -34,24 +34,17 @@ KINDS = ("lime", "gradient", "integrated_gradients", "attention", "random", "cen
 class StepBaselinesOptions:
     """Options of ``step_baselines``."""
 
-    kinds: tuple[str, ...] = field(default=(), metadata={"help": "which: " + ", ".join(KINDS) + "; all that can be"})
-    at: tuple[int, ...] = field(
-        default=(), metadata={"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"}
+    kinds: tuple[str, ...] = field(
+        default=(), metadata={"choices": KINDS, "help": "which: " + ", ".join(KINDS) + "; all that can be"}
     )
-    samples: int = field(default=1000, metadata={"help": "coalitions of superpixels, for lime"})
-    memory: float = field(default=1000.0, metadata={"help": "most memory for the feature maps of a batch, in MB"})
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        kinds: Any = self.kinds
-        object.__setattr__(self, "kinds", (kinds,) if isinstance(kinds, str) else tuple(kinds))
-        object.__setattr__(self, "at", checked_at(self.at))
-        if wrong := [kind for kind in self.kinds if kind not in KINDS]:
-            raise OptionError(f"kinds has {wrong[0]!r}; choose from: {', '.join(KINDS)}")
-        if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 4:
-            raise OptionError(f"samples is {self.samples!r}; expected 4 coalitions or more")
-        if not self.memory > 0:
-            raise OptionError(f"memory is {self.memory}; expected a number of megabytes above 0")
+    at: tuple[int, ...] = field(
+        default=(),
+        metadata=STEPS | {"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"},
+    )
+    samples: int = field(default=1000, metadata=COUNT | {"least": 4, "help": "coalitions of superpixels, for lime"})
+    memory: float = field(
+        default=1000.0, metadata=MEGABYTES | {"help": "most memory for the feature maps of a batch, in MB"}
+    )
 
 
 def _kinds(model: Model, options: StepBaselinesOptions) -> tuple[str, ...]:

@@ -14,11 +14,13 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
+from sfumato.bounds import shown
 from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
 from sfumato.metrics.structure import ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
+from sfumato.option_values import INNER_SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -36,21 +38,17 @@ class SwitchOptions:
 
     to: str | None = field(default=None, metadata={"prompt": True, "help": "the other label or prompt"})
     at: tuple[int, ...] = field(
-        default=(), metadata={"help": "steps at which to switch (from 1 to the last but one); about ten, evenly spread"}
+        default=(),
+        metadata=STEPS | {"help": "steps at which to switch (from 1 to the last but one); about ten, evenly spread"},
     )
     alike: float = field(
-        default=0.9, metadata={"help": "SSIM from which on the outcome counts as that of the first condition"}
+        default=0.9,
+        metadata=INNER_SHARE | {"help": "SSIM from which on the outcome counts as that of the first condition"},
     )
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        given: Any = self.at
-        several = (given,) if isinstance(given, int) else tuple(sorted(set(given)))
-        if not all(isinstance(step, int) for step in several):
-            raise OptionError(f"at is {given!r}; expected step numbers such as (5, 10)")
-        object.__setattr__(self, "at", several)
-        if not 0 < self.alike < 1:
-            raise OptionError(f"alike is {self.alike}; expected an SSIM between 0 and 1")
+        """Put the steps in order, each once."""
+        object.__setattr__(self, "at", tuple(sorted(set(self.at))))
 
 
 def _cost(model: Model, request: Request, options: SwitchOptions) -> str:
@@ -75,7 +73,7 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     if options.to is None:
         raise OptionError("switch needs the other label or prompt; give it: to=0100 or to='a blue square'")
     if options.to == (request.prompt if "words" in model.features else request.label):
-        raise OptionError(f"to is {options.to!r}, as in the request; give another")
+        raise OptionError(f"to is {shown(options.to)}, as in the request; give another")
     model.encode([options.to])  # a wrong label is refused before the first image
     places = _places(model, request, options)
     steps: list[int | None] = [None, 0, *places]

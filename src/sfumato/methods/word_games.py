@@ -11,17 +11,17 @@ import xarray as xr
 from PIL import Image
 
 from sfumato.cache import Cache, default_folder
-from sfumato.errors import OptionError
 from sfumato.games.axioms import check_axioms
 from sfumato.games.estimators.planning import Floats, Plan
-from sfumato.games.players import GROUPS, Group, Player, players_of
+from sfumato.games.players import Group, Player, players_of
 from sfumato.games.playing import Played, play
-from sfumato.games.values import DROPS, Drop, PromptValue
+from sfumato.games.values import Drop, PromptValue
 from sfumato.generations import Generation, Generator
 from sfumato.metrics import bootstrap
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
 from sfumato.models.words import Tokens, split
+from sfumato.option_values import BATCH, COALITIONS
 from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -36,7 +36,8 @@ class WordGameOptions:
     """Options of every method over words as players."""
 
     similarity: str = field(
-        default="clip", metadata={"help": "how images are compared: clip, vae, latent, ssim or features"}
+        default="clip",
+        metadata={"choices": tuple(MEASURES), "help": "how images are compared: clip, vae, latent, ssim or features"},
     )
     similarity_model: str | None = field(
         default=None,
@@ -47,26 +48,12 @@ class WordGameOptions:
     )
     drop: Drop = field(default="remove", metadata={"help": "remove a missing word, or blank it by padding"})
     budget: int | None = field(
-        default=None, metadata={"help": "most coalitions, which is most generations for each seed"}
+        default=None, metadata=COALITIONS | {"help": "most coalitions, which is most generations for each seed"}
     )
-    at_once: int = field(default=8, metadata={"help": "images that are made together"})
+    at_once: int = field(default=8, metadata=BATCH | {"help": "images that are made together"})
     cache: bool = field(
         default=True, metadata={"disk": "cache", "help": "keep generations on disk, so that a rerun makes none"}
     )
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        for name, given, known in (
-            ("similarity", self.similarity, tuple(MEASURES)),
-            ("players", self.players, GROUPS),
-            ("drop", self.drop, DROPS),
-        ):
-            if given not in known:
-                raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
-        if self.budget is not None and (isinstance(self.budget, bool) or self.budget < 2):
-            raise OptionError(f"budget is {self.budget}; expected 2 coalitions or more")
-        if isinstance(self.at_once, bool) or self.at_once < 1:
-            raise OptionError(f"at_once is {self.at_once}; expected 1 image or more")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ import xarray as xr
 from torch.utils.checkpoint import checkpoint
 
 from sfumato.errors import ModelError, NonFinite, OptionError
-from sfumato.games.players import GROUPS, Group, players_of
+from sfumato.games.players import Group, players_of
 from sfumato.models.model import Model
+from sfumato.option_values import STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -55,30 +56,27 @@ class WordGradientsOptions:
     )
     region: tuple[float, ...] = field(
         default=(0.0, 0.0, 1.0, 1.0),
-        metadata={"help": "top, left, bottom, right as shares of the image, for target=brightness"},
+        metadata={
+            "least": 0,
+            "most": 1,
+            "longest": 4,
+            "help": "top, left, bottom, right as shares of the image, for target=brightness",
+        },
     )
-    through: int = field(default=3, metadata={"help": "how many of the last steps gradients go through; 0 for all"})
+    through: int = field(
+        default=3, metadata=STEPS | {"help": "how many of the last steps gradients go through; 0 for all"}
+    )
     players: Group = field(default="word", metadata={"help": "what is judged: word, or phrase"})
     clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
 
     def __post_init__(self) -> None:
-        """Check every option."""
-        for name, given, known in (
-            ("of", self.of, OF),
-            ("target", self.target, TARGETS),
-            ("players", self.players, GROUPS),
-        ):
-            if given not in known:
-                raise OptionError(f"{name} is {given!r}; choose from: {', '.join(known)}")
+        """Check what the options mean together."""
         if self.of == "pixels" and self.target == "similarity":
             raise OptionError(
                 "the similarity is largest at the image itself, so pixels have no gradient; take target='clip'"
             )
         if self.text is not None and self.target != "clip":
             raise OptionError(f"text is given, but target={self.target!r} compares with no text; take target='clip'")
-        if isinstance(self.through, bool) or self.through < 0:
-            raise OptionError(f"through is {self.through}; expected a number of last steps, or 0 for all")
-        object.__setattr__(self, "region", tuple(self.region))
         top, left, bottom, right = (*self.region, *[0.0] * 4)[:4]
         if len(self.region) != 4 or not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
             raise OptionError(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from sfumato.errors import ModelError
+from sfumato.bounds import checked_int, shown
+from sfumato.errors import ModelError, SfumatoError
 
+MOST_TOKENS = 100_000
 OURS = frozenset({
     "prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3",
     "image", "mask_image", "ip_adapter_image", "example_image", "reference", "strength", "height", "width", "latents",
@@ -43,15 +49,60 @@ def check_arguments(
     for name, value in fixed.items():
         if arguments[name] != value:
             raise ModelError(f"{name} must be {value}: else words and places would not be known; leave it out")
-    length = arguments.get("max_sequence_length", 1)
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise ModelError(f"max_sequence_length is {length!r}; expected a whole number of tokens, 1 or more")
-    for name in arguments:
+    if "max_sequence_length" in arguments:
+        checked_int("max_sequence_length", arguments["max_sequence_length"], 1, MOST_TOKENS, ModelError)
+    known = {name: one for name, one in takes.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
+    for name, value in arguments.items():
         if name in fields:
             raise ModelError(f"{name} is said by the request or the run, not by the model; leave it out here")
-        if name not in takes:
-            near = ", ".join(sorted(takes.keys() - fields))
-            raise ModelError(f"{pipeline} takes no argument {name!r}; it takes: {near}")
+        if name not in known:
+            near = ", ".join(sorted(known.keys() - fields))
+            raise ModelError(f"{pipeline} takes no argument {shown(name)}; it takes: {near}")
+        expected = known[name].annotation
+        if not _admits(expected, value) and (value is not None or known[name].default is not None):
+            raise ModelError(
+                f"the argument {name} is {shown(value)}; {pipeline} expects {inspect.formatannotation(expected)}"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ModelError(f"the argument {name} is {value}; expected a finite number")
+
+
+@contextmanager
+def refusals_named(pipeline: str, own: Mapping[str, Any]) -> Iterator[None]:
+    """What a pipeline's call raises because of its arguments becomes one kind of error.
+
+    Args:
+        pipeline: Its name.
+        own: What the call is given beside the request. Only where there is some are errors other than ``ValueError``,
+            by which pipelines refuse arguments, taken for a refusal.
+
+    Raises:
+        ModelError: The message names these arguments.
+    """
+    try:
+        yield
+    except SfumatoError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+        of_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not isinstance(error, ValueError) and (not own or of_memory):
+            raise
+        line = " ".join(str(error).split())[:300]
+        given = ", ".join(f"{name}={shown(value)}" for name, value in own.items())
+        raise ModelError(f"{pipeline} refuses its arguments{f' ({given})' if given else ''}: {line}") from error
+
+
+def _admits(expected: Any, value: Any) -> bool:
+    """Whether a plain value (as JSON has it) is of an annotated type; of all else the pipeline itself is the judge."""
+    origin, parts = typing.get_origin(expected) or expected, typing.get_args(expected)
+    if origin in (typing.Union, types.UnionType):
+        return any(_admits(part, value) for part in parts)
+    if origin in (Any, object, inspect.Parameter.empty, typing.Literal) or isinstance(origin, str):
+        return True
+    if isinstance(value, list | tuple) and origin in (list, tuple):
+        return all(_admits(parts[0] if parts else Any, one) for one in value)
+    kinds = {bool: (bool,), int: (int, float), float: (float,), str: (str,), dict: (dict,), list: (), tuple: ()}
+    return origin in kinds.get(type(value), (origin,)) if value is not None else origin is type(None)
 
 
 def for_each(name: str, value: Any, items: int) -> Any:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sfumato.errors import ModelError, SfumatoError
+from sfumato.errors import ModelError
 from sfumato.models import inverting, noise, vae
 from sfumato.models.adapter import adapter_tokens
-from sfumato.models.calling import check_arguments, for_each
+from sfumato.models.calling import check_arguments, for_each, refusals_named
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
-from sfumato.models.notes import notes_of
+from sfumato.models.notes import Notes, notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
 from sfumato.models.sites import sites_of
 from sfumato.models.tasks import Task
@@ -57,7 +57,8 @@ class LatentModel:
         self.source = source
         self.family = family.name
         self.task = task
-        self.arguments: Mapping[str, Any] = dict(family.arguments) | dict(arguments or {})
+        self._own_arguments = dict(arguments or {})
+        self.arguments: Mapping[str, Any] = dict(family.arguments) | self._own_arguments
         check_arguments(type(pipeline).__name__, self._takes, self.arguments, family.arguments, self.guided_by)
         if hasattr(getattr(pipeline, "controlnet", None), "nets"):
             raise ModelError("several ControlNets are loaded; load one, so that the image of a request has one meaning")
@@ -99,10 +100,9 @@ class LatentModel:
         self.task.check(request)
         self._refuse(request)
         sides = self._sides(request)
-        recommended = self._notes.get("defaults", {})
         done = request.with_(
-            steps=request.steps or int(recommended.get("steps") or self._default("num_inference_steps", DEFAULT_STEPS)),
-            guidance=float(recommended.get("guidance") or self._default(self.guided_by, DEFAULT_GUIDANCE))
+            steps=request.steps or self._notes.steps or int(self._default("num_inference_steps", DEFAULT_STEPS)),
+            guidance=float(self._notes.guidance or self._default(self.guided_by, DEFAULT_GUIDANCE))
             if request.guidance is None
             else request.guidance,
             height=sides[0],
@@ -137,13 +137,8 @@ class LatentModel:
         inverted = requests[0].invert is not None
         if inverted:
             given["output_type"] = "latent"  # what one step makes of the image is of no use
-        try:
+        with refusals_named(type(self.pipeline).__name__, self._own_arguments):
             made = self.pipeline(**given)
-        except SfumatoError:
-            raise
-        except ValueError as error:  # how the pipelines refuse their arguments
-            line = " ".join(str(error).split())[:300]
-            raise ModelError(f"{type(self.pipeline).__name__} refuses its arguments: {line}") from error
         if inverted:
             return Made([r.image.image for r in requests for _ in r.seeds if r.image is not None])
         flagged = tuple(hit for hit in (getattr(made, "nsfw_content_detected", None) or ()) if hit is not None)
@@ -186,7 +181,7 @@ class LatentModel:
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words outside the vocabulary that the model was trained on, where the model's folder lists it."""
-        known = set(self._notes.get("words", ()))
+        known = set(self._notes.words)
         if not known:
             return ()
         return tuple(dict.fromkeys(word.text for word in split(prompt, pos) if word.text.casefold() not in known))
@@ -380,5 +375,5 @@ class LatentModel:
         return int(size or 128) * self._scale
 
     @cached_property
-    def _notes(self) -> dict[str, Any]:
+    def _notes(self) -> Notes:
         return notes_of(self.pipeline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 import torch
 
-from sfumato.errors import ModelError
+from sfumato.bounds import shown
+from sfumato.errors import ModelError, Unreadable
 from sfumato.models.adapter import adapter_tokens, has_adapter
 from sfumato.models.families import LATENT, OWN, PIXEL, SUPPORTED
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.notes import notes_of
 from sfumato.models.tasks import TEXT
+from sfumato.reading import path_of, read_json
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
 Task = Literal["text-to-image", "image-to-image", "inpainting"]
@@ -92,6 +94,24 @@ def wrap(pipeline: Any, **arguments: Any) -> Model:
     return _model(pipeline, Source(str(name or type(pipeline).__name__)), arguments)
 
 
+def as_model(given: Any) -> Model:
+    """A model as it is, or one made of a pipeline of diffusers.
+
+    Raises:
+        ModelError: It is neither, or a pipeline that is not supported.
+    """
+    from diffusers import DiffusionPipeline
+
+    if isinstance(given, DiffusionPipeline):
+        return wrap(given)
+    if not hasattr(given, "complete") or not hasattr(given, "pipeline"):
+        raise ModelError(
+            f"the model is {shown(given)}; give one that sfumato.load('studio/scenes') returns, or a diffusers pipeline"
+        )
+    model: Model = given
+    return model
+
+
 def _model(pipeline: Any, source: Source, arguments: Mapping[str, Any]) -> Model:
     """The class that answers for a pipeline.
 
@@ -140,7 +160,7 @@ def _for(task: Task | None, pipeline: Any) -> Any:
 def _check_family(name: str) -> None:
     if name not in SUPPORTED:
         raise ModelError(
-            f"{name} is not supported; supported are: {', '.join(SUPPORTED)} (see CONTRIBUTING on adding a family)"
+            f"{name[:80]} is not supported; supported are: {', '.join(SUPPORTED)} (see CONTRIBUTING on adding a family)"
         )
 
 
@@ -167,9 +187,9 @@ def _place(source: str | Path) -> tuple[str, str | None]:
     if text in studio_models():
         return str(studio_models()[text]), text
     try:
-        folder = Path(text).expanduser()
+        folder = path_of(text)
         found = folder.exists()
-    except (OSError, RuntimeError, ValueError):  # a name too long for a path, or of no such user
+    except (OSError, Unreadable):  # a name too long for a path, or of no such user
         folder, found = Path(), False
     if found and folder.is_dir():
         if not (folder / "model_index.json").is_file():
@@ -192,23 +212,26 @@ def _place(source: str | Path) -> tuple[str, str | None]:
 
 def _check_index(folder: Path, text: str) -> None:
     """Refuse a pipeline of another family, or one that lacks a part, before its weights are read."""
-    try:
-        index = dict(json.loads((folder / "model_index.json").read_text(encoding="utf-8")))
-        name = index["_class_name"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"model_index.json of {text} cannot be read ({error}); fetch the model again") from error
-    _check_family(str(name))
+    index = _index(folder / "model_index.json")
+    _check_family(index["_class_name"])
     parts = [part for part, kind in index.items() if isinstance(kind, list) and any(kind)]
-    if missing := [part for part in parts if not (folder / part).is_dir()]:  # transformers makes up an empty tokenizer
+    if missing := [part for part in parts if not os.path.isdir(folder / part)]:  # transformers makes up a tokenizer
         raise ModelError(f"{text} lacks the folder {missing[0]!r} that its index names; fetch the model again")
 
 
-def _class_of(place: str) -> str | None:
-    """The class that a local folder's index names; diffusers finds only its own."""
+def _index(file: Path) -> dict[str, Any]:
+    """What the index of a pipeline says; its class is among it.
+
+    Raises:
+        ModelError: It cannot be read, or names no class.
+    """
     try:
-        return str(json.loads((Path(place) / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+        index = read_json(file)
+    except Unreadable as error:
+        raise ModelError(f"{file.name} of the model cannot be read: {error.reason}; fetch the model again") from error
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise ModelError(f"{file.name} of the model names no class of pipelines; fetch the model again")
+    return index
 
 
 def _check_hub(place: str, revision: str | None) -> None:
@@ -216,12 +239,10 @@ def _check_hub(place: str, revision: str | None) -> None:
     import huggingface_hub
 
     try:
-        index = Path(huggingface_hub.hf_hub_download(place, "model_index.json", revision=revision))
-        name = dict(json.loads(index.read_text(encoding="utf-8"))).get("_class_name")
+        file = Path(huggingface_hub.hf_hub_download(place, "model_index.json", revision=revision))
     except (OSError, ValueError, TypeError):
         return  # reading the whole model says better what is wrong
-    if name is not None:
-        _check_family(str(name))
+    _check_family(_index(file)["_class_name"])
 
 
 def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
@@ -232,11 +253,12 @@ def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
     from sfumato.pipelines.reference_pipeline import ReferenceInpaintPipeline
 
     own = dict(zip(OWN, (LabelPipeline, ReferenceInpaintPipeline), strict=True))
-    kind = own.get(str(_class_of(place)), DiffusionPipeline)
+    file = Path(place) / "model_index.json"
+    kind = own.get(_index(file)["_class_name"], DiffusionPipeline) if file.is_file() else DiffusionPipeline
     try:
         return kind.from_pretrained(place, dtype=dtype, use_safetensors=True, revision=revision)
     except SafetensorError as error:
         raise ModelError(f"a weight file of {place} is damaged or not safetensors ({error}); fetch it again") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         line = " ".join(str(error).split())[:300]
         raise ModelError(f"the model {place} cannot be loaded: {line}") from error

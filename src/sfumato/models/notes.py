@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from sfumato.errors import ModelError
+from sfumato.bounds import checked_int, checked_number, checked_text, shown
+from sfumato.errors import ModelError, RequestError, SfumatoError, Unreadable
+from sfumato.pictures import opened
+from sfumato.reading import read_json
+from sfumato.timesteps import MAX_STEPS
 
 FILE = "sfumato.json"
 REGIONS = "regions.png"
+MOST_NAMES = {"words": 1_000_000, "attributes": 64, "regions": 256}
+"""Entries of the lists of a file; a region is a level of grey of `REGIONS`."""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The notes of a model, each empty where its folder has none.
+
+    Attributes:
+        steps: Recommended denoising steps.
+        guidance: Recommended guidance scale.
+        words: That the model was trained on.
+        attributes: What the bits of a label stand for.
+        regions: Parts that its images usually have.
+    """
+
+    steps: int | None = None
+    guidance: float | None = None
+    words: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
 
 
 def folder_of(pipeline: Any) -> Path | None:
@@ -23,20 +48,32 @@ def folder_of(pipeline: Any) -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def notes_of(pipeline: Any) -> dict[str, Any]:
-    """The notes of a pipeline; empty where its folder has none.
+def notes_of(pipeline: Any) -> Notes:
+    """The notes of a pipeline.
 
     Raises:
-        ModelError: The file is damaged.
+        ModelError: The file is damaged, or an entry is not what it should be.
     """
     folder = folder_of(pipeline)
-    if folder is None or not (folder / FILE).is_file():
-        return {}
+    return Notes() if folder is None else read_notes(folder)
+
+
+def read_notes(folder: Path) -> Notes:
+    """The notes of a model's folder.
+
+    Raises:
+        ModelError: As for ``notes_of``.
+    """
     try:
-        notes: dict[str, Any] = dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{FILE} of {folder.name} is damaged ({error}); fetch the model again") from error
-    return notes
+        given = read_json(folder / FILE)
+    except Unreadable as error:
+        if error.missing:
+            return Notes()
+        raise ModelError(f"{FILE} of {folder.name} cannot be read: {error.reason}; fetch the model again") from error
+    try:
+        return _checked(given)
+    except SfumatoError as error:
+        raise ModelError(f"{FILE} of {folder.name}: {error}; correct it, or fetch the model again") from error
 
 
 def regions_of(pipeline: Any) -> dict[str, NDArray[np.bool_]]:
@@ -47,12 +84,33 @@ def regions_of(pipeline: Any) -> dict[str, NDArray[np.bool_]]:
     Raises:
         ModelError: The image is damaged.
     """
-    folder, names = folder_of(pipeline), notes_of(pipeline).get("regions", [])
+    folder, names = folder_of(pipeline), notes_of(pipeline).regions
     if folder is None or not names:
         return {}
     try:
-        with Image.open(folder / REGIONS) as image:
-            owner = np.asarray(image.convert("L"))
-    except OSError as error:
-        raise ModelError(f"{REGIONS} of {folder.name} is damaged ({error}); fetch the model again") from error
+        owner = np.asarray(opened(folder / REGIONS).convert("L"))
+    except RequestError as error:
+        raise ModelError(f"{REGIONS} of {folder.name}: {error}; fetch the model again") from error
     return {name: owner == place for place, name in enumerate(names)}
+
+
+def _checked(given: object) -> Notes:
+    if not isinstance(given, dict):
+        raise ModelError(f"it holds {shown(given)}; expected entries by name")
+    defaults = given.get("defaults", {})
+    if not isinstance(defaults, dict):
+        raise ModelError(f"defaults is {shown(defaults)}; expected steps and guidance by name")
+    steps, guidance = defaults.get("steps"), defaults.get("guidance")
+    return Notes(
+        None if steps is None else checked_int("steps", steps, 1, MAX_STEPS, ModelError),
+        None if guidance is None else float(checked_number("guidance", guidance, ModelError, least=0)),
+        *(_names(part, given.get(part, ())) for part in MOST_NAMES),
+    )
+
+
+def _names(part: str, given: object) -> tuple[str, ...]:
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ModelError(f"{part} is {shown(given)}; expected a list of names")
+    if len(given) > MOST_NAMES[part]:
+        raise ModelError(f"{part} has {len(given):,} names; at most {MOST_NAMES[part]:,} are accepted")
+    return tuple(checked_text(f"a name in {part}", name, ModelError) for name in given)

@@ -14,7 +14,7 @@ from torch import nn
 from sfumato.errors import ModelError
 from sfumato.models import noise
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
-from sfumato.models.notes import notes_of
+from sfumato.models.notes import Notes, notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, choices, known_scheduler
 from sfumato.models.words import Tokens
 from sfumato.request import Request
@@ -66,10 +66,9 @@ class PixelModel:
         for name, side in zip(("height", "width"), sides, strict=True):
             if getattr(request, name) not in (None, side):
                 raise ModelError(f"{name} is {getattr(request, name)}; this model makes images of {side} pixels only")
-        defaults = self._notes.get("defaults", {})
         done = request.with_(
-            steps=request.steps or int(defaults.get("steps", DEFAULT_STEPS)),
-            guidance=self._guidance(request, float(defaults.get("guidance", 1.0))),
+            steps=request.steps or self._notes.steps or DEFAULT_STEPS,
+            guidance=self._guidance(request, 1.0 if self._notes.guidance is None else self._notes.guidance),
             height=sides[0],
             width=sides[1],
             scheduler=known_scheduler(self.pipeline, request.scheduler),
@@ -190,7 +189,7 @@ class PixelModel:
         return 1.0
 
     @cached_property
-    def _notes(self) -> dict[str, Any]:
+    def _notes(self) -> Notes:
         return notes_of(self.pipeline)
 
 
@@ -257,7 +256,7 @@ class LabelModel(PixelModel):
                 f"the label is {label!r}; this model has {labels} labels, up to {labels - 1:0{self.bits}b}"
             )
         if len(label) != self.bits or set(label) - {"0", "1"}:
-            names = self._notes.get("attributes")
+            names = self._notes.attributes
             said = f" ({', '.join(names)})" if names else ""
             example = f"{3 % 2**self.bits:0{self.bits}b}"
             raise ModelError(f"the label is {label!r}; expected {self.bits} bits{said}, such as {example!r}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sfumato.bounds import shown
 from sfumato.errors import ModelError, UnknownWord
 
 SPECIAL = re.compile(r"<\|\w+\|>")
@@ -187,7 +188,7 @@ def find(words: Sequence[Word], wanted: str | int) -> tuple[Word, ...]:
             found = []
         found = found or [word for word in words if word.text.casefold() == wanted.casefold()]
     if not found:
-        raise UnknownWord(f"{wanted!r} is not in the prompt; its words are: {', '.join(names(words)) or '(none)'}")
+        raise UnknownWord(f"{shown(wanted)} is not in the prompt; its words are: {', '.join(names(words)) or '(none)'}")
     return tuple(found)
 
 

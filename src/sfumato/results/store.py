@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -19,10 +21,13 @@ from typing import Any
 
 import xarray as xr
 
-from sfumato.errors import SfumatoError, StoreError
+from sfumato.bounds import shown
+from sfumato.errors import SfumatoError, StoreError, Unreadable
+from sfumato.reading import read_bytes, read_json
 from sfumato.request import Request
 from sfumato.results import schema, streaming
 from sfumato.results.explanation import Explanation
+from sfumato.results.guarded import damaged, guarded
 from sfumato.results.images import image_node
 from sfumato.writing.folders import recover, replacing_folder, resolved
 from sfumato.writing.records import FILES_OF_THE_DESKTOP, entries, irregular
@@ -67,19 +72,31 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
     if not folder.is_dir():
         raise StoreError(f"{named} is a file; a stored explanation is a folder")
     if streaming.is_stream(folder):
-        return _opened_stream(folder)
+        with _damage_named(named):
+            return _opened_stream(folder)
     if (folder / NAME).is_dir() and not (folder / "zarr.json").exists():
         folder = folder / NAME
     attrs = _attributes(folder, named)
     _check_files(folder, attrs["manifest"], named, verify=verify)
-    try:
+    with _damage_named(named):
         tree = xr.open_datatree(folder, engine="zarr", zarr_format=3, consolidated=True, chunks=None)
+        nodes = {node.path: guarded(node.to_dataset(inherit=False), named) for node in tree.subtree}
+        tree = xr.DataTree.from_dict(nodes)
         tree.attrs = {}
         return Explanation(tree, Request.from_dict(attrs["request"]), attrs["provenance"])
+
+
+@contextmanager
+def _damage_named(named: str) -> Iterator[None]:
+    """What zarr, a codec or xarray make of bad bytes becomes one kind of error."""
+    try:
+        yield
+    except StoreError:
+        raise
     except SfumatoError as error:
         raise StoreError(f"{named} is no valid explanation: {error}") from error
-    except Exception as error:  # whatever zarr, a codec or xarray make of bad bytes
-        raise _damaged(named, f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise damaged(named, " ".join(f"{type(error).__name__}: {error}".split())[:300]) from error
 
 
 def _opened_stream(folder: Path) -> Explanation:
@@ -102,7 +119,7 @@ def _write(explanation: Explanation, folder: Path) -> None:
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         tree.to_zarr(folder, mode="w", zarr_format=3, consolidated=True)
     root = folder / "zarr.json"
-    content = json.loads(root.read_text(encoding="utf-8"))
+    content = read_json(root)
     attrs: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -122,26 +139,29 @@ def _attributes(folder: Path, named: str) -> dict[str, Any]:
         raise StoreError(f"{named} is not an explanation: it holds no {root.name}")
     try:
         if (link := irregular(folder)) is not None:  # zarr would follow it, wherever it leads
-            raise _damaged(named, f"{link} is no regular file")
-        content = json.loads(root.read_text(encoding="utf-8"))
-        attrs: Any = content["attributes"]
-        written_format, written_version = attrs.get("format"), attrs.get("version")
-    except StoreError:
-        raise
+            raise damaged(named, f"{link} is no regular file")
+        content = read_json(root)
+    except Unreadable as error:
+        raise damaged(named, f"zarr.json cannot be read: {error.reason}") from error
     except OSError as error:
         raise StoreError(f"cannot read {named}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(named, "zarr.json is unreadable") from error
-    if written_format != FORMAT:
+    attrs = content.get("attributes") if isinstance(content, dict) else None
+    if not isinstance(attrs, dict):
+        raise damaged(named, "zarr.json has no attributes")
+    written_version = attrs.get("version")
+    if attrs.get("format") != FORMAT:
         raise StoreError(f"{named} is not an explanation: another program wrote this zarr store")
     if not isinstance(written_version, int) or written_version > VERSION:
         raise StoreError(
-            f"{named} has format {written_version}, written by Sfumato {attrs.get('sfumato')}; "
+            f"{named} has format {shown(written_version)}, written by Sfumato {str(attrs.get('sfumato'))[:40]}; "
             f"this is Sfumato {_own_version()}, which reads up to format {VERSION}: install a newer one"
         )
     seal = attrs.pop("seal", None)
     if seal != _seal(attrs):
-        raise _damaged(named, "the attributes in zarr.json were changed")
+        raise damaged(named, "the attributes in zarr.json were changed")
+    for part, kind in (("request", dict), ("provenance", dict), ("manifest", dict)):
+        if not isinstance(attrs.get(part), kind):
+            raise damaged(named, f"the attributes in zarr.json have no {part}")
     return dict(attrs)
 
 
@@ -150,17 +170,21 @@ def _check_files(folder: Path, manifest: dict[str, dict[str, Any]], named: str, 
         found = _manifest(folder, hashes=verify)
     except OSError as error:
         raise StoreError(f"cannot read {named}: {error.strerror or error}") from error
+    except Unreadable as error:
+        raise StoreError(f"cannot read {named}: {error}") from error
     for name in sorted(set(manifest) | set(found)):
         wanted, present = manifest.get(name), found.get(name)
         if wanted is None:
-            raise _damaged(named, f"{name} was added")
+            raise damaged(named, f"{name} was added")
+        if not isinstance(wanted, dict) or not {"files", "bytes", "sha256"} <= set(wanted):
+            raise damaged(named, f"the manifest says nothing usable of {name}")
         if present is None:
-            raise _damaged(named, f"{name} is missing")
+            raise damaged(named, f"{name} is missing")
         for what in ("files", "bytes"):
             if wanted[what] != present[what]:
-                raise _damaged(named, f"{name} has {present[what]} of {wanted[what]} {what}")
+                raise damaged(named, f"{name} has {present[what]} of {wanted[what]} {what}")
         if verify and wanted["sha256"] != present["sha256"]:
-            raise _damaged(named, f"{name} differs from what was written")
+            raise damaged(named, f"{name} differs from what was written")
 
 
 def _check_replaceable(folder: Path, named: str) -> None:
@@ -198,7 +222,7 @@ def _manifest(folder: Path, *, hashes: bool) -> dict[str, dict[str, Any]]:
             digest = hashlib.sha256()
             for file, size in zip(paths, sizes, strict=True):
                 digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
-                digest.update(file.read_bytes())
+                digest.update(read_bytes(file, size))
             entry["sha256"] = digest.hexdigest()
         manifest[name] = entry
     return manifest
@@ -214,13 +238,9 @@ def _is_empty_folder(path: Path) -> bool:
 
 def _is_explanation(path: Path) -> bool:
     try:
-        return bool(json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(path / "zarr.json")["attributes"]["format"] == FORMAT)
+    except (Unreadable, KeyError, TypeError):
         return False
-
-
-def _damaged(named: str, why: str) -> StoreError:
-    return StoreError(f"{named} is incomplete or damaged: {why}; make it again")
 
 
 def _own_version() -> str:

@@ -23,7 +23,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.errors import StoreError
+from sfumato.errors import StoreError, Unreadable
+from sfumato.reading import read_json
 from sfumato.writing.files import write_text
 from sfumato.writing.folders import remove_folder, replacing_folder, resolved, sync_file, sync_folder
 from sfumato.writing.locks import is_of, own, seize
@@ -290,9 +291,9 @@ def _check_known(place: Path, named: str) -> None:
 def _arrays_below(place: Path) -> set[str] | None:
     """The folders of a stream's arrays, by their paths; None if it does not say."""
     try:
-        nodes = json.loads((place / COMMITTED).read_text(encoding="utf-8"))["nodes"]
+        nodes = read_json(place / COMMITTED)["nodes"]
         return {f"{ARRAYS}/{path}/{name}" for path, node in nodes.items() for name in node["dims"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (Unreadable, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -324,8 +325,8 @@ def one_cause() -> Iterator[None]:
 def is_stream(place: Path) -> bool:
     """Whether a folder is what `Folder` writes."""
     try:
-        return bool(json.loads((place / COMMITTED).read_text(encoding="utf-8"))["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(place / COMMITTED)["format"] == FORMAT)
+    except (Unreadable, KeyError, TypeError):
         return False
 
 
@@ -340,7 +341,7 @@ def read(place: Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
     try:
         if (link := irregular(place)) is not None:
             raise StoreError(f"{place} is damaged: {link} is no regular file; make it again")
-        said = json.loads((place / COMMITTED).read_text(encoding="utf-8"))
+        said = read_json(place / COMMITTED)
         root = zarr.open_group(str(place / ARRAYS), mode="r", zarr_format=3)
         found: dict[str, xr.Dataset] = {}
         for path, node in said["nodes"].items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ def steps_at(model: Model, request: Request, given: Sequence[int]) -> list[int]:
     count = model.steps(request)
     if not given:
         return sorted({count // 4, count // 2, 3 * count // 4})
-    if wrong := [step for step in given if isinstance(step, bool) or not 0 <= step < count]:
+    if wrong := [step for step in given if not 0 <= step < count]:
         raise OptionError(f"at has {wrong[0]}; this run has steps 0 to {count - 1}")
     return sorted(set(given))
 
@@ -131,15 +131,3 @@ def rows_within(model: Model, request: Request, megabytes: float) -> int:
             f"memory is {megabytes:g} MB; one call of the denoiser takes up to {math.ceil(each)} MB, give as much"
         )
     return int(min(MOST_ROWS, megabytes / each))
-
-
-def checked_at(given: Any) -> tuple[int, ...]:
-    """The option ``at`` as a tuple.
-
-    Raises:
-        OptionError: It holds no whole numbers.
-    """
-    steps = (given,) if isinstance(given, int) else tuple(given)
-    if not all(isinstance(step, int) and not isinstance(step, bool) for step in steps):
-        raise OptionError(f"at is {given!r}; expected steps such as 5,10,15")
-    return steps

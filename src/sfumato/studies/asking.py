@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sfumato.errors import ModelError, OptionError, RequestError, SfumatoWarning
+from sfumato.bounds import shown
+from sfumato.errors import ModelError, RequestError, SfumatoWarning, Unreadable
 from sfumato.mapped import METHOD, Mapped, mapped
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
+from sfumato.reading import read_text
 from sfumato.request import Request
 from sfumato.studio.shapes import SIZE
 
@@ -25,18 +26,16 @@ def read_prompts(file: str) -> tuple[str, ...]:
         RequestError: It cannot be read, is no text, or holds no prompt.
     """
     try:
-        content = Path(file).read_bytes()
-    except (OSError, ValueError) as error:
-        raise RequestError(f"cannot read {file!r}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{file!r} is no text in UTF-8; expected a text file with one prompt a line") from error
-    if "\0" in text:
-        raise RequestError(f"{file!r} holds NUL characters, so it is no text; expected one prompt a line")
+        text = read_text(file)
+    except Unreadable as error:
+        raise RequestError(
+            f"cannot read {shown(file)}: {error.reason}; expected a text file with one prompt a line"
+        ) from error
     prompts = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not prompts:
-        raise RequestError(f"{file!r} holds no prompt; write one a line, such as: a red circle left of a blue square")
+        raise RequestError(
+            f"{shown(file)} holds no prompt; write one a line, such as: a red circle left of a blue square"
+        )
     return prompts
 
 
@@ -83,17 +82,6 @@ def _reads_text(model: Model) -> None:
         raise ModelError(
             f"a study of words needs a model that reads text; {model.source.name} ({model.family}) reads none"
         )
-
-
-def at_least_one(name: str, count: int) -> int:
-    """The number, if there can be so many.
-
-    Raises:
-        OptionError: It is below 1.
-    """
-    if isinstance(count, bool) or count < 1:
-        raise OptionError(f"{name} is {count}; expected a whole number, 1 or more")
-    return count
 
 
 def about(model: Model, found: Sequence[Mapped], **more: Any) -> dict[str, Any]:

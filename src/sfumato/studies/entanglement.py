@@ -6,12 +6,15 @@ changing an adjective changes the scene beyond its noun; and what ends up on the
 
 from __future__ import annotations
 
+from sfumato.bounds import checked_int
+from sfumato.errors import OptionError
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.studies.adjectives import adjectives, swapped_captions
-from sfumato.studies.asking import asked, at_least_one, readable_by_reader
+from sfumato.studies.asking import asked, readable_by_reader
 from sfumato.studies.cohyponyms import cohyponym_captions, cohyponyms
 from sfumato.studies.leakage import leakage, two_object_captions
 
@@ -39,7 +42,7 @@ def study_entanglement(
     Returns:
         A finding for each question: "cohyponyms", "adjectives" and "leakage".
     """
-    at_least_one("pairs", pairs)
+    checked_int("pairs", pairs, **COUNT, error=OptionError)
     plain = two_object_captions(pairs, seed, detailed=False)
     detailed = two_object_captions(2 * pairs, seed, detailed=True)
     captions = [*cohyponym_captions(pairs, seed), *swapped_captions(pairs, seed), *plain, *detailed]

@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from sfumato.bounds import checked_int
+from sfumato.errors import OptionError
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Interval, Separation, average_precision, bootstrap, separation
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress, silent
 from sfumato.results.summary import TAU, coverage
-from sfumato.studies.asking import TAUS, about, asked, at_least_one, readable_by_reader
+from sfumato.studies.asking import TAUS, about, asked, readable_by_reader
 from sfumato.studio.grammar import NUMERALS, Group, Plan, caption_of, held_out_plan, parsed
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.shapes import COLOURS, SHAPES
@@ -51,7 +54,7 @@ def study_numbers(
         method: One that makes the node ``words``.
         progress: Told about every prompt.
     """
-    captions = count_captions(at_least_one("prompts", prompts), seed)
+    captions = count_captions(checked_int("prompts", prompts, **COUNT, error=OptionError), seed)
     seeds = range(seed, seed + prompts)
     readable_by_reader(model, "numbers")
     found = asked(model, captions, seeds=seeds, method=method, steps=steps, progress=progress)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.bounds import checked_int
+from sfumato.errors import OptionError
+from sfumato.option_values import COUNT
 from sfumato.saliency.relevance import relevance
-from sfumato.studies.asking import at_least_one
 from sfumato.studio.grammar import Kind, caption_of, held_out_plan, parsed, say
 from sfumato.studio.scenes import held_out_captions, plan
 from sfumato.trace import Trace
@@ -19,21 +20,25 @@ Part = Literal["subject", "relation", "object", "background"]
 PARTS: tuple[Part, ...] = ("subject", "relation", "object", "background")
 
 
+DRAWS = 100_000
+"""Scenes from which the captions of a seed are drawn."""
+
+
 def drawn_captions(count: int, seed: int = 0, kind: Kind | None = None) -> tuple[str, ...]:
     """Captions as training draws them, not held out, each once; all kinds, or one.
 
     Raises:
-        OptionError: None is asked for.
+        OptionError: The count is out of bounds, or there are fewer captions.
     """
-    at_least_one("prompts", count)
+    checked_int("prompts", count, **COUNT, error=OptionError)
     chosen: dict[str, None] = {}
-    for number in itertools.count(seed * 100_000):
+    for number in range(seed * DRAWS, (seed + 1) * DRAWS):
         drawn = plan(number)
         if kind in (None, drawn.kind) and not held_out_plan(drawn):
             chosen[caption_of(drawn)] = None
         if len(chosen) == count:
-            break
-    return tuple(chosen)
+            return tuple(chosen)
+    raise OptionError(f"prompts is {count}; there are {len(chosen)} different captions of this kind, so take fewer")
 
 
 def relation_captions(count: int) -> tuple[str, ...]:
@@ -42,7 +47,7 @@ def relation_captions(count: int) -> tuple[str, ...]:
     Raises:
         OptionError: There are not so many, or none is asked for.
     """
-    return held_out_captions(at_least_one("prompts", count), kinds=("relation",))
+    return held_out_captions(checked_int("prompts", count, **COUNT, error=OptionError), kinds=("relation",))
 
 
 def parts_of(caption: str) -> tuple[Part | None, ...]:

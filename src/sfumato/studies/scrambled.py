@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import ModelError
+from sfumato.bounds import checked_int
+from sfumato.errors import ModelError, OptionError
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, separation
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.progress import Progress, silent
 from sfumato.results.summary import TAU
 from sfumato.results.upscale import bicubic
-from sfumato.studies.asking import about, asked, at_least_one, readable_by_reader
+from sfumato.studies.asking import about, asked, readable_by_reader
 from sfumato.studies.prompts import drawn_captions, relation_captions
 from sfumato.studies.things import EXAMPLES
 from sfumato.studio.benches.words import Item, items_of
@@ -70,7 +72,7 @@ def study_scrambled(
     Raises:
         ModelError: The images have another size than the scenes, or show none of the prompts' objects.
     """
-    at_least_one("prompts", prompts)
+    checked_int("prompts", prompts, **COUNT, error=OptionError)
     held_out = relation_captions(prompts)  # refuses more than there are
     captions = [*trained_captions(prompts, seed), *held_out, *scrambled_captions(prompts, seed)]
     seeds = [*range(seed, seed + prompts)] * len(SETS)

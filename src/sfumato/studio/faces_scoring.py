@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.models.notes import folder_of
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.faces import ATTRIBUTES, LABELS
@@ -38,8 +40,7 @@ def score_faces(model: Model, samples: int = 320, *, seed: int = 0, progress: Pr
         OptionError: No faces are asked for.
         ModelError: The model has no labels, or no reader.
     """
-    if samples < 1:
-        raise OptionError(f"samples is {samples}; expected 1 or more")
+    checked_int("samples", samples, **COUNT, error=OptionError)
     folder = folder_of(model.pipeline)
     if "label" not in model.features or folder is None:
         raise ModelError(f"{model.source.name} has no labels to read; score a model of `sfumato train faces`")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
-from sfumato.pictures import Picture, stencil
+from sfumato.option_values import COUNT
+from sfumato.pictures import Picture
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.garments import Pair, pair
@@ -22,7 +24,7 @@ BATCH = 8
 def request_of(one: Pair, seed: int) -> Request:
     """What a reference model is asked for to paint the garment of a pair into its scene."""
     reference, image = Picture.of(one.reference), Picture.of(one.scene)
-    return Request(reference=reference, image=image, mask=stencil(one.mask), seed=seed)
+    return Request(reference=reference, image=image, mask=Picture.of_mask(one.mask), seed=seed)
 
 
 def score_garments(model: Model, samples: int = 200, *, seed: int = 0, progress: Progress = silent) -> Scores:
@@ -41,8 +43,7 @@ def score_garments(model: Model, samples: int = 200, *, seed: int = 0, progress:
         OptionError: No pairs are asked for.
         ModelError: The model reads no reference.
     """
-    if samples < 1:
-        raise OptionError(f"samples is {samples}; expected 1 or more")
+    checked_int("samples", samples, **COUNT, error=OptionError)
     if "reference" not in model.features:
         raise ModelError(f"{model.source.name} reads no reference; score a model of `sfumato train insert`")
     found: list[dict[str, float]] = []

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
 from sfumato.metrics import bootstrap
 from sfumato.models.loading import STUDIO
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.grammar import expected, parsed
@@ -86,8 +88,7 @@ def score(model: Model, prompts: int = 200, *, seed: int = 0, progress: Progress
     Raises:
         OptionError: No prompts are asked for.
     """
-    if prompts < 1:
-        raise OptionError(f"prompts is {prompts}; expected 1 or more")
+    checked_int("prompts", prompts, **COUNT, error=OptionError)
     captions = held_out_captions(prompts)
     images: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
     for start in range(0, len(captions), BATCH):

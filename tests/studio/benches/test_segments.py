@@ -32,5 +32,5 @@ def test_both_ways_and_both_kinds_of_players_are_judged() -> None:
 
 
 def test_no_prompts_are_refused() -> None:
-    with pytest.raises(OptionError, match="expected 1 or more"):
+    with pytest.raises(OptionError, match="expected a whole number from 1 to 100000"):
         bench_segments(sfumato.load("studio/scenes"), 0)

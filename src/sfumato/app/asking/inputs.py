@@ -21,7 +21,7 @@ from PIL import Image
 
 from sfumato.errors import OptionError, RequestError
 from sfumato.options import expected, option_types, parse_value
-from sfumato.pictures import Picture, decoded
+from sfumato.pictures import Picture, decoded, read_mask
 from sfumato.registry import Method
 from sfumato.request import SEEDS
 
@@ -76,20 +76,17 @@ def picture_from(data: str, what: str = "the picture") -> Picture:
 
 
 def mask_from(data: str, size: tuple[int, int], what: str = "the mask") -> NDArray[np.bool_]:
-    """A mask that was drawn: (y, x), true where it is white, at the size of the image.
+    """A mask that was drawn: (y, x), true inside.
+
+    Args:
+        data: As for ``picture_from``.
+        size: Height and width of the image.
+        what: How messages call it.
 
     Raises:
-        RequestError: It is no picture, or marks nothing or everything.
+        RequestError: It is no mask of that size; see `sfumato.pictures.read_mask`.
     """
-    image = _decoded(data, what).convert("L")
-    if image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
-    inside = np.asarray(image) > 127
-    if not inside.any():
-        raise RequestError(f"{what} marks nothing; draw on the part that you mean")
-    if inside.all():
-        raise RequestError(f"{what} marks everything; draw on a part only")
-    return inside
+    return read_mask(_decoded(data, what), size, what)
 
 
 def _decoded(data: str, what: str) -> Image.Image:

@@ -137,7 +137,7 @@ class Facts:
 
 def what_it_reads(model: Model) -> Facts:
     """What costs nothing to know: how the condition is written, and the named parts."""
-    attributes = tuple(str(one) for one in notes_of(model.pipeline).get("attributes", ()))
+    attributes = notes_of(model.pipeline).attributes
     if "words" in model.features:
         reads = "words"
     elif "label" in model.features:

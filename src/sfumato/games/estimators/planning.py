@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import OptionError
 from sfumato.games.coalitions import Coalitions
 
 Floats = NDArray[np.float64]
@@ -52,16 +51,6 @@ class Plan:
     estimator: str
     coalitions: Coalitions
     fit: Callable[[Floats], Estimate]
-
-
-def check_draw(seed: object) -> None:
-    """Refuse what cannot be the seed of drawn coalitions.
-
-    Raises:
-        OptionError: It is no whole number of 0 or more.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise OptionError(f"draw is {seed!r}; expected a whole number, 0 or more")
 
 
 class Estimator(Protocol):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.explain import explain
@@ -29,6 +30,7 @@ from sfumato.generations import Generator
 from sfumato.methods.word_games import shares
 from sfumato.metrics import bootstrap, rank_correlation, ranks_aligned, rmse
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.similarity import similarity
@@ -127,8 +129,7 @@ def bench_importance(
     Raises:
         OptionError: No prompts are asked for, or leaving out words never changed a scene.
     """
-    if prompts < 1:
-        raise OptionError(f"prompts is {prompts}; expected 1 or more")
+    checked_int("prompts", prompts, **COUNT, error=OptionError)
     generator = Generator(model, Cache(default_folder()))
     measures = {name: similarity(name, model) for name in SIMILARITIES}
     scores: dict[str, dict[str, list[float]]] = {}

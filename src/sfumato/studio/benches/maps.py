@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.generations import Generator
@@ -25,6 +26,7 @@ from sfumato.metrics.controls import control_map
 from sfumato.metrics.structure import resized
 from sfumato.models.model import Model
 from sfumato.models.words import without
+from sfumato.option_values import COUNT
 from sfumato.plots.studies import scatter_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -170,10 +172,8 @@ def bench_maps(
         OptionError: A number is not possible, or a contender is unknown.
     """
     for name, value in (("prompts", prompts), ("samples", samples)):
-        if isinstance(value, bool) or value < 2:
-            raise OptionError(f"{name} is {value}; expected a whole number, 2 or more")
-    if isinstance(rounds, bool) or rounds < 0:
-        raise OptionError(f"rounds is {rounds}; expected 0 or more")
+        checked_int(name, value, 2, COUNT["most"], OptionError)
+    checked_int("rounds", rounds, 0, COUNT["most"], OptionError)
     competing = contenders(samples, calibration)
     if unknown := [name for name in only if name not in {one.name for one in competing}]:
         raise OptionError(f"{unknown[0]!r} does not compete; choose from: {', '.join(one.name for one in competing)}")

@@ -17,12 +17,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import ModelError, OptionError
 from sfumato.explain import explain
 from sfumato.findings import one_by_one, remembered
 from sfumato.metrics import bootstrap, box, imacs, iou
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -86,8 +88,7 @@ def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: P
         OptionError: No pair is asked for.
         ModelError: The model reads no reference.
     """
-    if isinstance(pairs, bool) or pairs < 1:
-        raise OptionError(f"pairs is {pairs}; expected a whole number, 1 or more")
+    checked_int("pairs", pairs, **COUNT, error=OptionError)
     if "reference" not in model.features or not model.reference_tokens().patches:
         raise ModelError(f"{model.source.name} reads no patches of a reference; take studio/insert")
     drawn = [pair(seed + number) for number in range(pairs)]

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.bounds import checked_int
 from sfumato.errors import OptionError
 from sfumato.explain import explain
 from sfumato.games.players import Group, Player, players_of
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -93,8 +95,7 @@ def bench_segments(model: Model, prompts: int = 100, *, seed: int = 0, progress:
     Raises:
         OptionError: No prompts are asked for, or no object of them is in the images.
     """
-    if prompts < 1:
-        raise OptionError(f"prompts is {prompts}; expected 1 or more")
+    checked_int("prompts", prompts, **COUNT, error=OptionError)
     overlaps: dict[tuple[str, str, str], list[float]] = {}
     captions: dict[tuple[str, str, str], list[str]] = {}
     draw = np.random.default_rng(seed)

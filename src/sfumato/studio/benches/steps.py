@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.explain import explain
@@ -24,6 +25,7 @@ from sfumato.judging.games import Curve
 from sfumato.judging.judge import Played, Verdict, judge
 from sfumato.methods.df_rise import CHOICES
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -117,8 +119,7 @@ def bench_steps(
     Raises:
         OptionError: No prompt, or too few masks, are asked for, or there is no such comparison.
     """
-    if isinstance(prompts, bool) or prompts < 1:
-        raise OptionError(f"prompts is {prompts}; expected a whole number, 1 or more")
+    checked_int("prompts", prompts, **COUNT, error=OptionError)
     if compare not in COMPARED:
         raise OptionError(f"compare is {compare!r}; choose from: {', '.join(COMPARED)}")
     captions = held_out_captions(prompts)

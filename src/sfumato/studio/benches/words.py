@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sfumato.bounds import checked_int
 from sfumato.errors import OptionError
 from sfumato.mapped import Mapped, mapped
 from sfumato.metrics import LocalisationTable, localisation_table
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.reader import masks_of_words, read
@@ -106,8 +108,7 @@ def bench_words(
     Raises:
         OptionError: No prompts are asked for, or no word of them is in the images.
     """
-    if prompts < 1:
-        raise OptionError(f"prompts is {prompts}; expected 1 or more")
+    checked_int("prompts", prompts, **COUNT, error=OptionError)
     items = collect(model, held_out_captions(prompts), method=method, at=at, seed=seed, progress=progress)
     if not items:
         raise OptionError(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.games import plan, play
@@ -25,6 +26,7 @@ from sfumato.generations import Generator
 from sfumato.mapped import Mapped, mapped
 from sfumato.metrics import Interval, bootstrap, rank_correlation
 from sfumato.models.model import Model
+from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.similarity import similarity
@@ -127,8 +129,7 @@ def bench_worths(
         OptionError: A number is not possible.
     """
     for name, value in (("prompts", prompts), ("samples", samples)):
-        if isinstance(value, bool) or value < 2:
-            raise OptionError(f"{name} is {value}; expected a whole number, 2 or more")
+        checked_int(name, value, 2, COUNT["most"], OptionError)
     generator = Generator(model, Cache(default_folder()))
     measures = {name: similarity(name, model) for name in SIMILARITIES}
     items: list[dict[str, Any]] = []

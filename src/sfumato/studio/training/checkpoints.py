@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sfumato.errors import StoreError, TrainingError
+from sfumato.reading import read_json
 from sfumato.writing.folders import remove_folder, replacing_folder, resolved
 from sfumato.writing.records import entries, refuse_foreign
 
@@ -107,7 +108,7 @@ def load_latest(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] 
         return None
     try:
         tensors = load_file(str(found[-1] / TENSORS))
-        state = json.loads((found[-1] / STATE).read_text(encoding="utf-8"))
+        state = read_json(found[-1] / STATE)
     except Exception as error:
         raise TrainingError(
             f"the checkpoint {found[-1]} cannot be read ({error}); remove it to use the one before"

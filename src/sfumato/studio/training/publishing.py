@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.errors import StoreError
+from sfumato.reading import read_json
 from sfumato.writing.folders import write_folder
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -34,7 +35,7 @@ def replace_model(folder: Path, write: Callable[[Path], None]) -> Path:
 
 def load_in_full(path: Path) -> None:
     """Let transformers load weights stored in half precision as float32, as diffusers does, unless asked otherwise."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         if "dtype" in part:
             part["dtype"] = "float32"

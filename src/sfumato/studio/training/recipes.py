@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import TrainingError
+from sfumato.errors import TrainingError, Unreadable
+from sfumato.reading import read_json
 from sfumato.studio.training import settings
 from sfumato.studio.training.progress import Progress, logging_to
 from sfumato.writing.files import write_text
@@ -68,10 +69,10 @@ class Recipe:
             TrainingError: The folder is no work folder.
         """
         try:
-            values = json.loads((out / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            values = read_json(out / CONFIG)
+        except Unreadable as error:
             raise TrainingError(
-                f"{out} is no work folder of a training ({error}); run `sfumato train {self.name}` first"
+                f"{out} is no work folder of a training ({error.reason}); run `sfumato train {self.name}` first"
             ) from error
         return settings.build(self.config, values)
 
@@ -148,8 +149,8 @@ def _refuse_other_folder(out: Path) -> None:
     if not out.is_dir() or not any(out.iterdir()):
         return
     try:
-        found = json.loads((out / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(out / CONFIG)
+    except Unreadable:
         found = None
     if not isinstance(found, dict) or not {"name", "seed", "device"} <= found.keys():
         raise TrainingError(

@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from sfumato.errors import TrainingError
+from sfumato.errors import TrainingError, Unreadable
+from sfumato.reading import read_text
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -17,8 +18,8 @@ def read(path: Path) -> dict[str, Any]:
         TrainingError: It cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_text(path))
+    except (Unreadable, tomllib.TOMLDecodeError, RecursionError) as error:
         raise TrainingError(f"the training config {path} cannot be read: {error}") from error
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sfumato.errors import TrainingError
+from sfumato.errors import RequestError, TrainingError, Unreadable
+from sfumato.pictures import opened
+from sfumato.reading import path_of, read_json
 from sfumato.studio.faces import SIZE, face
 from sfumato.studio.training.faces.config import DataConfig
 from sfumato.studio.training.progress import Progress
@@ -97,8 +99,8 @@ def label_effect(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -
 def _about(folder: Path) -> dict[str, Any] | None:
     """What the faces of a folder were drawn with."""
     try:
-        found: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found: dict[str, Any] = read_json(folder / ABOUT)
+    except Unreadable:
         return None
     return found
 
@@ -120,7 +122,7 @@ def _draw(start: int, stop: int, imbalance: float) -> Chunk:
 
 def _photographs(config: DataConfig) -> Iterator[Chunk]:
     """Photographs, cut to their middle square and scaled down, with their four attributes."""
-    place = Path(config.folder).expanduser()
+    place = path_of(config.folder)
     rows = list(_attributes(place))
     if len(rows) < config.faces:
         raise TrainingError(f"{place} lists {len(rows)} images; ask for at most as many with [data] faces")
@@ -131,13 +133,13 @@ def _photographs(config: DataConfig) -> Iterator[Chunk]:
 
 def _small(path: Path) -> npt.NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            box = (left, top, left + side, top + side)
-            return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX, box=box))
-    except OSError as error:
-        raise TrainingError(f"the image {path} cannot be read ({error}); remove its line from the list") from error
+        image = opened(path)
+    except RequestError as error:
+        raise TrainingError(f"{error}; remove its line from the list") from error
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX, box=box))
 
 
 def _attributes(folder: Path) -> Iterator[tuple[Path, int]]:

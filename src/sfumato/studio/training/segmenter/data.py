@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sfumato.errors import TrainingError
+from sfumato.errors import TrainingError, Unreadable
+from sfumato.reading import read_json
 from sfumato.studio.grammar import held_out_plan
 from sfumato.studio.scenes import Scene, plan, scene, training_scene
 from sfumato.studio.segmenter import class_map
@@ -81,8 +82,8 @@ def numbered_scene(number: int, nested_every: int) -> Scene:
 def _about(folder: Path) -> dict[str, Any] | None:
     """What the scenes of a folder were drawn with."""
     try:
-        found: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found: dict[str, Any] = read_json(folder / ABOUT)
+    except Unreadable:
         return None
     return found
 
