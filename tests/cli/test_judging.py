@@ -100,12 +100,12 @@ def test_numbers_as_json(one: tuple[str, ...], tmp_path: Path) -> None:
     assert [(row["game"], row["measure"], row["better"]) for row in printed["rows"]] == [
         ("insertion", "ssim", "lower")
     ] * 3
-    areas = [float(row["area"].split()[0]) for row in printed["rows"]]
+    areas = [row["area"]["value"] for row in printed["rows"]]
     assert areas == sorted(areas)  # the best first
     curves = json.loads((out / "curves.json").read_text(encoding="utf-8"))
     for row in printed["rows"]:
         own = [np.trapezoid(line["values"], line["shares"]) for line in curves if line["map"] == row["map"]]
-        assert float(row["area"].split()[0]) == pytest.approx(np.mean(own), abs=1e-3)
+        assert row["area"]["value"] == pytest.approx(np.mean(own), abs=1e-3)
 
 
 def test_steps_can_be_chosen_and_what_is_left_out_is_told(one: tuple[str, ...], tmp_path: Path) -> None:

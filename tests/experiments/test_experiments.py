@@ -29,6 +29,7 @@ from sfumato.models.schedulers import schedule_of
 from sfumato.pipelines.label_pipeline import LabelPipeline
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.results.rows import plain_rows
 from sfumato.trace import generate
 from tests.labels import SIDE, square, tiny_labels, tiny_unconditional
 from tests.pipelines import fingerprint
@@ -128,7 +129,7 @@ def test_a_run_gives_a_figure_a_table_and_a_sentence(fresh: dict[str, Finding], 
     assert pixels.std() > 5
     assert len(found.rows) > 1
     assert all(row.keys() == found.rows[0].keys() for row in found.rows)
-    json.dumps([dict(row) for row in found.rows], allow_nan=False)
+    json.dumps(plain_rows(found.rows), allow_nan=False)
     assert re.search(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\] \(n=3\)", found.sentence), found.sentence
     assert "nan" not in found.sentence
     expected = {"model": "LabelPipeline", "condition": "0011", "seeds": "5 to 7", "steps": request(name).steps}
@@ -181,7 +182,7 @@ def test_switch_holds_what_the_method_finds(model: Model, entries: Entries) -> N
             np.testing.assert_allclose(entry[f"ssim_to_{which}"], data[f"ssim_to_{which}"].values)
     assert [row["timestep of the switch"] for row in found.rows] == [749, 499]
     seconds = np.stack([entry["ssim_to_second"] for entry in entries["switch"]])
-    assert found.rows[-1]["ssim to the second"] == str(bootstrap(seconds[:, -1]))
+    assert found.rows[-1]["ssim to the second"] == bootstrap(seconds[:, -1])
 
 
 def test_every_layer_of_the_ablation_has_its_own_number(model: Model, entries: Entries) -> None:
@@ -224,9 +225,9 @@ def test_the_reach_is_the_share_that_exceeds_the_mean(model: Model, monkeypatch:
     monkeypatch.setattr("sfumato.experiments.localisation.explain", lambda *given, **options: Made())
     found = run(model, "localisation", 2)
     assert [row["timestep"] for row in found.rows] == [950, 100]
-    assert [row["reach"][:5] for row in found.rows] == ["0.125", "0.500"]
+    assert [row["reach"].mean for row in found.rows] == [0.125, 0.5]
     # of the left half's 8 pixels, one lies in the mask
-    assert [row["from outside the mask"][:5] for row in found.rows] == ["0.000", "0.875"]
+    assert [row["from outside the mask"].mean for row in found.rows] == [0, 0.875]
     assert "the reach grows by 0.375 [0.375, 0.375] (n=2)" in found.sentence
 
 

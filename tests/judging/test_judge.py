@@ -286,8 +286,8 @@ def test_the_table_has_the_best_map_first() -> None:
     names = [row["map"] for row in rows]
     assert names[:3] == names[9:] == ["high", "middle", "low"]
     assert names[3:6] == names[6:9] == ["low", "middle", "high"]
-    assert rows[2]["area"].startswith("0.200 [0.100, 0.300]")
-    assert rows[2]["slope"] == "0.000 [0.000, 0.000] (n=2)"
+    assert str(rows[2]["area"]).startswith("0.200 [0.100, 0.300]")
+    assert str(rows[2]["slope"]) == "0.000 [0.000, 0.000] (n=2)"
 
 
 def test_gains_over_a_control_are_paired_and_positive_where_a_map_is_better() -> None:
@@ -302,7 +302,7 @@ def test_gains_over_a_control_are_paired_and_positive_where_a_map_is_better() ->
         assert gains["bad"].mean == pytest.approx(-0.1 * better)
     assert found.gains("deletion", "ssim", "centre") == {}
     rows = {row["map"]: row for row in found.rows()[:3]}
-    assert rows["good"]["over random"].startswith("0.100 [0.100, 0.100]")
+    assert str(rows["good"]["over random"]).startswith("0.100 [0.100, 0.100]")
     assert "over random" not in rows["random"]
     assert "over centre" not in rows["good"]
 

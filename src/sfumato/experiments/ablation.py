@@ -68,7 +68,7 @@ def run(given: Setting) -> Finding:
             "layer": name,
             "kind": "attention" if place >= len(outputs) else "last of its block",
             "most frequent channel": int(np.bincount([int(entry["channel"][place]) for entry in entries]).argmax()),
-            "ssim": str(bootstrap(values[:, place])),
+            "ssim": bootstrap(values[:, place]),
         }
         for place, name in enumerate(swept)
     ]

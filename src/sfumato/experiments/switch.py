@@ -46,8 +46,8 @@ def run(given: Setting) -> Finding:
     table = [
         {
             "timestep of the switch": float(time),
-            "ssim to the first": str(bootstrap(first[:, place])),
-            "ssim to the second": str(bootstrap(second[:, place])),
+            "ssim to the first": bootstrap(first[:, place]),
+            "ssim to the second": bootstrap(second[:, place]),
         }
         for place, time in enumerate(times)
     ]

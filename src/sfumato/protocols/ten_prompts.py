@@ -15,7 +15,7 @@ from typing import Any
 
 from sfumato.errors import OptionError
 from sfumato.explain import explain
-from sfumato.metrics import bootstrap, ranks_aligned, rmse
+from sfumato.metrics import Interval, bootstrap, ranks_aligned, rmse
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -81,22 +81,28 @@ class RankTable:
                 "prompt": row["prompt"],
                 "shares": " ".join("-" if share is None else f"{share:.2f}" for share in row["shares"]),
                 "truth": " ".join(f"{share:.2f}" for share in row["truth"]),
-                **{name: _cell(row[name]) for name in ("ranks aligned", "RMSE", "RMSE (paper)")},
+                **{name: row[name] for name in MEASURES},
             }
             for row in self.prompts
         ]
-        means = {
-            name: str(bootstrap([float("nan") if row[name] is None else row[name] for row in self.prompts]))
-            for name in ("ranks aligned", "RMSE", "RMSE (paper)")
+        return [*rows, {"prompt": "mean", "shares": None, "truth": None} | self.means()]
+
+    def means(self) -> dict[str, Interval]:
+        """The mean of every measure over the prompts that have it."""
+        return {
+            name: bootstrap([float("nan") if row[name] is None else row[name] for row in self.prompts])
+            for name in MEASURES
         }
-        return [*rows, {"prompt": "mean", "shares": "", "truth": ""} | means]
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        return json.dumps(
-            {"model": self.model, "method": self.method, "printed": PRINTED, "prompts": self.prompts}, indent=2
-        )
+        means = {name: mean.to_dict() for name, mean in self.means().items()}
+        about = {"model": self.model, "method": self.method, "printed": PRINTED}
+        return json.dumps(about | {"means": means, "prompts": self.prompts}, indent=2)
 
+
+MEASURES = ("ranks aligned", "RMSE", "RMSE (paper)")
+"""What is compared with the judges, prompt by prompt."""
 
 METHODS = ("shapley", "lime", "word_gradients")
 """Methods that say what each word is worth."""
@@ -144,7 +150,3 @@ def rank_table(
         )
     progress("prompts", len(judged), len(judged))
     return RankTable(model.source.name, method, tuple(rows))
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

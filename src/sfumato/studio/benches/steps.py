@@ -28,6 +28,7 @@ from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
+from sfumato.results.rows import plain_rows
 from sfumato.saliency.nodes import NODES
 from sfumato.studio.scenes import held_out_captions
 
@@ -88,9 +89,8 @@ class StepsBench:
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        return json.dumps(
-            {"model": self.model, "prompts": self.prompts, "steps": list(self.steps), "rows": self.rows()}, indent=2
-        )
+        about = {"model": self.model, "prompts": self.prompts, "steps": list(self.steps)}
+        return json.dumps(about | {"rows": plain_rows(self.rows())}, indent=2)
 
 
 def bench_steps(
