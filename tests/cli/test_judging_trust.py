@@ -25,7 +25,7 @@ ONCE = ("--repeats", "1", "--stages", "1")
 FEW = (*ONCE, "--points", "2", "--measure", "ssim", "--game", "deletion")
 SMALL = Request("red cat, dog", seed=2, steps=2, guidance=3.0, height=16, width=24)
 OF_GAMES = {"curves.png", "curves.json", "table.csv"}
-ALWAYS = {"image.png", "summary.json", "explanation.zarr", "report.html", "trust.csv", "trust.png"}
+ALWAYS = {"image.png", "summary.json", "numbers.csv", "explanation.zarr", "report.html", "trust.csv", "trust.png"}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -62,7 +62,7 @@ def concepts() -> Explanation:
 
 
 def reference() -> Explanation:
-    options: dict[str, Any] = {"at": (3, 4), "patches": (2, 2), "causal": True}
+    options: dict[str, Any] = {"at": (10, 12), "patches": (40, 100), "causal": True}
     return sfumato.explain(sfumato.wrap(tiny_references()), reference_request(), "i2am", **options)
 
 
