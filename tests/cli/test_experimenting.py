@@ -91,10 +91,10 @@ def test_the_finding_is_said_and_written(label_folder: Path, tmp_path: Path) -> 
         rows = list(csv.DictReader(file))
     for row, own in zip(rows, found["rows"], strict=True):
         assert float(row["timestep of the switch"]) == own["timestep of the switch"]
-        for part, value in own["ssim to the first"].items():
-            assert float(row[f"ssim to the first.{part}"]) == value
-        assert set(own["ssim to the first"]) == {"value", "low", "high", "n"}
-        assert own["ssim to the first"]["n"] == 2
+        for part, value in own["normalised ssim to the first"].items():
+            assert float(row[f"normalised ssim to the first.{part}"]) == value
+        assert set(own["normalised ssim to the first"]) == {"value", "low", "high", "n"}
+        assert own["normalised ssim to the first"]["n"] == 2
     with Image.open(out / "figure.png") as figure:
         assert np.asarray(figure.convert("L")).std() > 5
     lines = done.out.splitlines()

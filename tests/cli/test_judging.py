@@ -17,7 +17,7 @@ from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 
-FEW = ("--points", "3", "--measure", "ssim")
+FEW = ("--points", "3", "--measure", "local_ssim")
 GAMES = ("--check", "games")
 
 
@@ -74,7 +74,7 @@ def test_maps_are_judged_beside_the_controls(
     assert {(row["game"], row["measure"], row["map"]) for row in rows} == {
         (game, measure, name)
         for game in ("deletion", "insertion")
-        for measure in ("ssim", "features")
+        for measure in ("local_ssim", "features")
         for name in ("gradient", "random", "centre")
     }
     for row in rows:
@@ -98,7 +98,7 @@ def test_numbers_as_json(one: tuple[str, ...], tmp_path: Path) -> None:
     assert printed["folder"] == str(out)
     assert printed["skipped"] == []
     assert [(row["game"], row["measure"], row["better"]) for row in printed["rows"]] == [
-        ("insertion", "ssim", "lower")
+        ("insertion", "local_ssim", "lower")
     ] * 3
     areas = [row["area"]["value"] for row in printed["rows"]]
     assert areas == sorted(areas)  # the best first
@@ -129,7 +129,7 @@ def test_steps_can_be_chosen_and_what_is_left_out_is_told(one: tuple[str, ...], 
     ("arguments", "message"),
     [
         (("--game", "removal"), "there is no game 'removal'; choose from: deletion, insertion"),
-        (("--measure", "fid"), "there is no distance 'fid'; choose from: ssim, features, clip"),
+        (("--measure", "fid"), "there is no distance 'fid'; choose from: local_ssim, features, clip"),
         (("--at", "middle"), "--at is 'middle'; expected steps such as 5,10,15 or a range such as 0:10"),
         (("--at", ""), "--at is ''; expected steps such as 5,10,15"),
         (("--at", "6"), "at has 6; this run has steps 0 to 5"),

@@ -22,7 +22,7 @@ from tests.labels import REQUEST, tiny_labels
 from tests.report.reading import Page
 
 ONCE = ("--repeats", "1", "--stages", "1")
-FEW = (*ONCE, "--points", "2", "--measure", "ssim", "--game", "deletion")
+FEW = (*ONCE, "--points", "2", "--measure", "local_ssim", "--game", "deletion")
 SMALL = Request("red cat, dog", seed=2, steps=2, guidance=3.0, height=16, width=24)
 OF_GAMES = {"curves.png", "curves.json", "table.csv"}
 ALWAYS = {"image.png", "summary.json", "numbers.csv", "explanation.zarr", "report.html", "trust.csv", "trust.png"}

@@ -46,7 +46,9 @@ def test_a_result_of_a_label_is_headed_by_it_and_has_its_numbers(tmp_path: Path)
     assert shown.out.splitlines()[0] == "label 0011 by ablation"
     data = made.tree["sweep"].to_dataset()
     lines = [line.split() for line in shown.out.splitlines()]
-    for channel, value in zip(data["channel_number"].values.tolist(), data["ssim"].values.tolist(), strict=True):
+    for channel, value in zip(
+        data["channel_number"].values.tolist(), data["normalised_ssim"].values.tolist(), strict=True
+    ):
         assert any(str(channel) in line and decimal(value) in line and "downs.0.3" in line for line in lines)
 
 

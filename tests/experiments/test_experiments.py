@@ -23,7 +23,7 @@ from sfumato.experiments.experiment import NAMES, Setting, experiment, setting
 from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.metrics.divergence import diverge
-from sfumato.metrics.structure import ssim
+from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.pipelines.label_pipeline import LabelPipeline
@@ -149,11 +149,11 @@ def test_emergence_compares_every_sample_with_the_one_before(model: Model, entri
         asked = request("emergence").with_(seed=seed)
         profile = sfumato.explain(model, asked, "profile", objects="samples", every=1)
         samples = profile.tree["samples"].to_dataset()["latent"].values
-        expected = [ssim(after, before) for before, after in pairwise(samples)]
+        expected = [normalised_ssim(after, before) for before, after in pairwise(samples)]
         np.testing.assert_allclose(row, expected, atol=1e-5)
     assert [row["timestep"] for row in found.rows] == [949, 749, 499, 249, 99, 49, 0]
     places = [0, 4, 9, 14, 17, 18, 19]
-    np.testing.assert_allclose([row["ssim"] for row in found.rows], rows.mean(0)[places])
+    np.testing.assert_allclose([row["normalised ssim"] for row in found.rows], rows.mean(0)[places])
     np.testing.assert_allclose([row["sd over seeds"] for row in found.rows], rows.std(0)[places])
 
 
@@ -166,7 +166,7 @@ def test_divergence_is_that_of_two_profiles(model: Model, entries: Entries) -> N
             for label in ("0011", OTHER)
         )
         expected = diverge(one, two).steps
-        np.testing.assert_allclose(entry["ssim"], expected["ssim"].values, atol=1e-4)
+        np.testing.assert_allclose(entry["ssim"], expected["normalised_ssim"].values, atol=1e-4)
         np.testing.assert_allclose(entry["attention"], expected["attention"].values[:-1], rtol=1e-3)
         assert entry["ssim"][0] == 1
         assert entry["ssim"][-1] < 0.95
@@ -179,10 +179,10 @@ def test_switch_holds_what_the_method_finds(model: Model, entries: Entries) -> N
         data = sfumato.explain(model, request("switch").with_(seed=seed), "switch", to=OTHER).tree["switch"]
         np.testing.assert_array_equal(entry["timestep"], [749, 499])
         for which in ("first", "second"):
-            np.testing.assert_allclose(entry[f"ssim_to_{which}"], data[f"ssim_to_{which}"].values)
+            np.testing.assert_allclose(entry[f"ssim_to_{which}"], data[f"normalised_ssim_to_{which}"].values)
     assert [row["timestep of the switch"] for row in found.rows] == [749, 499]
     seconds = np.stack([entry["ssim_to_second"] for entry in entries["switch"]])
-    assert found.rows[-1]["ssim to the second"] == bootstrap(seconds[:, -1])
+    assert found.rows[-1]["normalised ssim to the second"] == bootstrap(seconds[:, -1])
 
 
 def test_every_layer_of_the_ablation_has_its_own_number(model: Model, entries: Entries) -> None:
@@ -196,7 +196,7 @@ def test_every_layer_of_the_ablation_has_its_own_number(model: Model, entries: E
     for place, row in enumerate(found.rows):
         asked = request("ablation").with_(seed=FIRST)
         alone = sfumato.explain(model, asked, "ablation", sweep=str(row["layer"]), mask=PATCH).tree["sweep"]
-        np.testing.assert_allclose(entry["ssim"][place], alone["ssim"].values[0], atol=1e-3)
+        np.testing.assert_allclose(entry["ssim"][place], alone["normalised_ssim"].values[0], atol=1e-3)
         assert row["most frequent channel"] == int(alone["channel_number"].values[0])
 
 

@@ -145,6 +145,7 @@ def test_what_is_shown_is_in_json_and_csv(name: str, drawn: list[str], tmp_path:
         assert {label: str(value) for label, value in row["at"].items() if value is not None} == {
             column.removeprefix("at."): value for column, value in read.items() if column.startswith("at.") and value
         }
+    assert not [row["name"] for row in rows if re.match(r"ssim", row["name"].rpartition("/")[2])]  # which of three?
     known = values_of(rows, summary["request"], summary["images"])
     shown = list(drawn)
     for _, part in sections(explanation):
@@ -185,15 +186,15 @@ def values_of(*sources: Any) -> set[float]:
 def test_named_numbers_of_interventions_and_their_labels() -> None:
     numbers = labels("ablation", channels="init_conv:0").summary()["numbers"]["ablation"]
     node = labels("ablation", channels="init_conv:0").tree["ablation"]
-    assert numbers["ssim"] == float(node["ssim"])
+    assert numbers["normalised_ssim"] == float(node["normalised_ssim"])
     assert numbers["changed.share"] == float(node["changed"].values.mean())
     assert numbers["moved.highest"] == pytest.approx(float(node["moved"].max()))
     swept = labels("ablation", rank="downs.0.3")
-    records = swept.summary()["numbers"]["sweep"]["ssim"]
-    assert [one["value"] for one in records] == swept.tree["sweep"]["ssim"].values.tolist()
+    records = swept.summary()["numbers"]["sweep"]["normalised_ssim"]
+    assert [one["value"] for one in records] == swept.tree["sweep"]["normalised_ssim"].values.tolist()
     assert {one["layer"] for one in records} == {"downs.0.3"}
     switched = labels("switch", to="1100", at=(1, 3)).summary()["numbers"]["switch"]
-    assert [one["step"] for one in switched["ssim_to_first"]] == [1, 3]
+    assert [one["step"] for one in switched["normalised_ssim_to_first"]] == [1, 3]
     assert 0 <= switched["settled"] <= 1
 
 

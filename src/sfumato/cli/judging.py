@@ -48,8 +48,8 @@ def judge(
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            help="A distance: ssim, features or clip; may be repeated.",
-            show_default="ssim and features",
+            help="A distance: local_ssim, features or clip; may be repeated.",
+            show_default="local_ssim and features",
             rich_help_panel=STEPS,
         ),
     ] = None,
@@ -166,7 +166,7 @@ def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any
 
     chosen = {
         "games": tuple(settings["games"] or BOTH),
-        "distances": tuple(settings["distances"] or ("ssim", "features")),
+        "distances": tuple(settings["distances"] or ("local_ssim", "features")),
     }
     return run(model, opened, progress=progress, **settings | chosen)
 

@@ -138,7 +138,7 @@ def judge(
     explanations: Sequence[Explanation],
     *,
     games: Sequence[Game] = GAMES,
-    distances: Sequence[str] = ("ssim", "features"),
+    distances: Sequence[str] = ("local_ssim", "features"),
     at: Sequence[int] = (),
     points: int = POINTS,
     controls: Sequence[str] = CONTROLS,

@@ -25,6 +25,7 @@ from sfumato.results import schema, streaming
 from sfumato.results.explanation import Explanation
 from sfumato.results.folders import FILES_OF_THE_DESKTOP, recover, replacing, resolved
 from sfumato.results.images import image_node
+from sfumato.results.renames import renamed
 
 FORMAT = "sfumato-explanation"
 VERSION = schema.VERSION
@@ -77,7 +78,7 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
     try:
         tree = xr.open_datatree(folder, engine="zarr", zarr_format=3, consolidated=True, chunks=None)
         tree.attrs = {}
-        return Explanation(tree, Request.from_dict(attrs["request"]), attrs["provenance"])
+        return Explanation(renamed(tree), Request.from_dict(attrs["request"]), attrs["provenance"])
     except SfumatoError as error:
         raise StoreError(f"{named} is no valid explanation: {error}") from error
     except Exception as error:  # whatever zarr, a codec or xarray make of bad bytes
@@ -92,7 +93,7 @@ def _opened_stream(folder: Path) -> Explanation:
         raise StoreError(f"{folder} holds no picture: left before its first step, or without samples; make it again")
     request = Request.from_dict(about["request"])
     tree = xr.DataTree.from_dict({"image": image_node([pictures[0][-1]], request.seeds), **nodes})
-    return Explanation(tree, request, about["provenance"] | {"partial": True})
+    return Explanation(renamed(tree), request, about["provenance"] | {"partial": True})
 
 
 def _write(explanation: Explanation, folder: Path) -> None:

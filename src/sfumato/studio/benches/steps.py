@@ -35,7 +35,7 @@ from sfumato.studio.scenes import held_out_captions
 POINTS = 16
 MASKS = 200
 SAMPLES = 200
-DISTANCES = ("ssim", "features")
+DISTANCES = ("local_ssim", "features")
 Compare = Literal["methods", "similarities"]
 COMPARED: tuple[Compare, ...] = ("methods", "similarities")
 
