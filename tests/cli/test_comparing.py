@@ -12,6 +12,7 @@ from PIL import Image
 import sfumato
 from sfumato.layers import layers_of
 from sfumato.metrics.divergence import diverge
+from sfumato.results.interval import decimal
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, square, tiny_labels
@@ -43,7 +44,9 @@ def test_two_profiles_are_compared_step_by_step(results: Path) -> None:
     steps = diverge(open_explanation(one), open_explanation(two)).steps
     assert re.search(r"step +timestep +normalised_ssim +attention", done.out)
     for place, value in enumerate(steps["normalised_ssim"].values):
-        assert re.search(rf"\b{place} +{float(steps['timestep'][place]):.3f} +{value:.3f}\b", done.out), place
+        assert re.search(
+            rf"\b{place} +{float(steps['timestep'][place]):.3f} +{re.escape(decimal(value))}\b", done.out
+        ), place
     assert done.out.splitlines()[-1] == "their samples part at t = 999"
 
 

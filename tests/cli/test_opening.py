@@ -39,7 +39,7 @@ def test_the_numbers_are_those_of_the_run(made: Path) -> None:
 
 
 def test_a_result_of_a_label_is_headed_by_it_and_has_its_numbers(tmp_path: Path) -> None:
-    made = sfumato.explain(sfumato.wrap(tiny_labels()), REQUEST, "ablation", rank="downs.0.3", most=3)
+    made = sfumato.explain(sfumato.wrap(tiny_labels()), REQUEST, "ablation", rank="downs.0.3")
     made.save(tmp_path / "swept.zarr")
     shown = run("open", str(tmp_path / "swept.zarr"))
     assert (shown.code, shown.err) == (0, "")

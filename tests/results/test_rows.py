@@ -8,12 +8,13 @@ import json
 import math
 
 import pytest
+from PIL import Image
 
 from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.results.interval import Interval, decimal
 from sfumato.results.rows import as_csv, plain_rows
-from tests.results.synthetic import picture
+from tests.results.synthetic import scene
 
 ROWS = [
     {"map": "daam", "AP": bootstrap([0.25, 0.5]), "calls": 12},
@@ -33,7 +34,7 @@ def test_an_interval_is_value_low_high_and_n_in_json_and_csv() -> None:
 
 def test_a_finding_has_numbers_where_it_shows_intervals() -> None:
     about = {"AUC by tau": {"0.4": Interval(0.5, 0.4, 0.6, 9)}}
-    found = json.loads(Finding("one", "source", True, "sentence", ROWS, picture(), about).to_json())
+    found = json.loads(Finding("one", "source", True, "sentence", ROWS, Image.fromarray(scene()), about).to_json())
     assert found["rows"] == plain_rows(ROWS)
     assert found["about"]["AUC by tau"]["0.4"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
 
