@@ -44,9 +44,8 @@ def test_two_profiles_are_compared_step_by_step(results: Path) -> None:
     steps = diverge(open_explanation(one), open_explanation(two)).steps
     assert re.search(r"step +timestep +normalised_ssim +attention", done.out)
     for place, value in enumerate(steps["normalised_ssim"].values):
-        assert re.search(
-            rf"\b{place} +{float(steps['timestep'][place]):.3f} +{re.escape(decimal(value))}\b", done.out
-        ), place
+        line = rf"\b{place} +{float(steps['timestep'][place]):.3f} +{re.escape(decimal(value))}\b"
+        assert re.search(line, done.out), place
     assert done.out.splitlines()[-1] == "their samples part at t = 999"
 
 

@@ -55,7 +55,10 @@ def _say_numbers(summary: Mapping[str, Any]) -> None:
         node, _, name = row["name"].rpartition("/")
         if name.rpartition(".")[2] not in STATISTICS:
             own = tables.setdefault((node, tuple(row["at"])), {})
-            own.setdefault(tuple(row["at"].values()), dict(row["at"]))[name] = row["value"]
+            if row["at"]:
+                own.setdefault(tuple(row["at"].values()), dict(row["at"]))[name] = row["value"]
+            else:
+                own[(name,)] = {"number": name, "value": row["value"]}
     for (node, _), found in list(tables.items())[:MOST_TABLES]:
         say()
         say_rows(node, list(found.values())[:MOST_ROWS])

@@ -1,9 +1,10 @@
 """Every number of an explanation under a stable name: what its nodes hold, and what readers compute from them.
 
-A number is called by the path of its node and the name of its array or attribute, such as ``ablation/ssim``. Where an
-array has dimensions, each of its values carries the labels of its position: ``{"layer": "mid.0", "value": 0.93}``. Of
-an array over positions in an image (a map) the numbers are ``NAME.lowest``, ``NAME.mean`` and ``NAME.highest`` of each
-map, and of a mask ``NAME.share``, the share of the positions that it marks. Pictures have no numbers.
+A number is called by the path of its node and the name of its array or attribute, such as
+``ablation/normalised_ssim``. Where an array has dimensions, each of its values carries the labels of its position:
+``{"layer": "mid.0", "value": 0.93}``. Of an array over positions in an image (a map) the numbers are ``NAME.lowest``,
+``NAME.mean`` and ``NAME.highest`` of each map, and of a mask ``NAME.share``, the share of the positions that it marks.
+Pictures have no numbers.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ def numbers_of(explanation: Explanation, words: Rows, importance: Mapping[str, R
             named |= _of_array(str(name), array)
         if named:
             found[path] = named
+    stored = {(path, name) for path, named in found.items() for name in named}
     for name, at, value in _derived(explanation, words, importance):
         path, _, last = name.rpartition("/")
-        found.setdefault(path, {}).setdefault(last, []).append(at | {"value": _plain(value)})
+        if (path, last) not in stored:
+            found.setdefault(path, {}).setdefault(last, []).append(at | {"value": _plain(value)})
     return found
 
 
