@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import sfumato
+from sfumato.results.interval import Interval
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
@@ -78,8 +79,9 @@ def test_maps_are_judged_beside_the_controls(
         for name in ("gradient", "random", "centre")
     }
     for row in rows:
-        assert re.fullmatch(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\] \(n=4\)", row["area"]), row
-        line = rf"{row['game']} +{row['measure']} +{row['better']} +{row['map']} +{re.escape(row['area'])}"
+        area = Interval(*(float(row[f"area.{part}"]) for part in ("value", "low", "high")), int(row["area.n"]))
+        assert area.n == 4
+        line = rf"{row['game']} +{row['measure']} +{row['better']} +{row['map']} +{re.escape(area.brief)}"
         assert re.search(line, done.out), row
     curves = json.loads((out / "curves.json").read_text(encoding="utf-8"))
     assert len(curves) == len(rows) * 4

@@ -85,15 +85,16 @@ def _worth(row: Mapping[str, Any]) -> list[str]:
 def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows, numbers to the right; a column that only some rows have is empty in the others.
 
-    The number of items behind an interval stands in the title where all intervals have the same.
+    The number of items behind an interval stands below the table where all intervals have the same.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     numbers = [c for c in columns if all(isinstance(row.get(c), int | float | Interval | None) for row in rows)]
     counts = {cell.n for row in rows for cell in row.values() if isinstance(cell, Interval)}
     if len(counts) == 1:
-        title = f"{title} (n={counts.pop()})"
         rows = [{c: cell.brief if isinstance(cell, Interval) else cell for c, cell in row.items()} for row in rows]
     print_table(columns, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
+    if len(counts) == 1:
+        say(f"n = {counts.pop()} for every interval")
 
 
 def say_finding(finding: Finding, title: str) -> None:
