@@ -234,3 +234,13 @@ def test_a_joined_report_writes_no_dictionary() -> None:
     page = sfumato.report.page.page(MADE["several"]())
     assert not re.search(r"\{(&#x27;|&quot;)\w+(&#x27;|&quot;): ", page)
     assert "parts · 2, switch · options · to" in Page(page).all("section")[-1].text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_names_in_the_docs_are_those_of_results(root: Path) -> None:
+    text_ = (root / "docs" / "numbers.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_.]+)+)`", text_))
+    assert len(documented) > 15
+    known = {row["name"] for made in MADE.values() for row in number_rows(made().summary()["numbers"])}
+    assert documented - known == set()
