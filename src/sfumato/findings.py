@@ -16,7 +16,7 @@ from sfumato.cache import Cache, digest
 from sfumato.generations import identity
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.results.rows import as_csv
+from sfumato.results.rows import as_csv, plain_rows
 from sfumato.writing.files import replacing_file, write_text
 
 KIND = "experiments"
@@ -34,7 +34,7 @@ class Finding:
         source: The source's finding, in one sentence.
         holds: Whether it holds here.
         sentence: The measured result, computed from the numbers.
-        rows: The table.
+        rows: The table; a cell is a number, an `Interval`, text or None.
         figure: The picture.
         about: Model, seeds, steps and what else the numbers depend on.
         items: What the table was computed from, a row for each word, pair or image; a study has them.
@@ -50,9 +50,10 @@ class Finding:
     items: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> str:
-        """All but the figure and the items as JSON text."""
-        parts = ("name", "source", "holds", "sentence", "about", "rows")
-        return json.dumps({part: getattr(self, part) for part in parts}, indent=2)
+        """All but the figure and the items as JSON text; an interval is ``{"value", "low", "high", "n"}``."""
+        parts = {part: getattr(self, part) for part in ("name", "source", "holds", "sentence", "about")}
+        (plain,) = plain_rows([parts])
+        return json.dumps(plain | {"rows": plain_rows(self.rows)}, indent=2)
 
     def write(self, folder: Path) -> None:
         """Write figure.png, table.csv, finding.json, and items.csv where there are any, into a folder."""

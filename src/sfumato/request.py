@@ -118,6 +118,17 @@ class Request:
             object.__setattr__(self, "steps", len(schedule))
 
     @property
+    def subject(self) -> str:
+        """What the image is to show, for people: the prompt, the label, or the picture that it is made from."""
+        if self.prompt:
+            return self.prompt
+        if self.label is not None:
+            return f"label {self.label}"
+        return (
+            "a reference" if self.reference is not None else "a given image" if self.image is not None else "no prompt"
+        )
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The seed of every image."""
         return tuple(self.seed + i for i in range(self.images))

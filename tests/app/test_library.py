@@ -64,6 +64,7 @@ def test_results_are_taken_away_and_nobody_else_can_have_them(browser_page: Any)
         ("report.html", b"<!doctype html>"),
         ("explanation.zarr.zip", b"PK"),
         ("summary.json", b"{"),
+        ("numbers.csv", b"name,"),
     ):
         address = page.locator(f"#sf-sections-library .links a[href$='{name}']").evaluate("(link) => link.href")
         answer = page.request.get(address)

@@ -109,7 +109,7 @@ def test_a_channel_is_chosen_and_taken_out_and_the_image_changes(
     assert page.inner_text("#sf-ablation h3") == "Without channel 7 of downs.0.3"
     plain, without = (page.get_attribute(f"#sf-ablation img >> nth={place}", "src") for place in (0, 1))
     assert plain != without
-    assert "SSIM 0." in page.inner_text("#sf-ablation .sf-eyebrow")
+    assert "normalised SSIM 0." in page.inner_text("#sf-ablation .sf-eyebrow")
     page.wait_for_selector("#sf-schematic-ablation [data-layer='downs.0.3'][aria-checked=true]")
     pictured(page.locator("#process-ablation"), "process-ablation")
     fill(page, "process-channel", "24")

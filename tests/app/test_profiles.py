@@ -160,7 +160,7 @@ def test_curves_hold_what_the_profile_holds(profile: Explanation) -> None:
     trajectory, distances = trajectory_chart(profile), distance_chart(profile)
     assert trajectory is not None
     assert distances is not None
-    np.testing.assert_array_equal(trajectory.data[0].y, profile.tree["trajectory"]["ssim"].values)
+    np.testing.assert_array_equal(trajectory.data[0].y, profile.tree["trajectory"]["normalised_ssim"].values)
     assert [line.name for line in distances.data] == list(LAYERS)
     first = profile.tree["activations/mid_attn.fn"]["distance"].values
     np.testing.assert_array_equal(distances.data[1].y[1:], first[1:])
@@ -206,7 +206,7 @@ def test_a_sum_alone_has_no_points(model: Model) -> None:
 def test_two_profiles_are_compared(model: Model, profile: Explanation) -> None:
     other = sfumato.explain(model, REQUEST.with_(seed=4), "profile", layers=LAYERS, every=2)
     found = diverge(profile, other)
-    np.testing.assert_array_equal(alike_chart(found).data[0].y, found.steps["ssim"].values)
+    np.testing.assert_array_equal(alike_chart(found).data[0].y, found.steps["normalised_ssim"].values)
     apart = apart_chart(found)
     assert apart is not None
     assert [line.name for line in apart.data] == [*LAYERS, "attention map"]
@@ -224,5 +224,5 @@ def test_a_switch_and_an_ablation_are_shown_with_their_numbers(model: Model) -> 
     assert [line.name for line in switch_chart(result).data] == ["to the first alone", "to the second alone"]
     gone = sfumato.explain(model, REQUEST, "ablation", channels=("downs.0.3:1",))
     value = ablated(gone, "downs.0.3", 1)
-    assert f"SSIM {float(gone.tree['ablation']['ssim']):.3f}" in value["note"]
+    assert f"normalised SSIM {float(gone.tree['ablation']['normalised_ssim']):.3f}" in value["note"]
     assert len(value["rows"][0]["cells"]) == 3

@@ -163,12 +163,12 @@ def test_steps_are_looked_at_and_a_map_is_checked(scenes: Model) -> None:
     assert list(led["choices"]) == ["", "a", "red", "circle"]
     assert led["choices"][""].shape[0] == 2
     with pytest.raises(SfumatoError, match="its maps are: "):
-        games_of(scenes, found[0], "lime", 1, "ssim", job())
+        games_of(scenes, found[0], "lime", 1, "local_ssim", job())
     with pytest.raises(SfumatoError, match="no map at step 3"):
-        games_of(scenes, found[0], "df_cam", 3, "ssim", job())
+        games_of(scenes, found[0], "df_cam", 3, "local_ssim", job())
     with pytest.raises(SfumatoError, match="no measure 'x'"):
         games_of(scenes, found[0], "df_cam", 1, "x", job())
-    verdict = games_of(scenes, found[0], "df_cam", 1, "ssim", job(), points=4)
+    verdict = games_of(scenes, found[0], "df_cam", 1, "local_ssim", job(), points=4)
     rows = areas(verdict)
     assert [(row["game"], row["higher"]) for row in rows] == [("deletion", True), ("insertion", False)]
     for row in rows:

@@ -12,6 +12,7 @@ from PIL import Image
 import sfumato
 from sfumato.layers import layers_of
 from sfumato.metrics.divergence import diverge
+from sfumato.results.interval import decimal
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, square, tiny_labels
@@ -41,20 +42,21 @@ def test_two_profiles_are_compared_step_by_step(results: Path) -> None:
     done = run("compare", one, two)
     assert (done.code, done.err) == (0, "")
     steps = diverge(open_explanation(one), open_explanation(two)).steps
-    assert re.search(r"step +timestep +ssim +attention", done.out)
-    for place, value in enumerate(steps["ssim"].values):
-        assert re.search(rf"\b{place} +{float(steps['timestep'][place]):.3f} +{value:.3f}\b", done.out), place
+    assert re.search(r"step +timestep +normalised_ssim +attention", done.out)
+    for place, value in enumerate(steps["normalised_ssim"].values):
+        line = rf"\b{place} +{float(steps['timestep'][place]):.3f} +{re.escape(decimal(value))}\b"
+        assert re.search(line, done.out), place
     assert done.out.splitlines()[-1] == "their samples part at t = 999"
 
 
 def test_a_profile_and_itself_stay_alike(results: Path) -> None:
     done = run("compare", str(results / "one"), str(results / "one"))
-    assert done.out.splitlines()[-1] == "their samples stay alike (SSIM of at least 1.000) to the end"
+    assert done.out.splitlines()[-1] == "their samples stay alike (normalised SSIM of at least 1.000) to the end"
 
 
 def test_the_limit_decides_where_they_part(results: Path) -> None:
     one, two = str(results / "one"), str(results / "two")
-    values = diverge(open_explanation(one), open_explanation(two)).steps["ssim"].values
+    values = diverge(open_explanation(one), open_explanation(two)).steps["normalised_ssim"].values
     assert 0 < values[-1] < values[0] == 1
     strict = json.loads(run("compare", one, two, "--apart", "0.9999999", "--json").out)
     loose = json.loads(run("compare", one, two, "--apart", str(float(values.min()) - 0.01), "--json").out)
@@ -67,7 +69,7 @@ def test_numbers_as_json(results: Path) -> None:
     assert (done.code, done.err) == (0, "")
     printed = json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert [row["step"] for row in printed["steps"]] == [0, 1, 2, 3, 4, 5, 6]
-    assert printed["steps"][0]["ssim"] == 1
+    assert printed["steps"][0]["normalised_ssim"] == 1
     assert printed["steps"][0]["attention"] > 0
     assert printed["steps"][-1]["attention"] is None  # the final sample was never read
 

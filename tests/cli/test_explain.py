@@ -34,7 +34,15 @@ def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_folder_holds_everything_and_all_of_it_agrees(made: Path) -> None:
     names = {path.name for path in made.iterdir()} - {".sfumato.json"}
-    assert names == {"image.png", "words.png", "words", "report.html", "summary.json", "explanation.zarr"}
+    assert names == {
+        "image.png",
+        "words.png",
+        "words",
+        "report.html",
+        "summary.json",
+        "numbers.csv",
+        "explanation.zarr",
+    }
     explanation = open_explanation(made, verify=True)
     np.testing.assert_array_equal(pixels(made / "image.png"), np.asarray(explanation.image))
     summary = json.loads((made / "summary.json").read_text())

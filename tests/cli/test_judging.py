@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 import sfumato
+from sfumato.results.interval import Interval
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 
-FEW = ("--points", "3", "--measure", "ssim")
+FEW = ("--points", "3", "--measure", "local_ssim")
 GAMES = ("--check", "games")
 
 
@@ -74,12 +75,13 @@ def test_maps_are_judged_beside_the_controls(
     assert {(row["game"], row["measure"], row["map"]) for row in rows} == {
         (game, measure, name)
         for game in ("deletion", "insertion")
-        for measure in ("ssim", "features")
+        for measure in ("local_ssim", "features")
         for name in ("gradient", "random", "centre")
     }
     for row in rows:
-        assert re.fullmatch(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\] \(n=4\)", row["area"]), row
-        line = rf"{row['game']} +{row['measure']} +{row['better']} +{row['map']} +{re.escape(row['area'])}"
+        area = Interval(*(float(row[f"area.{part}"]) for part in ("value", "low", "high")), int(row["area.n"]))
+        assert area.n == 4
+        line = rf"{row['game']} +{row['measure']} +{row['better']} +{row['map']} +{re.escape(area.brief)}"
         assert re.search(line, done.out), row
     curves = json.loads((out / "curves.json").read_text(encoding="utf-8"))
     assert len(curves) == len(rows) * 4
@@ -98,14 +100,14 @@ def test_numbers_as_json(one: tuple[str, ...], tmp_path: Path) -> None:
     assert printed["folder"] == str(out)
     assert printed["skipped"] == []
     assert [(row["game"], row["measure"], row["better"]) for row in printed["rows"]] == [
-        ("insertion", "ssim", "lower")
+        ("insertion", "local_ssim", "lower")
     ] * 3
-    areas = [float(row["area"].split()[0]) for row in printed["rows"]]
+    areas = [row["area"]["value"] for row in printed["rows"]]
     assert areas == sorted(areas)  # the best first
     curves = json.loads((out / "curves.json").read_text(encoding="utf-8"))
     for row in printed["rows"]:
         own = [np.trapezoid(line["values"], line["shares"]) for line in curves if line["map"] == row["map"]]
-        assert float(row["area"].split()[0]) == pytest.approx(np.mean(own), abs=1e-3)
+        assert row["area"]["value"] == pytest.approx(np.mean(own), abs=1e-3)
 
 
 def test_steps_can_be_chosen_and_what_is_left_out_is_told(one: tuple[str, ...], tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_steps_can_be_chosen_and_what_is_left_out_is_told(one: tuple[str, ...], 
     ("arguments", "message"),
     [
         (("--game", "removal"), "there is no game 'removal'; choose from: deletion, insertion"),
-        (("--measure", "fid"), "there is no distance 'fid'; choose from: ssim, features, clip"),
+        (("--measure", "fid"), "there is no distance 'fid'; choose from: local_ssim, features, clip"),
         (("--at", "middle"), "--at is 'middle'; expected steps such as 5,10,15 or a range such as 0:10"),
         (("--at", ""), "--at is ''; expected steps such as 5,10,15"),
         (("--at", "6"), "at has 6; this run has steps 0 to 5"),

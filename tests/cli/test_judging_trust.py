@@ -15,16 +15,17 @@ import sfumato
 from sfumato.errors import SfumatoWarning
 from sfumato.judging.trust import trust
 from sfumato.request import Request
+from sfumato.results.rows import as_csv, plain_rows
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 from tests.report.reading import Page
 
 ONCE = ("--repeats", "1", "--stages", "1")
-FEW = (*ONCE, "--points", "2", "--measure", "ssim", "--game", "deletion")
+FEW = (*ONCE, "--points", "2", "--measure", "local_ssim", "--game", "deletion")
 SMALL = Request("red cat, dog", seed=2, steps=2, guidance=3.0, height=16, width=24)
 OF_GAMES = {"curves.png", "curves.json", "table.csv"}
-ALWAYS = {"image.png", "summary.json", "explanation.zarr", "report.html", "trust.csv", "trust.png"}
+ALWAYS = {"image.png", "summary.json", "numbers.csv", "explanation.zarr", "report.html", "trust.csv", "trust.png"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -105,7 +106,9 @@ def test_the_checks_are_those_of_the_library(
     assert set(printed) == {"trust", "rows", "skipped", "folder"}
     model, made = sfumato.load(str(model_folder)), open_explanation(results / "words")
     found = trust(model, made, ["randomisation", "noise"], repeats=2, stages=3, strength=0.2)
-    assert printed["trust"] == found.rows() == rows_of(tmp_path / "checked" / "trust.csv")
+    assert printed["trust"] == plain_rows(found.rows())
+    assert (tmp_path / "checked" / "trust.csv").read_text(encoding="utf-8") == as_csv(found.rows())
+    assert float(rows_of(tmp_path / "checked" / "trust.csv")[0]["value.low"]) == printed["trust"][0]["value"]["low"]
     assert (printed["rows"], printed["skipped"], printed["folder"]) == ([], [], str(tmp_path / "checked"))
     stored = open_explanation(tmp_path / "checked", verify=True)
     settings = {"checks": ["randomisation", "noise"], "repeats": 2, "stages": 3, "strength": 0.2}

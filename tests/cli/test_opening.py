@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import sfumato
+from sfumato.cli.tables import say_results, say_rows
 from sfumato.methods.daam import select
+from sfumato.results.interval import Interval, decimal
 from sfumato.results.store import open as open_explanation
 from tests.cli.conftest import PROMPT
 from tests.cli.running import run
+from tests.labels import REQUEST, tiny_labels
 from tests.results import synthetic
 
 
@@ -31,6 +37,39 @@ def test_the_numbers_are_those_of_the_run(made: Path) -> None:
         "table",
     ]
     assert json.loads(run("open", str(made), "--json").out) == json.loads((made / "summary.json").read_text())
+
+
+def test_a_result_of_a_label_is_headed_by_it_and_has_its_numbers(tmp_path: Path) -> None:
+    made = sfumato.explain(sfumato.wrap(tiny_labels()), REQUEST, "ablation", rank="downs.0.3")
+    made.save(tmp_path / "swept.zarr")
+    shown = run("open", str(tmp_path / "swept.zarr"))
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.splitlines()[0] == "label 0011 by ablation"
+    data = made.tree["sweep"].to_dataset()
+    lines = [line.split() for line in shown.out.splitlines()]
+    for channel, value in zip(
+        data["channel_number"].values.tolist(), data["normalised_ssim"].values.tolist(), strict=True
+    ):
+        assert any(str(channel) in line and decimal(value) in line and "downs.0.3" in line for line in lines)
+
+
+def test_small_attributions_are_not_printed_as_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"image": 0, "player": "red", "phi": 0.000123, "share": None, "low": -0.00004, "high": 0.0004}
+    summary = {"importance": {"shapley": [row]}, "words": [], "numbers": {}, "images": [{"image": 0, "seed": 1}]}
+    say_results(summary)
+    assert re.search(r"red +0.00012 +-4e-05 to 0.0004 +-", capsys.readouterr().out)
+
+
+def test_intervals_are_printed_with_their_count_once(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other, none = Interval(0.5, 0.4, 0.6, 8), Interval(0.25, 0.2, 0.3, 8), Interval(np.nan, np.nan, np.nan, 0)
+    say_rows("scores", [{"map": "daam", "AP": one}, {"map": "random", "AP": other}])
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0], *lines[3].split()] == ["scores", "daam", "0.500", "[0.400,", "0.600]"]
+    assert lines[-1] == "n = 8 for every interval"
+    say_rows("scores", [{"map": "daam", "AP": one}, {"map": "random", "AP": none}])
+    printed = capsys.readouterr().out
+    assert "0.500 [0.400, 0.600] (n=8)" in printed
+    assert printed.splitlines()[-1].split() == ["random", "-"]
 
 
 def test_the_store_inside_opens_as_well(made: Path) -> None:

@@ -23,12 +23,13 @@ from sfumato.experiments.experiment import NAMES, Setting, experiment, setting
 from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.metrics.divergence import diverge
-from sfumato.metrics.structure import ssim
+from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.pipelines.label_pipeline import LabelPipeline
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.results.rows import plain_rows
 from sfumato.trace import generate
 from tests.labels import SIDE, square, tiny_labels, tiny_unconditional
 from tests.pipelines import fingerprint
@@ -128,7 +129,7 @@ def test_a_run_gives_a_figure_a_table_and_a_sentence(fresh: dict[str, Finding], 
     assert pixels.std() > 5
     assert len(found.rows) > 1
     assert all(row.keys() == found.rows[0].keys() for row in found.rows)
-    json.dumps([dict(row) for row in found.rows], allow_nan=False)
+    json.dumps(plain_rows(found.rows), allow_nan=False)
     assert re.search(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\] \(n=3\)", found.sentence), found.sentence
     assert "nan" not in found.sentence
     expected = {"model": "LabelPipeline", "condition": "0011", "seeds": "5 to 7", "steps": request(name).steps}
@@ -148,11 +149,11 @@ def test_emergence_compares_every_sample_with_the_one_before(model: Model, entri
         asked = request("emergence").with_(seed=seed)
         profile = sfumato.explain(model, asked, "profile", objects="samples", every=1)
         samples = profile.tree["samples"].to_dataset()["latent"].values
-        expected = [ssim(after, before) for before, after in pairwise(samples)]
+        expected = [normalised_ssim(after, before) for before, after in pairwise(samples)]
         np.testing.assert_allclose(row, expected, atol=1e-5)
     assert [row["timestep"] for row in found.rows] == [949, 749, 499, 249, 99, 49, 0]
     places = [0, 4, 9, 14, 17, 18, 19]
-    np.testing.assert_allclose([row["ssim"] for row in found.rows], rows.mean(0)[places])
+    np.testing.assert_allclose([row["normalised ssim"] for row in found.rows], rows.mean(0)[places])
     np.testing.assert_allclose([row["sd over seeds"] for row in found.rows], rows.std(0)[places])
 
 
@@ -165,7 +166,7 @@ def test_divergence_is_that_of_two_profiles(model: Model, entries: Entries) -> N
             for label in ("0011", OTHER)
         )
         expected = diverge(one, two).steps
-        np.testing.assert_allclose(entry["ssim"], expected["ssim"].values, atol=1e-4)
+        np.testing.assert_allclose(entry["ssim"], expected["normalised_ssim"].values, atol=1e-4)
         np.testing.assert_allclose(entry["attention"], expected["attention"].values[:-1], rtol=1e-3)
         assert entry["ssim"][0] == 1
         assert entry["ssim"][-1] < 0.95
@@ -178,10 +179,10 @@ def test_switch_holds_what_the_method_finds(model: Model, entries: Entries) -> N
         data = sfumato.explain(model, request("switch").with_(seed=seed), "switch", to=OTHER).tree["switch"]
         np.testing.assert_array_equal(entry["timestep"], [749, 499])
         for which in ("first", "second"):
-            np.testing.assert_allclose(entry[f"ssim_to_{which}"], data[f"ssim_to_{which}"].values)
+            np.testing.assert_allclose(entry[f"ssim_to_{which}"], data[f"normalised_ssim_to_{which}"].values)
     assert [row["timestep of the switch"] for row in found.rows] == [749, 499]
     seconds = np.stack([entry["ssim_to_second"] for entry in entries["switch"]])
-    assert found.rows[-1]["ssim to the second"] == str(bootstrap(seconds[:, -1]))
+    assert found.rows[-1]["normalised ssim to the second"] == bootstrap(seconds[:, -1])
 
 
 def test_every_layer_of_the_ablation_has_its_own_number(model: Model, entries: Entries) -> None:
@@ -195,7 +196,7 @@ def test_every_layer_of_the_ablation_has_its_own_number(model: Model, entries: E
     for place, row in enumerate(found.rows):
         asked = request("ablation").with_(seed=FIRST)
         alone = sfumato.explain(model, asked, "ablation", sweep=str(row["layer"]), mask=PATCH).tree["sweep"]
-        np.testing.assert_allclose(entry["ssim"][place], alone["ssim"].values[0], atol=1e-3)
+        np.testing.assert_allclose(entry["ssim"][place], alone["normalised_ssim"].values[0], atol=1e-3)
         assert row["most frequent channel"] == int(alone["channel_number"].values[0])
 
 
@@ -224,9 +225,9 @@ def test_the_reach_is_the_share_that_exceeds_the_mean(model: Model, monkeypatch:
     monkeypatch.setattr("sfumato.experiments.localisation.explain", lambda *given, **options: Made())
     found = run(model, "localisation", 2)
     assert [row["timestep"] for row in found.rows] == [950, 100]
-    assert [row["reach"][:5] for row in found.rows] == ["0.125", "0.500"]
+    assert [row["reach"].mean for row in found.rows] == [0.125, 0.5]
     # of the left half's 8 pixels, one lies in the mask
-    assert [row["from outside the mask"][:5] for row in found.rows] == ["0.000", "0.875"]
+    assert [row["from outside the mask"].mean for row in found.rows] == [0, 0.875]
     assert "the reach grows by 0.375 [0.375, 0.375] (n=2)" in found.sentence
 
 

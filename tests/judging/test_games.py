@@ -169,8 +169,8 @@ def test_areas_and_slopes_of_known_curves() -> None:
 
 
 def test_what_is_better_depends_on_the_game_and_on_the_measure() -> None:
-    assert curve([0, 1], game="deletion", measure="ssim").higher_is_better
-    assert not curve([0, 1], game="insertion", measure="ssim").higher_is_better
+    assert curve([0, 1], game="deletion", measure="local_ssim").higher_is_better
+    assert not curve([0, 1], game="insertion", measure="local_ssim").higher_is_better
     assert not curve([0, 1], game="deletion", measure="score").higher_is_better
     assert curve([0, 1], game="insertion", measure="score").higher_is_better
 
@@ -205,7 +205,7 @@ def test_every_distance_is_nothing_for_the_picture_itself_and_more_for_others() 
     own = one.pictures(one.clean)
     near = (own + 0.1 * torch.randn(own.shape, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
     pictures = torch.cat([own, near, -own])
-    assert set(judge.distances) == {"ssim", "features", "clip"}
+    assert set(judge.distances) == {"local_ssim", "features", "clip"}
     for name, measure in judge.distances.items():
         values = measure(pictures)
         assert values.shape == (3,)
@@ -228,5 +228,5 @@ def test_measures_do_not_depend_on_how_many_pictures_there_are() -> None:
 
 def test_without_a_prompt_there_is_no_score_and_an_unknown_distance_is_refused() -> None:
     assert judge_of(recovery(), "", Clip()).score is None
-    with pytest.raises(OptionError, match="there is no distance 'fid'; choose from: ssim, features, clip"):
-        judge_of(recovery(), "", Clip(), ("ssim", "fid"))
+    with pytest.raises(OptionError, match="there is no distance 'fid'; choose from: local_ssim, features, clip"):
+        judge_of(recovery(), "", Clip(), ("local_ssim", "fid"))

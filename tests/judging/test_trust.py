@@ -183,7 +183,7 @@ def test_checking_again_replaces_what_was_found(model: Model, checked: Trust) ->
 def test_what_was_kept_is_no_map_to_be_judged(model: Model, explanation: Explanation, checked: Trust) -> None:
     assert [one.name for one in saliencies(checked.explanation)] == ["words"]
     assert list(named_maps(checked.explanation)) == list(named_maps(explanation))
-    played = judge(model, [checked.explanation], games=("deletion",), distances=("ssim",), points=2, at=(0,))
+    played = judge(model, [checked.explanation], games=("deletion",), distances=("local_ssim",), points=2, at=(0,))
     assert {one.map for one in played.played} == {"words", "random", "centre"}
 
 

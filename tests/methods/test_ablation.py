@@ -18,7 +18,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import OptionError
-from sfumato.metrics.structure import resized, ssim
+from sfumato.metrics.structure import normalised_ssim, resized
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.stepping import region_gradients, step_with_gradients
@@ -105,7 +105,9 @@ def test_an_ablation_equals_a_hook_that_does_the_same(
     assert np.abs(expected - plain).max() > 3
     data = ablated(model, **options)
     np.testing.assert_array_equal(data["picture"].values, expected)
-    assert float(data["ssim"]) == pytest.approx(ssim(plain.transpose(2, 0, 1), expected.transpose(2, 0, 1)))
+    assert float(data["normalised_ssim"]) == pytest.approx(
+        normalised_ssim(plain.transpose(2, 0, 1), expected.transpose(2, 0, 1))
+    )
     moved = np.abs(expected - plain).max(-1) / 255
     np.testing.assert_allclose(data["moved"].values, moved, atol=1e-6)
     np.testing.assert_array_equal(data["changed"].values, moved > 0.1)
@@ -130,7 +132,7 @@ def test_the_image_of_the_explanation_is_the_plain_one(model: Model, plain: NDAr
 def test_a_change_of_nothing_changes_nothing(model: Model, plain: NDArray[np.int64]) -> None:
     data = ablated(model, channels="mid_attn:0", how="scale", factor=1.0)
     np.testing.assert_array_equal(data["picture"].values, plain)
-    assert float(data["ssim"]) == 1
+    assert float(data["normalised_ssim"]) == 1
     assert not data["moved"].values.any()
 
 
@@ -142,7 +144,7 @@ def test_steps_limit_the_change(model: Model) -> None:
     np.testing.assert_array_equal(data["after"].values[:4], data["before"].values[:4])
     assert (data["before"].values[4:] != 0).any()
     always = sfumato.explain(model, SOFT, "ablation", channels="init_conv:2")
-    late, whole = (float(made.tree["ablation"]["ssim"]) for made in (found, always))
+    late, whole = (float(made.tree["ablation"]["normalised_ssim"]) for made in (found, always))
     assert late > whole
 
 
@@ -180,7 +182,7 @@ def test_a_sweep_ablates_the_maximum_channel_of_every_layer(model: Model) -> Non
         single = ablated(model, channels=f"{layers[place]}:{expected[place]}")
         difference = data["picture"].values[place].astype(int) - single["picture"].values
         assert np.abs(difference).max() <= 1
-        assert float(data["ssim"][place]) == pytest.approx(float(single["ssim"]), abs=0.02)
+        assert float(data["normalised_ssim"][place]) == pytest.approx(float(single["normalised_ssim"]), abs=0.02)
 
 
 def test_a_sweep_by_gradients_finds_the_channel_of_the_masked_part(model: Model) -> None:
@@ -197,8 +199,8 @@ def test_a_sweep_by_gradients_finds_the_channel_of_the_masked_part(model: Model)
 def test_a_ranking_has_every_channel_of_a_layer_in_order_of_its_effect(model: Model) -> None:
     data = sfumato.explain(model, SOFT, "ablation", rank="downs.0.3").tree["sweep"].to_dataset()
     assert sorted(data["channel_number"].values.tolist()) == list(range(8))
-    assert (np.diff(data["ssim"].values) >= 0).all()
-    assert data["ssim"].values[0] < data["ssim"].values[-1]
+    assert (np.diff(data["normalised_ssim"].values) >= 0).all()
+    assert data["normalised_ssim"].values[0] < data["normalised_ssim"].values[-1]
     first = ablated(model, channels=f"downs.0.3:{int(data['channel_number'][0])}")
     assert np.abs(first["picture"].values.astype(int) - data["picture"].values[0]).max() <= 1
 
@@ -217,7 +219,7 @@ def test_layers_and_heads_of_stable_diffusion(tiny_pipeline: StableDiffusionPipe
     found = sfumato.explain(model, WIDE, "ablation", channels=f"{attention}:3", heads=f"{attention}:1")
     assert found.tree[f"ablated_layers/{attention}"]["before"].shape == (3, 1, 4, 6)
     assert found.tree["ablation"]["picture"].shape == (16, 24, 3)
-    assert float(found.tree["ablation"]["ssim"]) < 1
+    assert float(found.tree["ablation"]["normalised_ssim"]) < 1
 
 
 def test_a_mask_may_be_a_picture(model: Model, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 import sfumato
 from sfumato.errors import BudgetExceeded, OptionError, StoreError
 from sfumato.layers import layers_of
-from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
+from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 from sfumato.models import schedulers
 from sfumato.models.model import Model
 from sfumato.request import Request
@@ -104,9 +104,9 @@ def test_clean_estimates_are_those_of_the_guided_output(found: Explanation, mode
 
 def test_the_trajectory_compares_consecutive_samples(found: Explanation) -> None:
     latents = node(found, "samples")["latent"].values
-    expected = [ssim(one, other) for one, other in zip(latents[1:], latents[:-1], strict=True)]
+    expected = [normalised_ssim(one, other) for one, other in zip(latents[1:], latents[:-1], strict=True)]
     trajectory = node(found, "trajectory")
-    np.testing.assert_allclose(trajectory["ssim"].values, expected)
+    np.testing.assert_allclose(trajectory["normalised_ssim"].values, expected)
     assert trajectory["step"].values.tolist() == [1, 2, 3, 4, 5, 6]
 
 
@@ -143,7 +143,7 @@ def test_maximum_channel_and_distance_of_small_arrays() -> None:
     assert maximum_channel(features) == 1
     assert maximum_channel(features, corner) == 2
     assert frobenius([[3, 0]], [[0, 4]]) == 5
-    assert ssim(features, features) == 1
+    assert normalised_ssim(features, features) == 1
 
 
 def test_gradients_are_those_of_the_masked_part(model: Model, trace: Trace, mask: str) -> None:

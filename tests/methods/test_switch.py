@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.methods.switch import _settled
-from sfumato.metrics.structure import ssim
+from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -87,14 +87,14 @@ def test_outcomes_are_compared_with_both(found: Explanation) -> None:
     data = node(found)
     for name in ("first", "second"):
         target = data[name].values.transpose(2, 0, 1).astype(float)
-        expected = [ssim(one.transpose(2, 0, 1).astype(float), target) for one in data["picture"].values]
-        np.testing.assert_allclose(data[f"ssim_to_{name}"].values, expected)
+        expected = [normalised_ssim(one.transpose(2, 0, 1).astype(float), target) for one in data["picture"].values]
+        np.testing.assert_allclose(data[f"normalised_ssim_to_{name}"].values, expected)
 
 
 def test_the_earlier_the_switch_the_more_it_changes(found: Explanation) -> None:
     data = node(found)
-    assert data["ssim_to_first"].values[0] < data["ssim_to_first"].values[-1]
-    assert data["ssim_to_second"].values[0] > data["ssim_to_second"].values[-1]
+    assert data["normalised_ssim_to_first"].values[0] < data["normalised_ssim_to_first"].values[-1]
+    assert data["normalised_ssim_to_second"].values[0] > data["normalised_ssim_to_second"].values[-1]
 
 
 def test_an_image_has_settled_from_where_on_all_switches_leave_it_alike() -> None:
@@ -104,7 +104,7 @@ def test_an_image_has_settled_from_where_on_all_switches_leave_it_alike() -> Non
 
 
 def test_settled_follows_from_the_curve_and_the_limit(found: Explanation, model: Model) -> None:
-    row = node(found)["ssim_to_first"].values
+    row = node(found)["normalised_ssim_to_first"].values
     low, high = float(row.min()) * 0.5, (1 + float(row.max())) / 2
     early = node(sfumato.explain(model, REQUEST, "switch", to=TO, alike=low))
     never = node(sfumato.explain(model, REQUEST, "switch", to=TO, alike=high))

@@ -13,7 +13,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 import sfumato
 from sfumato.errors import SfumatoError
 from sfumato.metrics.divergence import APART, diverge, parts_in_words
-from sfumato.metrics.structure import frobenius, ssim
+from sfumato.metrics.structure import frobenius, normalised_ssim
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -52,11 +52,11 @@ def made_of(latents: list[np.ndarray], times: list[float], like: Explanation) ->
 
 def test_a_profile_and_itself_never_part(one: Explanation) -> None:
     found = diverge(one, one)
-    np.testing.assert_allclose(found.steps["ssim"].values, 1)
+    np.testing.assert_allclose(found.steps["normalised_ssim"].values, 1)
     assert not found.steps["attention"].values[:-1].any()
     assert not found.steps["layers"].values[:, :-1].any()
     assert found.parts_at is None
-    assert parts_in_words(found) == "their samples stay alike (SSIM of at least 1.000) to the end"
+    assert parts_in_words(found) == "their samples stay alike (normalised SSIM of at least 1.000) to the end"
 
 
 def test_samples_attention_and_layers_are_compared_at_every_step(one: Explanation, other: Explanation) -> None:
@@ -65,14 +65,14 @@ def test_samples_attention_and_layers_are_compared_at_every_step(one: Explanatio
     assert steps["layer"].values.tolist() == list(LAYERS)[::-1]  # in order of execution
     for place in range(7):
         ours, theirs = (made.tree["samples"]["latent"].values[place] for made in (one, other))
-        assert float(steps["ssim"][place]) == pytest.approx(ssim(ours, theirs))
+        assert float(steps["normalised_ssim"][place]) == pytest.approx(normalised_ssim(ours, theirs))
     for place in range(6):
         ours, theirs = (made.tree["attention_map"]["map"].values[place] for made in (one, other))
         assert float(steps["attention"][place]) == pytest.approx(frobenius(ours, theirs))
         for row, name in enumerate(steps["layer"].values.tolist()):
             ours, theirs = (made.tree[f"activations/{name}"]["map"].values[place] for made in (one, other))
             assert float(steps["layers"][row, place]) == pytest.approx(np.linalg.norm((ours - theirs).ravel()))
-    assert float(steps["ssim"][0]) == 1  # the same noise
+    assert float(steps["normalised_ssim"][0]) == 1  # the same noise
     assert np.isnan(steps["attention"].values[-1])  # the final sample is no input of the denoiser
     assert np.isnan(steps["layers"].values[:, -1]).all()
 
@@ -84,11 +84,11 @@ def test_they_part_where_the_samples_first_differ_by_more_than_the_limit(one: Ex
     ours = made_of([base, base, base, base], [900.0, 600.0, 300.0, 0.0], one)
     theirs = made_of([base, base + 0.01 * noise, base + 2 * noise, base], [900.0, 600.0, 300.0, 0.0], one)
     found = diverge(ours, theirs)
-    assert set(found.steps.data_vars) == {"ssim"}
+    assert set(found.steps.data_vars) == {"normalised_ssim"}
     assert found.parts_at == 300
     assert parts_in_words(found) == "their samples part at t = 300"
     assert diverge(ours, theirs, apart=-0.9).parts_at is None
-    exact = float(found.steps["ssim"][1])
+    exact = float(found.steps["normalised_ssim"][1])
     assert APART < exact < 1
     assert diverge(ours, theirs, apart=exact + 1e-6).parts_at == 600
     assert diverge(ours, theirs, apart=exact).parts_at == 300  # as alike as the limit is alike
@@ -106,7 +106,7 @@ def test_only_common_steps_and_parts_are_compared(model: Model, one: Explanation
 def test_rows_are_numbers_by_step(one: Explanation, other: Explanation) -> None:
     rows = diverge(one, other).rows()
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
-    assert all(set(row) == {"step", "timestep", "ssim", "attention"} for row in rows)
+    assert all(set(row) == {"step", "timestep", "normalised_ssim", "attention"} for row in rows)
     assert all(isinstance(value, int | float) for row in rows for value in row.values())
 
 
@@ -146,4 +146,4 @@ def test_the_final_sample_counts_where_the_schedule_ends_at_zero() -> None:
     steps = diverge(ours, theirs).steps
     last = (made.tree["samples"]["latent"].values[-1] for made in (ours, theirs))
     assert steps["step"].values.tolist() == [0, 1, 2, 3, 4]
-    assert float(steps["ssim"][-1]) == pytest.approx(ssim(*last))
+    assert float(steps["normalised_ssim"][-1]) == pytest.approx(normalised_ssim(*last))

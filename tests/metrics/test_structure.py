@@ -6,39 +6,39 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from sfumato.errors import OptionError
-from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
+from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 
 
 def drawn(*shape: int, seed: int = 0) -> NDArray[np.float64]:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-# ssim
+# normalised_ssim
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (4, 8, 12), (1, 7, 9), (3, 6, 16), (3, 3, 3)])
 def test_equal_images_have_a_similarity_of_one(shape: tuple[int, ...]) -> None:
     image = drawn(*shape)
-    assert ssim(image, image.copy()) == pytest.approx(1, abs=1e-12)
-    assert ssim(image, drawn(*shape, seed=1)) < 0.9
+    assert normalised_ssim(image, image.copy()) == pytest.approx(1, abs=1e-12)
+    assert normalised_ssim(image, drawn(*shape, seed=1)) < 0.9
 
 
 @pytest.mark.parametrize(("scale", "other"), [(5.0, 1.0), (1.0, 0.01), (3.0, 255.0)])
 def test_the_scale_of_either_image_does_not_count(scale: float, other: float) -> None:
     one, two = drawn(3, 16, 16), drawn(3, 16, 16) + 0.5 * drawn(3, 16, 16, seed=1)
-    assert ssim(scale * one, other * two) == pytest.approx(ssim(one, two), abs=1e-9)
-    assert ssim(scale * one, other * one) == pytest.approx(1, abs=1e-9)
+    assert normalised_ssim(scale * one, other * two) == pytest.approx(normalised_ssim(one, two), abs=1e-9)
+    assert normalised_ssim(scale * one, other * one) == pytest.approx(1, abs=1e-9)
 
 
 def test_similarity_is_symmetric() -> None:
     one, two = drawn(3, 16, 20), 7 * drawn(3, 16, 20) + drawn(3, 16, 20, seed=1)
-    assert ssim(one, two) == pytest.approx(ssim(two, one), abs=1e-12)
-    assert 0 < ssim(one, two) < 1
+    assert normalised_ssim(one, two) == pytest.approx(normalised_ssim(two, one), abs=1e-12)
+    assert 0 < normalised_ssim(one, two) < 1
 
 
 def test_similarity_falls_with_noise() -> None:
     image, noise = drawn(3, 24, 24), drawn(3, 24, 24, seed=1)
-    found = [ssim(image, image + size * noise) for size in (0, 0.2, 0.5, 1, 4)]
+    found = [normalised_ssim(image, image + size * noise) for size in (0, 0.2, 0.5, 1, 4)]
     assert found == sorted(found, reverse=True)
 
 
@@ -50,21 +50,21 @@ def test_similarity_is_scikit_images_on_images_of_unit_spread(side: int, window:
     expected = [
         structural_similarity(a, b, win_size=window, data_range=spread) for a, b in zip(first, second, strict=True)
     ]
-    assert ssim(one, two) == pytest.approx(float(np.mean(expected)), abs=1e-12)
+    assert normalised_ssim(one, two) == pytest.approx(float(np.mean(expected)), abs=1e-12)
 
 
 def test_constant_images_can_be_compared() -> None:
     flat = np.zeros((3, 8, 8))
-    assert ssim(flat, flat) == 1
-    assert ssim(np.full((3, 8, 8), 2.0), np.full((3, 8, 8), 3.0)) == 1  # only their scale differs
-    assert ssim(flat, drawn(3, 8, 8)) == pytest.approx(0, abs=0.1)
+    assert normalised_ssim(flat, flat) == 1
+    assert normalised_ssim(np.full((3, 8, 8), 2.0), np.full((3, 8, 8), 3.0)) == 1  # only their scale differs
+    assert normalised_ssim(flat, drawn(3, 8, 8)) == pytest.approx(0, abs=0.1)
 
 
 def test_images_that_cannot_be_compared_are_an_error() -> None:
     with pytest.raises(OptionError, match=r"images of one size; got \(3, 8, 8\) and \(3, 8, 9\)"):
-        ssim(drawn(3, 8, 8), drawn(3, 8, 9))
+        normalised_ssim(drawn(3, 8, 8), drawn(3, 8, 9))
     with pytest.raises(OptionError, match=r"3 x 3 pixels at least; got \(3, 2, 8\)"):
-        ssim(drawn(3, 2, 8), drawn(3, 2, 8, seed=1))
+        normalised_ssim(drawn(3, 2, 8), drawn(3, 2, 8, seed=1))
 
 
 # distances and channels

@@ -145,7 +145,7 @@ def sheet_of(found: Verdict) -> Image.Image:
 
 def test_the_games_have_a_panel_for_each_measure() -> None:
     sizes = {}
-    for measures in (("ssim",), ("ssim", "features", "score")):
+    for measures in (("local_ssim",), ("local_ssim", "features", "score")):
         sheet = sheet_of(verdict(3, measures))
         drawn(sheet)
         sizes[len(measures)] = sheet.size
@@ -154,6 +154,6 @@ def test_the_games_have_a_panel_for_each_measure() -> None:
 
 
 def test_intervals_need_several_curves() -> None:
-    one, several = (np.asarray(sheet_of(verdict(count, ("ssim",)))) for count in (1, 4))
+    one, several = (np.asarray(sheet_of(verdict(count, ("local_ssim",)))) for count in (1, 4))
     assert one.shape == several.shape
     assert (several < 250).any(-1).sum() > 1.2 * (one < 250).any(-1).sum()

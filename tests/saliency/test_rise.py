@@ -91,7 +91,7 @@ def test_a_recovery_that_depends_on_one_place_says_so(kind: Masking) -> None:
     found = rise(
         recovery,
         Masks(kind, GRID, 0.5, 3, 0),
-        lambda samples: local_similarity("ssim", recovery.clean, recovery.recovered(samples)),
+        lambda samples: local_similarity("local_ssim", recovery.clean, recovery.recovered(samples)),
         600,
         local=False,
     )

@@ -11,11 +11,13 @@ from scipy.ndimage import gaussian_filter
 from skimage.filters import gaussian
 from skimage.metrics import structural_similarity
 
+from sfumato.methods.df_rise import DfRiseOptions
+from sfumato.metrics.structure import normalised_ssim
 from sfumato.saliency import similarities
-from sfumato.saliency.similarities import C3, SIGMA, WINDOW, Local, blurred, local_similarity, parity
+from sfumato.saliency.similarities import C3, SIGMA, WINDOW, Local, blurred, local_similarity, parity, renamed
 
 HALF = WINDOW // 2
-ALL: list[Local] = ["structure", "ssim", "luminance", "contrast", "cosine"]
+ALL: list[Local] = ["structure", "local_ssim", "luminance", "contrast", "cosine"]
 
 
 def noise(seed: int, rows: int = 1, channels: int = 3, height: int = 30, width: int = 34) -> torch.Tensor:
@@ -57,7 +59,7 @@ def test_each_term_sees_its_own_difference() -> None:
     assert mean["luminance", "inverted"] < -0.9
 
 
-@pytest.mark.parametrize("name", ["structure", "ssim", "luminance", "contrast"])
+@pytest.mark.parametrize("name", ["structure", "local_ssim", "luminance", "contrast"])
 def test_a_change_is_seen_within_the_window_only(name: Local) -> None:
     image = noise(0)
     other = image.clone()
@@ -94,7 +96,7 @@ def test_ssim_agrees_with_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
         full=True,
     )[1].mean(0)
     inner = (slice(HALF, -HALF),) * 2  # edges are repeated here and mirrored there
-    found = local_similarity("ssim", one, other)[0].numpy()
+    found = local_similarity("local_ssim", one, other)[0].numpy()
     assert np.ptp(found[inner]) > 0.1
     np.testing.assert_allclose(found[inner], expected[inner], atol=2e-5)
 
@@ -111,9 +113,9 @@ def test_variances_below_zero_are_clamped() -> None:
 
 def test_half_precision_is_compared_in_single_precision() -> None:
     image = noise(0).half()
-    found = local_similarity("ssim", image, noise(1).half())
+    found = local_similarity("local_ssim", image, noise(1).half())
     assert found.dtype == torch.float32
-    np.testing.assert_allclose(found, local_similarity("ssim", image.float(), noise(1).half().float()), atol=1e-6)
+    np.testing.assert_allclose(found, local_similarity("local_ssim", image.float(), noise(1).half().float()), atol=1e-6)
 
 
 def test_a_blur_is_a_gaussian_mean_with_repeated_edges() -> None:
@@ -122,3 +124,18 @@ def test_a_blur_is_a_gaussian_mean_with_repeated_edges() -> None:
     expected = gaussian_filter(image.double().numpy(), 5.0, axes=(2, 3), mode="nearest", radius=5)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(blurred(torch.full((1, 2, 5, 6), 3.5), 11, 5.0), 3.5, rtol=1e-6)
+
+
+def test_the_old_name_of_local_ssim_is_accepted_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="'ssim' is called 'local_ssim' here"):
+        assert DfRiseOptions(similarity="ssim").similarity == "local_ssim"
+    assert renamed("features") == "features"
+
+
+def test_three_kinds_of_ssim_differ_on_one_pair() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3)).astype(np.uint8)
+    pixels[1] = (pixels[0] * 0.5).astype(np.uint8)  # the same picture, darker
+    one, other = (torch.from_numpy(picture.transpose(2, 0, 1) / 255).float()[None] for picture in pixels)
+    local = float(local_similarity("local_ssim", one, other).mean())
+    plain = structural_similarity(pixels[0], pixels[1], channel_axis=-1)
+    assert normalised_ssim(one[0].numpy(), other[0].numpy()) > 0.99 > max(local, plain)

@@ -81,9 +81,9 @@ def test_a_numeral_that_covers_less_where_the_count_is_wrong_makes_the_finding_h
     two, three = found.rows
     assert [two[f"drawn {n}"] for n in (0, 1, 2, 3, 4)] == [0, 0, 1, 2, 0]
     assert two["drawn 5 or more"] == 0
-    assert two["right"].startswith("0.333 [")
-    assert two["numeral covers where right"] == "0.500 [0.500, 0.500] (n=1)"
-    assert two["numeral covers where wrong"] == "0.100 [0.100, 0.100] (n=2)"
+    assert str(two["right"]).startswith("0.333 [")
+    assert str(two["numeral covers where right"]) == "0.500 [0.500, 0.500] (n=1)"
+    assert str(two["numeral covers where wrong"]) == "0.100 [0.100, 0.100] (n=2)"
     assert [three[f"drawn {n}"] for n in (2, 3)] == [1, 2]
 
 
@@ -118,7 +118,7 @@ def test_counts_that_are_alike_say_nothing(wrong: set[int], monkeypatch: pytest.
         "compare."
     )
     column = f"numeral covers where {'right' if wrong else 'wrong'}"
-    assert [row[column] for row in found.rows] == ["", ""]
+    assert [row[column].n for row in found.rows] == [0, 0]
     assert found.figure.width > 200
     json.loads(found.to_json())
 
@@ -146,7 +146,8 @@ def test_images_that_show_nothing_are_wrong(monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_prompt_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = found_of(monkeypatch, 1, wrong={0})
     assert not found.holds
-    assert [row["right"] for row in found.rows] == ["0.000 [0.000, 0.000] (n=1)", ""]
+    assert found.rows[0]["right"] == (0, 0, 0, 1)
+    assert found.rows[1]["right"].n == 0
 
 
 @pytest.mark.usefixtures("undrawn")

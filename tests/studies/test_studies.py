@@ -63,7 +63,7 @@ def test_an_attribute_is_settled_after_the_last_step_that_differs() -> None:
     alike[3, 3] = 0  # texture: the last estimate still differs
     unread = np.full_like(alike, np.nan)
     found = steps._settled([{"alike": alike}, {"alike": alike}, {"alike": unread}], TIMES, ABOUT)
-    shares = [float(str(row["settled after, as a share of the run"]).split()[0]) for row in found.rows]
+    shares = [row["settled after, as a share of the run"].mean for row in found.rows]
     assert shares == [0.25, 0.5, 0.75, 1.0]
     assert found.holds
     assert "position after 25% of the run, colour after 50%" in found.sentence
@@ -105,7 +105,7 @@ def test_two_prompts_answer_all_three_questions_and_are_kept(monkeypatch: pytest
 def test_shares_of_parts_sum_to_one_under_every_schedule() -> None:
     found = study_parts(sfumato.load("studio/scenes"), 1, steps=4)
     assert [row["schedule"] for row in found.rows] == [name for name in parts.SCHEDULES for _ in parts.THREE]
-    shares = [float(str(row["share"]).split()[0]) for row in found.rows]
+    shares = [row["share"].mean for row in found.rows]
     np.testing.assert_allclose(np.reshape(shares, (3, 3)).sum(1), 1, atol=0.002)
     printed = [float(row["share in the source"]) for row in found.rows]
     np.testing.assert_allclose(np.reshape(printed, (3, 3)).sum(1), 1, atol=0.002)

@@ -14,11 +14,11 @@ def compare(
     first: Annotated[str, typer.Argument(help="A result of --method profile.", show_default=False)],
     second: Annotated[str, typer.Argument(help="Another, of the same model and steps.", show_default=False)],
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Also draw both into this picture.")] = None,
-    apart: Annotated[float, typer.Option(help="SSIM below which samples count as different.")] = 0.95,
+    apart: Annotated[float, typer.Option(help="Normalised SSIM below which samples count as different.")] = 0.95,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare two profiles: SSIM of the samples, distance of attention maps and layers, and where they part."""
+    """Compare two profiles: normalised SSIM of samples, distance of attention maps and layers, where they part."""
     from sfumato.cli.files import write_picture
     from sfumato.cli.tables import say_rows
     from sfumato.metrics.divergence import diverge, parts_in_words

@@ -196,8 +196,8 @@ def explain(
     """Generate an image and show which pixels each word drove, or what another method finds.
 
     The folder holds image.png, words.png (all words at a glance), words/ (one overlay per word), report.html (all of
-    it on one page that needs no network), summary.json (the numbers) and explanation.zarr (the arrays). It appears
-    when all of it is written; an earlier result of the same name is replaced.
+    it on one page that needs no network), summary.json and numbers.csv (the numbers) and explanation.zarr (the
+    arrays). It appears when all of it is written; an earlier result of the same name is replaced.
     """
     if size is not None and (height is not None or width is not None):
         raise RequestError("--size was given together with --height or --width; give the size once")

@@ -15,6 +15,8 @@ from sfumato.errors import StoreError
 from sfumato.progress import Progress
 from sfumato.results.explanation import Explanation
 from sfumato.results.importance import importance_methods
+from sfumato.results.numbers import number_rows
+from sfumato.results.rows import as_csv
 from sfumato.writing.files import replacing_file, write_text
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
     if "segments" in explanation.tree.children:
         segment_sheet(explanation).save(folder / "segments.png", compress_level=QUICK)
     (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
+    (folder / "numbers.csv").write_text(as_csv(number_rows(summary["numbers"])), encoding="utf-8")
     explanation.save(folder / "explanation.zarr")
     progress("writing the page", 0, 1)
     write_report(explanation, folder / "report.html")

@@ -13,6 +13,8 @@ from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import Debug, Device, Json, count
 from sfumato.cli.session import session_of
 from sfumato.errors import ModelError, OptionError, SfumatoError
+from sfumato.results.interval import Interval
+from sfumato.results.rows import as_csv, plain_rows
 
 if TYPE_CHECKING:
     from sfumato.judging.judge import Verdict
@@ -46,8 +48,8 @@ def judge(
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            help="A distance: ssim, features or clip; may be repeated.",
-            show_default="ssim and features",
+            help="A distance: local_ssim, features or clip; may be repeated.",
+            show_default="local_ssim and features",
             rich_help_panel=STEPS,
         ),
     ] = None,
@@ -120,7 +122,8 @@ def judge(
     rows = [row for number, one in enumerate(found) for row in _numbered(one.rows(), number, len(found))]
     left_out += [line for one in found for line in one.left_out] + (list(verdict.skipped) if verdict else [])
     if as_json:
-        print_json({"trust": rows, "rows": verdict.rows() if verdict else [], "skipped": left_out, "folder": out})
+        games = plain_rows(verdict.rows()) if verdict else []
+        print_json({"trust": plain_rows(rows), "rows": games, "skipped": left_out, "folder": out})
         return
     _say(name, rows, verdict, left_out)
     say(f"results in {out}")
@@ -161,7 +164,7 @@ def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any
 
     chosen = {
         "games": tuple(settings["games"] or BOTH),
-        "distances": tuple(settings["distances"] or ("ssim", "features")),
+        "distances": tuple(settings["distances"] or ("local_ssim", "features")),
     }
     return run(model, opened, progress=progress, **settings | chosen)
 
@@ -169,7 +172,6 @@ def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any
 def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> None:
     """The explanations with what was found, each in a folder of its own where there are several."""
     from sfumato.cli.files import write_results
-    from sfumato.results.rows import as_csv
 
     for number, one in enumerate(found):
         place = folder if len(found) == 1 else folder / str(number + 1)
@@ -181,7 +183,6 @@ def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> No
 def _write_games(verdict: Verdict, folder: Path) -> None:
     """Curves as a picture and as numbers, and the table."""
     from sfumato.plots.games import games_sheet
-    from sfumato.results.rows import as_csv
 
     games_sheet({pair: verdict.mean_curves(*pair) for pair in verdict.pairs()}).save(folder / "curves.png")
     (folder / "table.csv").write_text(as_csv(verdict.rows()), encoding="utf-8")
@@ -198,7 +199,11 @@ def _say(name: str, rows: Sequence[dict[str, Any]], verdict: Verdict | None, lef
 
     if rows:
         short = [
-            {key: str(value).partition(" (n=")[0] for key, value in row.items() if key not in ("number", "difference")}
+            {
+                key: value.brief if isinstance(value, Interval) else value
+                for key, value in row.items()
+                if key not in ("number", "difference")
+            }
             for row in rows
         ]
         say_rows(f"{name}: how far can it be trusted?", short)

@@ -52,10 +52,11 @@ def open_result(
     if as_json:
         print_json(summary)
         return
-    request = summary["request"]
     for one in explanation.notes:
         note(f"note: {one}")
-    say(f'"{request["prompt"]}" by {summary["provenance"].get("method", "an unknown method")}')
+    request = explanation.request
+    subject = f'"{request.prompt}"' if request.prompt else request.subject
+    say(f"{subject} by {explanation.provenance.get('method', 'an unknown method')}")
     say_results(summary)
     if report is not None:
         say()

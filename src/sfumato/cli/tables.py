@@ -6,32 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.console import print_table, say, shown
+from sfumato.results.importance import NODE
+from sfumato.results.interval import Interval, decimal
+from sfumato.results.numbers import STATISTICS, number_rows
 
 if TYPE_CHECKING:
     from sfumato.findings import Finding
 
 MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
+MOST_ROWS, MOST_TABLES = 24, 12
 IMPORTANCE = ("word", "worth", "95% interval", "share")
 COLUMNS = ("word", "pos", "coverage", "peak (x, y)", "share")
 
 
 def say_results(summary: Mapping[str, Any]) -> None:
-    """Print what a summary says about every word, one table for each image."""
+    """Print the numbers of a summary: of words one table for each image, of every other node its own."""
     for method, rows in summary["importance"].items():
         _say_importance(method, rows, summary["images"])
-    if not summary["words"]:
-        if not summary["importance"]:
-            say()
-            print_table(("node", "sizes"), [[name, _sizes(sizes)] for name, sizes in summary["nodes"].items()])
-            numbers = [
-                [node, name, _cell(value)]
-                for node, found in summary["numbers"].items()
-                for name, value in found.items()
-            ]
-            if numbers:
-                say()
-                print_table(("node", "measure", "value"), numbers)
-        return
+    if summary["words"]:
+        _say_words(summary)
+    elif not summary["importance"]:
+        say()
+        print_table(("node", "sizes"), [[name, _sizes(sizes)] for name, sizes in summary["nodes"].items()])
+    _say_numbers(summary)
+
+
+def _say_words(summary: Mapping[str, Any]) -> None:
     images = summary["images"]
     for image in images[:MOST_IMAGES]:
         rows = [row for row in summary["words"] if row["image"] == image["image"]]
@@ -47,6 +47,27 @@ def say_results(summary: Mapping[str, Any]) -> None:
         say(f"and {len(images) - MOST_IMAGES} images more; summary.json has all of them")
 
 
+def _say_numbers(summary: Mapping[str, Any]) -> None:
+    """Print the numbers of all nodes but those of words, without the statistics of maps."""
+    shown_before = {"words", *(f"{method}/{NODE}" for method in summary["importance"])}
+    tables: dict[tuple[str, tuple[str, ...]], dict[tuple[Any, ...], dict[str, Any]]] = {}
+    for row in number_rows({node: own for node, own in summary["numbers"].items() if node not in shown_before}):
+        node, _, name = row["name"].rpartition("/")
+        if name.rpartition(".")[2] not in STATISTICS:
+            own = tables.setdefault((node, tuple(row["at"])), {})
+            if row["at"]:
+                own.setdefault(tuple(row["at"].values()), dict(row["at"]))[name] = row["value"]
+            else:
+                own[(name,)] = {"number": name, "value": row["value"]}
+    for (node, _), found in list(tables.items())[:MOST_TABLES]:
+        say()
+        say_rows(node, list(found.values())[:MOST_ROWS])
+        if len(found) > MOST_ROWS:
+            say(f"and {len(found) - MOST_ROWS} rows more; --json has all of them")
+    if len(tables) > MOST_TABLES:
+        say(f"and {len(tables) - MOST_TABLES} tables more; --json has all of them")
+
+
 def _say_importance(method: str, rows: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]) -> None:
     """Print how much each word is worth, one table for each image."""
     for image in images[:MOST_IMAGES]:
@@ -57,15 +78,23 @@ def _say_importance(method: str, rows: Sequence[Mapping[str, Any]], images: Sequ
 
 
 def _worth(row: Mapping[str, Any]) -> list[str]:
-    interval = "-" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-    return [shown(row["player"], WORD), f"{row['phi']:.3f}", interval, _percent(row["share"])]
+    interval = "-" if row["low"] is None else f"{decimal(row['low'])} to {decimal(row['high'])}"
+    return [shown(row["player"], WORD), decimal(row["phi"]), interval, _percent(row["share"])]
 
 
 def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows, numbers to the right; a column that only some rows have is empty in the others."""
+    """Print rows, numbers to the right; a column that only some rows have is empty in the others.
+
+    The number of items behind an interval stands below the table where all intervals have the same.
+    """
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    numbers = [c for c in columns if all(isinstance(row.get(c), int | float | None) for row in rows)]
+    numbers = [c for c in columns if all(isinstance(row.get(c), int | float | Interval | None) for row in rows)]
+    counts = {cell.n for row in rows for cell in row.values() if isinstance(cell, Interval)}
+    if len(counts) == 1:
+        rows = [{c: cell.brief if isinstance(cell, Interval) else cell for c, cell in row.items()} for row in rows]
     print_table(columns, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
+    if len(counts) == 1:
+        say(f"n = {counts.pop()} for every interval")
 
 
 def say_finding(finding: Finding, title: str) -> None:
@@ -109,4 +138,6 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, Interval):
+        return str(value) if value.n else "-"
+    return decimal(value) if isinstance(value, float) else str(value)

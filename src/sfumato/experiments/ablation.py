@@ -47,7 +47,7 @@ def run(given: Setting) -> Finding:
         found = explain(given.model, request, "ablation", sweep=tuple(swept), mask=given.mask)
         data = found.tree["sweep"].to_dataset()
         order = [data["layer"].values.tolist().index(name) for name in swept]
-        return {"ssim": data["ssim"].values[order], "channel": data["channel_number"].values[order]}
+        return {"ssim": data["normalised_ssim"].values[order], "channel": data["channel_number"].values[order]}
 
     entries = given.each("ablation", work, mask=given.mask.tobytes().hex(), layers=swept)
     values = np.stack([entry["ssim"] for entry in entries])  # (seed, layer)
@@ -59,7 +59,7 @@ def run(given: Setting) -> Finding:
     weakest = swept[int(values.mean(0).argmin())]
     holds = gap.low > 0 and contracting.low > 0
     sentence = (
-        f"SSIM after ablation in the last layers is lower than in the attention layers by {gap}, and in the "
+        f"Normalised SSIM after ablation in the last layers is lower than in the attention layers by {gap}, and in the "
         f"contracting path lower than in the expanding path by {contracting}; the largest change is that of {weakest} "
         f"({bootstrap(values[:, swept.index(weakest)])})."
     )
@@ -68,9 +68,9 @@ def run(given: Setting) -> Finding:
             "layer": name,
             "kind": "attention" if place >= len(outputs) else "last of its block",
             "most frequent channel": int(np.bincount([int(entry["channel"][place]) for entry in entries]).argmax()),
-            "ssim": str(bootstrap(values[:, place])),
+            "normalised ssim": bootstrap(values[:, place]),
         }
         for place, name in enumerate(swept)
     ]
-    figure = bars_sheet(swept, values, "SSIM to the image without ablation")
+    figure = bars_sheet(swept, values, "normalised SSIM to the image without ablation")
     return Finding("ablation", SOURCE, holds, sentence, table, figure, about(given))

@@ -87,8 +87,8 @@ def run(given: Setting) -> Finding:
     table = [
         {
             "channel": name,
-            "change inside": str(bootstrap(inside[:, n])),
-            "change outside": str(bootstrap(outside[:, n])),
+            "change inside": bootstrap(inside[:, n]),
+            "change outside": bootstrap(outside[:, n]),
         }
         for n, name in enumerate(("strongest gradient", "random"))
     ]

@@ -14,7 +14,7 @@ from sfumato.experiments.experiment import Setting, about, over_time
 from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.metrics.divergence import APART
-from sfumato.metrics.structure import frobenius, ssim
+from sfumato.metrics.structure import frobenius, normalised_ssim
 from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
@@ -46,7 +46,7 @@ def run(given: Setting) -> Finding:
 
         def take(step: int, samples: torch.Tensor) -> None:
             one, other = samples.float().cpu().numpy()
-            alike.append(ssim(one, other))
+            alike.append(normalised_ssim(one, other))
 
         def add(name: str, step: int, maps: torch.Tensor) -> None:
             scaled = attention_sum(maps, grid)
@@ -70,11 +70,11 @@ def run(given: Setting) -> Finding:
     final = bootstrap(alike[:, -1])
     holds = 650 <= when.mean <= 950 and drop.low > 0
     sentence = (
-        f"Samples of {len(parted) - parted.count(0.0)} of {len(parted)} seeds fall below an SSIM of {APART} before the "
-        f"end, on average at t = {when.mean:.0f} [{when.low:.0f}, {when.high:.0f}] (0 where they do not); from t = 100 "
-        f"to the end SSIM falls by {drop}, to {final}."
+        f"Samples of {len(parted) - parted.count(0.0)} of {len(parted)} seeds fall below a normalised SSIM of {APART} "
+        f"before the end, on average at t = {when.mean:.0f} [{when.low:.0f}, {when.high:.0f}] (0 where they do not); "
+        f"from t = 100 to the end normalised SSIM falls by {drop}, to {final}."
     )
-    panels: dict[str, Any] = {"SSIM of the samples of both conditions": (later, {"": alike})}
+    panels: dict[str, Any] = {"normalised SSIM of the samples of both conditions": (later, {"": alike})}
     if names:
         panels["distance of the attention maps"] = (later[:-1], {"": np.stack([e["attention"] for e in entries])})
     marks = (int(np.abs(later - t).argmin()) for t in (1000, 900, 800, 700, 600, 400, 200, 100, 50, 0))

@@ -12,7 +12,7 @@ from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about, over_time
 from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
-from sfumato.metrics.structure import ssim
+from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
@@ -49,7 +49,7 @@ def run(given: Setting) -> Finding:
         def take(step: int, sample: torch.Tensor) -> None:
             values = sample[0].float().cpu().numpy()
             if before:
-                found.append(ssim(values, before.pop()))
+                found.append(normalised_ssim(values, before.pop()))
             before.append(values)
 
         trace = generate(given.model, request, attachments=[Samples(take)])
@@ -64,10 +64,11 @@ def run(given: Setting) -> Finding:
     holds = rise.low > 0 and dip.low > 0 and back.low > 0
     rising = float((np.diff(mean[early]) > 0).mean()) if early.sum() > 1 else float("nan")
     sentence = (
-        f"From the first 100 timesteps to the plateau around t = 250 SSIM changes by {rise}; in the last 100 it falls "
-        f"by {dip} below the plateau and comes back by {back}. Before the plateau {rising:.0%} of the steps rise."
+        f"From the first 100 timesteps to the plateau around t = 250 normalised SSIM changes by {rise}; in the last "
+        f"100 it falls by {dip} below the plateau and comes back by {back}. Before the plateau {rising:.0%} of the "
+        "steps rise."
     )
     marks = [0, *(int(np.abs(later - t).argmin()) for t in (750, 500, 250, 100, 50)), len(later) - 1]
     table = over_time(later, rows, marks)
-    figure = curves_sheet({"SSIM of a sample with the one before": (later, {"": rows})})
+    figure = curves_sheet({"normalised SSIM of a sample with the one before": (later, {"": rows})})
     return Finding("emergence", SOURCE, holds, sentence, table, figure, about(given))

@@ -102,9 +102,13 @@ def _another(model: Model, request: Request) -> str:
 
 
 def over_time(times: NDArray[np.float64], values: NDArray[np.float64], places: Iterable[int]) -> list[dict[str, float]]:
-    """Rows of a table: mean SSIM and its spread over seeds at some places of (step,) and (seed, step), each once."""
+    """Rows of a table: mean normalised SSIM and spread over seeds at some places of (step,) and (seed, step)."""
     return [
-        {"timestep": float(times[p]), "ssim": float(values[:, p].mean()), "sd over seeds": float(values[:, p].std())}
+        {
+            "timestep": float(times[p]),
+            "normalised ssim": float(values[:, p].mean()),
+            "sd over seeds": float(values[:, p].std()),
+        }
         for p in dict.fromkeys(places)
     ]
 

@@ -55,8 +55,8 @@ def run(given: Setting) -> Finding:
     table = [
         {
             "timestep": float(time),
-            "reach": str(bootstrap(reach[:, place])),
-            "from outside the mask": str(bootstrap(outside[:, place])),
+            "reach": bootstrap(reach[:, place]),
+            "from outside the mask": bootstrap(outside[:, place]),
         }
         for place, time in enumerate(times)
     ]

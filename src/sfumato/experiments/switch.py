@@ -25,8 +25,8 @@ def run(given: Setting) -> Finding:
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
         data = explain(given.model, request, "switch", to=given.other).tree["switch"].to_dataset()
-        names = ("ssim_to_first", "ssim_to_second", "settled", "timestep")
-        return {name: data[name].values for name in names}
+        alike = {f"ssim_to_{which}": data[f"normalised_ssim_to_{which}"].values for which in ("first", "second")}
+        return alike | {name: data[name].values for name in ("settled", "timestep")}
 
     entries = given.each("switch", work, other=given.other)
     first = np.stack([entry["ssim_to_first"] for entry in entries])  # (seed, switch)
@@ -39,19 +39,19 @@ def run(given: Setting) -> Finding:
     end = bootstrap(first[:, late])
     holds = nearer.low > 0 and end.low > 0.9
     sentence = (
-        f"After {settled.mean:.0%} [{settled.low:.0%}, {settled.high:.0%}] of the run a switch leaves SSIM to the "
-        f"first condition at 0.9 or more. Switched at t = {times[early]:.0f}, the outcome is nearer to the new "
-        f"condition by {nearer}; switched at t = {times[late]:.0f}, SSIM to the old one is {end}."
+        f"After {settled.mean:.0%} [{settled.low:.0%}, {settled.high:.0%}] of the run a switch leaves normalised SSIM "
+        f"to the first condition at 0.9 or more. Switched at t = {times[early]:.0f}, the outcome is nearer to the new "
+        f"condition by {nearer}; switched at t = {times[late]:.0f}, normalised SSIM to the old one is {end}."
     )
     table = [
         {
             "timestep of the switch": float(time),
-            "ssim to the first": str(bootstrap(first[:, place])),
-            "ssim to the second": str(bootstrap(second[:, place])),
+            "normalised ssim to the first": bootstrap(first[:, place]),
+            "normalised ssim to the second": bootstrap(second[:, place]),
         }
         for place, time in enumerate(times)
     ]
     figure = curves_sheet(
-        {"SSIM of the outcome": (times, {"to the first alone": first, "to the second alone": second})}
+        {"normalised SSIM of the outcome": (times, {"to the first alone": first, "to the second alone": second})}
     )
     return Finding("switch", SOURCE, holds, sentence, table, figure, about(given) | {"other": given.other})

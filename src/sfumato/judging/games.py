@@ -1,8 +1,8 @@
 """Deletion and insertion: take away, or give back, the places of a step's latent by rank, and see what is recovered.
 
 Source: Petsiuk et al. 2018 (RISE) for the games on a score; Park et al. 2024 for the games on a distance, whose
-released code takes the FID of two single images, which means nothing. Here: 1 - SSIM, the distance of CLIP's patch
-features, and 1 - the cosine in CLIP, each divided by the distance when everything is gone.
+released code takes the FID of two single images, which means nothing. Here: 1 - local SSIM, the distance of CLIP's
+patch features, and 1 - the cosine in CLIP, each divided by the distance when everything is gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
 from sfumato.saliency.recovering import Recovery
-from sfumato.saliency.similarities import blurred, local_similarity
+from sfumato.saliency.similarities import blurred, local_similarity, renamed
 from sfumato.similarity.clip import Clip
 
 Game = Literal["deletion", "insertion"]
@@ -78,7 +78,9 @@ class Curve:
         return float((early - start) / EARLY)
 
 
-def judge_of(recovery: Recovery, prompt: str, clip: Clip, distances: Sequence[str] = ("ssim", "features")) -> Judge:
+def judge_of(
+    recovery: Recovery, prompt: str, clip: Clip, distances: Sequence[str] = ("local_ssim", "features")
+) -> Judge:
     """Measures against the picture that the step recovers.
 
     Args:
@@ -90,6 +92,7 @@ def judge_of(recovery: Recovery, prompt: str, clip: Clip, distances: Sequence[st
     Raises:
         OptionError: A distance is unknown.
     """
+    distances = [renamed(name) for name in distances]
     if wrong := [name for name in distances if name not in DISTANCES]:
         raise OptionError(f"there is no distance {wrong[0]!r}; choose from: {', '.join(DISTANCES)}")
     own = recovery.pictures(recovery.clean)
@@ -160,8 +163,8 @@ def ranks(saliency: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.i
     return found
 
 
-def _ssim(own: torch.Tensor, clip: Clip) -> Measure:
-    return lambda pictures: 1 - local_similarity("ssim", own / 2 + 0.5, pictures / 2 + 0.5).mean((-2, -1))
+def _local_ssim(own: torch.Tensor, clip: Clip) -> Measure:
+    return lambda pictures: 1 - local_similarity("local_ssim", own / 2 + 0.5, pictures / 2 + 0.5).mean((-2, -1))
 
 
 def _features(own: torch.Tensor, clip: Clip) -> Measure:
@@ -187,5 +190,9 @@ def _directions(clip: Clip, pictures: torch.Tensor) -> torch.Tensor:
         return torch.cat([clip.directions(some) for some in pictures.split(_ROWS)])
 
 
-DISTANCES: dict[str, Callable[[torch.Tensor, Clip], Measure]] = {"ssim": _ssim, "features": _features, "clip": _clip}
-"""How far pictures are from one: 1 - SSIM, 1 - cosine of patch features, 1 - cosine of CLIP's directions."""
+DISTANCES: dict[str, Callable[[torch.Tensor, Clip], Measure]] = {
+    "local_ssim": _local_ssim,
+    "features": _features,
+    "clip": _clip,
+}
+"""How far pictures are from one: 1 - local SSIM, 1 - cosine of patch features, 1 - cosine of CLIP's directions."""

@@ -125,10 +125,10 @@ class Verdict:
                         "measure": measure,
                         "better": "higher" if better else "lower",
                         "map": name,
-                        "area": str(area),
-                        "slope": str(slope),
+                        "area": area,
+                        "slope": slope,
                     }
-                    | {f"over {control}": str(own[name]) for control, own in gains.items() if name in own}
+                    | {f"over {control}": own[name] for control, own in gains.items() if name in own}
                 )
         return table
 
@@ -138,7 +138,7 @@ def judge(
     explanations: Sequence[Explanation],
     *,
     games: Sequence[Game] = GAMES,
-    distances: Sequence[str] = ("ssim", "features"),
+    distances: Sequence[str] = ("local_ssim", "features"),
     at: Sequence[int] = (),
     points: int = POINTS,
     controls: Sequence[str] = CONTROLS,

@@ -49,10 +49,10 @@ class Trust:
             {
                 "check": one.check,
                 "number": one.number,
-                "value": str(one.value),
+                "value": one.value,
                 "control": one.against,
-                "its value": str(one.control),
-                "difference": str(one.gain),
+                "its value": one.control,
+                "difference": one.gain,
                 "verdict": one.verdict,
             }
             for one in self.measured

@@ -1,7 +1,7 @@
 """Channel ablation: what does the image lose without a channel, a head, or each layer's strongest channel?
 
 Source: the thesis on an XAI interface for diffusion models, sections 4.1.3 and 5.2.2: the output of a channel is set to
-zero for the whole sampling process; SSIM compares the final samples (tables 5.1 and 5.2).
+zero for the whole sampling process; normalised SSIM compares the final samples (tables 5.1 and 5.2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sfumato.changing.channels import AblateChannels, AblateHeads, How
 from sfumato.errors import OptionError
 from sfumato.layers import Layer, chosen, layers_of
 from sfumato.masks import mask_of, on_latent
-from sfumato.metrics.structure import maximum_channel, resized, ssim
+from sfumato.metrics.structure import maximum_channel, normalised_ssim, resized
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
 from sfumato.option_values import STEPS, TIMESTEPS
@@ -203,7 +203,7 @@ def _swept(
         images += generate(model, [request] * len(some), attachments=changes).images
         progress("ablations", min(start + BATCH, len(pairs)), len(pairs))
     compared = _compared(plain.images[0], images, mask)
-    effect = 1 - compared["ssim"].values if mask is None else compared["change_in_mask"].values
+    effect = 1 - compared["normalised_ssim"].values if mask is None else compared["change_in_mask"].values
     order = np.argsort(-effect, kind="stable") if options.rank is not None else np.arange(len(pairs))
     labelled = compared.assign_coords(
         layer=("run", [layer for layer, _ in pairs]), channel_number=("run", [channel for _, channel in pairs])
@@ -238,13 +238,16 @@ def _maximum_channels(
 
 
 def _compared(plain: Image.Image, images: Sequence[Image.Image], mask: NDArray[np.bool_] | None) -> xr.Dataset:
-    """Every image beside the plain one: picture, SSIM, where it changed, and how much inside the mask and outside."""
+    """Every image and the plain one: picture, normalised SSIM, where it changed, how much in the mask and outside."""
     before = np.asarray(plain.convert("RGB"), np.float64)
     pictures = np.stack([np.asarray(image.convert("RGB")) for image in images])
     moved = np.abs(pictures - before).max(-1) / 255  # (run, y, x)
     data: dict[str, Any] = {
         "picture": (("run", "row", "column", "channel"), pictures),
-        "ssim": ("run", [ssim(before.transpose(2, 0, 1), one.transpose(2, 0, 1)) for one in pictures]),
+        "normalised_ssim": (
+            "run",
+            [normalised_ssim(before.transpose(2, 0, 1), one.transpose(2, 0, 1)) for one in pictures],
+        ),
         "moved": (("run", "y", "x"), moved.astype(np.float32)),
         "changed": (("run", "y", "x"), moved > CHANGED),
     }

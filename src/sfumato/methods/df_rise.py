@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -28,15 +28,15 @@ from sfumato.saliency.nodes import NODES, saliency_node
 from sfumato.saliency.occlusion import Masking, Masks
 from sfumato.saliency.recovering import Branch, Recovery, rows_within, steps_at
 from sfumato.saliency.rise import Compare, Rise, rise
-from sfumato.saliency.similarities import Local, local_similarity, parity
+from sfumato.saliency.similarities import Local, local_similarity, parity, renamed
 from sfumato.similarity.clip import Clip
 from sfumato.trace import generate
 
 Of = Literal["x0", "eps", "parity"]
-Similarity = Literal["structure", "ssim", "luminance", "contrast", "cosine", "perceptual"]
+Similarity = Literal["structure", "local_ssim", "luminance", "contrast", "cosine", "perceptual", "ssim"]
 CHOICES: dict[str, tuple[str, ...]] = {
     "target": ("x0", "eps", "parity"),
-    "similarity": ("structure", "ssim", "luminance", "contrast", "cosine", "perceptual"),
+    "similarity": ("structure", "local_ssim", "luminance", "contrast", "cosine", "perceptual"),
     "masking": ("iid", "grid"),
     "branch": ("guided", "conditional"),
 }
@@ -73,6 +73,7 @@ class DfRiseOptions:
 
     def __post_init__(self) -> None:
         """Check what the options mean together."""
+        object.__setattr__(self, "similarity", renamed(self.similarity))
         if self.target == "parity" and self.similarity != "structure":
             raise OptionError(f"similarity is {self.similarity!r}; target=parity compares by structure alone")
         if self.target == "eps" and self.similarity == "perceptual":
@@ -108,7 +109,7 @@ def _explained(model: Model, request: Request, options: DfRiseOptions, progress:
     if options.similarity == "perceptual" and model.decoder is None:
         raise OptionError(
             f"similarity is 'perceptual', which compares decoded images, but {model.source.name} has no decoder; take "
-            "structure, ssim, luminance, contrast or cosine"
+            "structure, local_ssim, luminance, contrast or cosine"
         )
     steps = steps_at(model, request, options.at)
     Masks(options.masking, model.latent_grid(request), options.keep, options.grid, 0)  # refuses a grid that is too fine
@@ -159,7 +160,7 @@ def _compare(recovery: Recovery, options: DfRiseOptions) -> Compare:
     own = recovery.recovered(recovery.sample, target)
     if options.similarity == "perceptual":
         return _perceptual(recovery, own)
-    name: Local = options.similarity
+    name = cast(Local, options.similarity)
     return lambda samples: local_similarity(name, own, recovery.recovered(samples, target))
 
 

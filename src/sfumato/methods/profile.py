@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import Layer, chosen, layers_of
 from sfumato.masks import mask_of, on_latent
-from sfumato.metrics.structure import frobenius, maximum_channel, resized, ssim
+from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps, schedule_of
@@ -202,8 +202,8 @@ def _nodes(model: Model, request: Request, plan: Plan, *, masked: bool) -> dict[
             )  # fmt: skip
     if "ssim" in plan.objects:
         steps = list(range(1, len(schedule) + 1))
-        what = {"method": "profile", "about": "SSIM of the sample with that of the step before"}
-        nodes["trajectory"] = Node({"ssim": array(steps=len(steps), kind="float64")}, coords(steps), what)
+        what = {"method": "profile", "about": "normalised SSIM of the sample with that of the step before"}
+        nodes["trajectory"] = Node({"normalised_ssim": array(steps=len(steps), kind="float64")}, coords(steps), what)
     if "attention" in plan.objects:
         nodes["attention_map"] = Node({"map": array(("y", height), ("x", width))}, coords(kept), {"method": "profile"})
     for kind in ("activations", "gradients"):
@@ -291,7 +291,9 @@ class _Recorder:
         values = sample[0].float().cpu().numpy()
         if "ssim" in self._objects:
             if self._previous is not None:
-                self._sink.write("trajectory", "ssim", step - 1, np.asarray(ssim(values, self._previous)))
+                self._sink.write(
+                    "trajectory", "normalised_ssim", step - 1, np.asarray(normalised_ssim(values, self._previous))
+                )
             self._previous = values
         last = step == len(self._plan.schedule)
         if last and "ssim" in self._objects:

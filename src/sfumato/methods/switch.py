@@ -1,7 +1,7 @@
 """Label or prompt switch: from which step on does the condition no longer matter?
 
 Source: the thesis on an XAI interface for diffusion models, section 5.3.2 and figure 5.17: the generation starts with
-one label and goes on with another from step s; SSIM compares the outcome with those of either label alone.
+one label and goes on with another from step s; normalised SSIM compares the outcome with those of either label alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 from sfumato.bounds import shown
 from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
-from sfumato.metrics.structure import ssim
+from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.option_values import INNER_SHARE, STEPS
@@ -43,7 +43,8 @@ class SwitchOptions:
     )
     alike: float = field(
         default=0.9,
-        metadata=INNER_SHARE | {"help": "SSIM from which on the outcome counts as that of the first condition"},
+        metadata=INNER_SHARE
+        | {"help": "normalised SSIM from which on the outcome counts as that of the first condition"},
     )
 
     def __post_init__(self) -> None:
@@ -93,8 +94,8 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
             for number in range(request.images)
         ]
     )  # (image, run, y, x, channel)
-    first = np.array([[ssim(_planes(one), _planes(runs[0])) for one in runs[2:]] for runs in pictures])
-    second = np.array([[ssim(_planes(one), _planes(runs[1])) for one in runs[2:]] for runs in pictures])
+    first = np.array([[normalised_ssim(_planes(one), _planes(runs[0])) for one in runs[2:]] for runs in pictures])
+    second = np.array([[normalised_ssim(_planes(one), _planes(runs[1])) for one in runs[2:]] for runs in pictures])
     schedule = schedule_of(model, request)
     settled = [_settled(row, places, model.steps(request), options.alike) for row in first]
     node = xr.Dataset(
@@ -102,8 +103,8 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
             "picture": (("image", "switch", "row", "column", "channel"), pictures[:, 2:]),
             "first": (("image", "row", "column", "channel"), pictures[:, 0]),
             "second": (("image", "row", "column", "channel"), pictures[:, 1]),
-            "ssim_to_first": (("image", "switch"), first),
-            "ssim_to_second": (("image", "switch"), second),
+            "normalised_ssim_to_first": (("image", "switch"), first),
+            "normalised_ssim_to_second": (("image", "switch"), second),
             "settled": ("image", settled),
         },
         coords={

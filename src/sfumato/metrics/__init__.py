@@ -3,11 +3,12 @@
 from sfumato.metrics.controls import CONTROLS
 from sfumato.metrics.imacs import imacs
 from sfumato.metrics.importance import rank_correlation, ranks, ranks_aligned, rmse
-from sfumato.metrics.intervals import Interval, bootstrap
+from sfumato.metrics.intervals import bootstrap
 from sfumato.metrics.localisation import average_precision, box, box_iou, coverage, hard, iou, miou, pointing
 from sfumato.metrics.overlap import Overlap, overlap
 from sfumato.metrics.separation import Separation, separation
 from sfumato.metrics.tables import LocalisationTable, localisation_table
+from sfumato.results.interval import Interval
 
 __all__ = [
     "CONTROLS",

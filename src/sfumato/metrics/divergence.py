@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from sfumato.errors import SfumatoError
-from sfumato.metrics.structure import frobenius, ssim
+from sfumato.metrics.structure import frobenius, normalised_ssim
 from sfumato.results.explanation import Explanation
 
 APART = 0.95
-"""Samples with a lower SSIM than this count as different."""
+"""Samples with a lower normalised SSIM than this count as different."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Divergence:
     """What two profiles have in common.
 
     Attributes:
-        steps: ``ssim`` and ``attention`` (distance of the attention maps) over step, ``layers`` (distance) over layer
-            and step, with ``timestep``; what one of the profiles lacks is left out.
+        steps: ``normalised_ssim`` and ``attention`` (distance of the attention maps) over step, ``layers`` (distance)
+            over layer and step, with ``timestep``; what one of the profiles lacks is left out.
         parts_at: Timestep of the first kept step at which the samples are apart; None if they never are.
     """
 
@@ -35,7 +35,7 @@ class Divergence:
         for place in range(self.steps.sizes["step"]):
             one = self.steps.isel(step=place)
             row = {"step": int(one["step"]), "timestep": float(one["timestep"])}
-            row |= {name: float(one[name]) for name in ("ssim", "attention") if name in one}
+            row |= {name: float(one[name]) for name in ("normalised_ssim", "attention") if name in one}
             found.append(row)
         return found
 
@@ -46,7 +46,7 @@ def diverge(one: Explanation, other: Explanation, apart: float = APART) -> Diver
     Args:
         one: Made by the method ``profile``.
         other: Another, of the same model and schedule.
-        apart: SSIM below which samples count as different.
+        apart: Normalised SSIM below which samples count as different.
 
     Raises:
         SfumatoError: One is no profile, or they share no step.
@@ -63,7 +63,7 @@ def diverge(one: Explanation, other: Explanation, apart: float = APART) -> Diver
     ours, theirs = _at(first, common), _at(second, common)
     times = [time for _, time in common]
     pairs = zip(ours["latent"].values, theirs["latent"].values, strict=True)
-    data: dict[str, Any] = {"ssim": ("step", [ssim(a, b) for a, b in pairs])}
+    data: dict[str, Any] = {"normalised_ssim": ("step", [normalised_ssim(a, b) for a, b in pairs])}
     if all("attention_map" in profile.tree.children for profile in (one, other)):
         data["attention"] = ("step", _distances(one, other, "attention_map", common))
     layers = [name for name in _layers(one) if name in _layers(other)]
@@ -72,7 +72,7 @@ def diverge(one: Explanation, other: Explanation, apart: float = APART) -> Diver
         data["layers"] = (("layer", "step"), [_distances(one, other, f"activations/{n}", common) for n in layers])
         coords["layer"] = layers
     steps = xr.Dataset(data, coords=coords)
-    below = [time for time, value in zip(times, steps["ssim"].values, strict=True) if value < apart]
+    below = [time for time, value in zip(times, steps["normalised_ssim"].values, strict=True) if value < apart]
     return Divergence(steps, below[0] if below else None)
 
 
@@ -107,5 +107,6 @@ def _distances(one: Explanation, other: Explanation, node: str, common: list[tup
 def parts_in_words(found: Divergence) -> str:
     """One sentence: where the two part."""
     if found.parts_at is None:
-        return f"their samples stay alike (SSIM of at least {float(np.min(found.steps['ssim'].values)):.3f}) to the end"
+        least = float(np.min(found.steps["normalised_ssim"].values))
+        return f"their samples stay alike (normalised SSIM of at least {least:.3f}) to the end"
     return f"their samples part at t = {found.parts_at:.0f}"

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sfumato.errors import OptionError
+from sfumato.results.interval import Interval
 
 _DRAWS_AT_ONCE = 2_000_000
-
-
-class Interval(NamedTuple):
-    """A mean, the ends of its confidence interval and the number of items behind it."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
 
 
 def bootstrap(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sfumato.errors import OptionError
-from sfumato.metrics.intervals import Interval, bootstrap
+from sfumato.metrics.intervals import bootstrap
+from sfumato.results.interval import Interval
 
 
 class Separation(NamedTuple):

@@ -10,11 +10,13 @@ from sfumato.errors import OptionError
 WINDOW = 7
 
 
-def ssim(one: ArrayLike, other: ArrayLike) -> float:
-    """Structural similarity of two images or latents, each brought to unit standard deviation first.
+def normalised_ssim(one: ArrayLike, other: ArrayLike) -> float:
+    """Normalised SSIM: structural similarity of two images or latents, each at unit standard deviation first.
 
-    Source: Wang et al. 2004, as the thesis on the diffusion profile uses it (equation 4.1.8): a window of 7 x 7 pixels,
-    the mean over windows and channels; the dynamic range is the larger one of the two normalised images.
+    It is neither the SSIM of pixels in their own range (``similarity="ssim"``) nor the local SSIM under Gaussian
+    windows (``sfumato.saliency.similarities``). Wang et al. 2004, as the thesis on the diffusion profile uses it
+    (equation 4.1.8): a window of 7 x 7 pixels, the mean over windows and channels; the dynamic range is the larger one
+    of the two normalised images.
 
     Args:
         one: (channel, y, x), any finite values.
@@ -30,13 +32,13 @@ def ssim(one: ArrayLike, other: ArrayLike) -> float:
 
     first, second = (_unit(np.asarray(values, np.float64)) for values in (one, other))
     if first.shape != second.shape:
-        raise OptionError(f"SSIM compares images of one size; got {first.shape} and {second.shape}")
+        raise OptionError(f"normalised SSIM compares images of one size; got {first.shape} and {second.shape}")
     spread = max(np.ptp(first), np.ptp(second))
     if not spread:
         return 1.0
     side = min(WINDOW, *(size - (size + 1) % 2 for size in first.shape[-2:]))
     if side < 3:
-        raise OptionError(f"SSIM needs images of 3 x 3 pixels at least; got {first.shape}")
+        raise OptionError(f"normalised SSIM needs images of 3 x 3 pixels at least; got {first.shape}")
     return float(structural_similarity(first, second, win_size=side, channel_axis=0, data_range=spread))
 
 

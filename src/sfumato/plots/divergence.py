@@ -11,7 +11,7 @@ from sfumato.results.explanation import Explanation
 
 
 def divergence_sheet(one: Explanation, other: Explanation, found: Divergence) -> Image.Image:
-    """Rows of the samples of both over the common steps, SSIM and attention distance below (figures 5.14 and 5.15)."""
+    """Rows of the samples of both over the common steps, normalised SSIM and attention distance below (5.14, 5.15)."""
     times = found.steps["timestep"].values
     figure = figure_of(max(8.0, 1.02 * len(times)), 5.0)
     upper, lower = figure.subfigures(2, 1, height_ratios=[2.2, 2.8])
@@ -24,7 +24,7 @@ def divergence_sheet(one: Explanation, other: Explanation, found: Divergence) ->
             if row:
                 axis.set_xlabel(f"t = {time:.0f}", fontsize=7)
         axes[row, 0].set_ylabel(title, fontsize=8, color=INK)
-    panels = [("ssim", "SSIM of the samples")]
+    panels = [("normalised_ssim", "normalised SSIM of the samples")]
     panels += [("attention", "distance of the attention maps")] if "attention" in found.steps else []
     panels += [("layers", "distance of the layers")] if "layers" in found.steps else []
     for axis, (name, title) in zip(lower.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

@@ -78,7 +78,7 @@ def _drawn(
     def write(x: float, y: float, text: str, points: float, colour: str, **more: Any) -> None:
         figure.text(x / width, 1 - y / height, text, fontsize=points, color=colour, **style | more)
 
-    write(_EDGE, 40, lettered(explanation.request.prompt, 110), 12, _INK)
+    write(_EDGE, 40, lettered(explanation.request.subject, 110), 12, _INK)
     how = str(about.get("estimator", ""))
     if "coalitions" in about:
         how += f" on {about['coalitions']} coalitions"

@@ -26,14 +26,18 @@ def ablation_sheet(explanation: Explanation) -> Image.Image:
     axes[1].imshow(data["picture"].values)
     axes[2].imshow(data["moved"].values, cmap="magma", vmin=0, vmax=1)
     share = float(data["changed"].values.mean())
-    titles = ("as it was", f"ablated: SSIM {float(data['ssim']):.3f}", f"change: {share:.0%} of the pixels")
+    titles = (
+        "as it was",
+        f"ablated: normalised SSIM {float(data['normalised_ssim']):.3f}",
+        f"change: {share:.0%} of the pixels",
+    )
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, fontsize=8, color=INK)
     return finished(figure)
 
 
 def sweep_sheet(explanation: Explanation) -> Image.Image:
-    """The images of a sweep or a ranking, each with its layer, channel and SSIM (the source's tables 5.1 and 5.2).
+    """The images of a sweep or a ranking, each with its layer, channel and normalised SSIM (tables 5.1 and 5.2).
 
     Raises:
         SfumatoError: The explanation holds no sweep.
@@ -53,12 +57,12 @@ def sweep_sheet(explanation: Explanation) -> Image.Image:
         one = data.isel(run=number)
         axis.imshow(one["picture"].values)
         name = f"{str(one['layer'].values)[-24:]}:{int(one['channel_number'])}"
-        axis.set_title(f"{name}\nSSIM {float(one['ssim']):.3f}", fontsize=6, color=INK)
+        axis.set_title(f"{name}\nnormalised SSIM {float(one['normalised_ssim']):.3f}", fontsize=6, color=INK)
     return finished(figure)
 
 
 def switch_sheet(explanation: Explanation, image: int = 0) -> Image.Image:
-    """The outcomes of switching at every step, and their SSIM to either condition alone (the source's figure 5.17).
+    """The outcomes of switching at every step, and their normalised SSIM to either condition alone (figure 5.17).
 
     Raises:
         SfumatoError: The explanation holds no switch.
@@ -76,9 +80,14 @@ def switch_sheet(explanation: Explanation, image: int = 0) -> Image.Image:
         picture_axis(axis).imshow(picture)
         axis.set_title(title, fontsize=7, color=INK)
     axis = lower.subplots()
-    for name, colour, label in (("ssim_to_first", LINES[0], "first"), ("ssim_to_second", LINES[1], "second")):
+    for name, colour, label in (
+        ("normalised_ssim_to_first", LINES[0], "first"),
+        ("normalised_ssim_to_second", LINES[1], "second"),
+    ):
         values = data[name].values.reshape(-1, count)
-        axis.plot(times, values.mean(0), "o-", color=colour, markersize=3, label=f"SSIM to the {label} alone")
+        axis.plot(
+            times, values.mean(0), "o-", color=colour, markersize=3, label=f"normalised SSIM to the {label} alone"
+        )
         if several:
             low, high = np.percentile(values, [10, 90], axis=0)
             axis.fill_between(times, low, high, color=colour, alpha=0.15, linewidth=0)

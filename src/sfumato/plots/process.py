@@ -92,13 +92,13 @@ def _strip(axes: Any, data: xr.Dataset, title: str, *, last: bool) -> None:
 
 
 def _trajectory(explanation: Explanation, axis: Any) -> bool:
-    """SSIM of every sample with the one before."""
+    """Normalised SSIM of every sample with the one before."""
     if "trajectory" not in explanation.tree.children:
         return False
     if axis is not None:
         data = explanation.tree["trajectory"].to_dataset()
-        axis.plot(data["timestep"].values, data["ssim"].values, color=LINES[0])
-        _over_time(axis, "SSIM of a sample with the one before")
+        axis.plot(data["timestep"].values, data["normalised_ssim"].values, color=LINES[0])
+        _over_time(axis, "normalised SSIM of a sample with the one before")
     return True
 
 

@@ -51,7 +51,7 @@ def segment_sheet(explanation: Explanation) -> Image.Image:
 
     sheet = Image.new("RGB", (width, height), "white")
     sheet.paste(drawn, (_EDGE, _HEAD))
-    write(_EDGE, 40, lettered(explanation.request.prompt, 80), 12, _INK)
+    write(_EDGE, 40, lettered(explanation.request.subject, 80), 12, _INK)
     write(_EDGE, 62, f"segments by {parts.attrs['by']} · {matches.attrs['similarity']}", 8, _QUIET)
     for number in range(count):
         write(left + (number + 0.5) * _CELL, _HEAD - 8, str(number + 1), 9, TONES[number % len(TONES)], ha="center")

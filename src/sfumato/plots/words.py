@@ -12,6 +12,7 @@ from sfumato.plots.figures import finished
 from sfumato.plots.lettering import families, lettered
 from sfumato.plots.overlays import overlay
 from sfumato.results.explanation import Explanation
+from sfumato.results.summary import word_rows
 
 _INK, _QUIET = "#1d1d1f", "#6e6e73"
 _DPI = 120
@@ -40,7 +41,7 @@ def word_sheet(
     from matplotlib.figure import Figure
 
     one = explanation.select(image)
-    rows = one.summary()["words"]
+    rows = word_rows(one, 0)
     picture, maps = one.image, _maps_by_index(one)
     panels = [picture, *(overlay(picture, maps[row["index"]], contour=contour) for row in rows)]
     captions = [("the image", f"seed {one.request.seed}"), *(_words_about(row, rows) for row in rows)]
@@ -57,7 +58,7 @@ def word_sheet(
     def write(x: float, y: float, text: str, size: float, colour: str) -> None:
         figure.text(x / width, 1 - y / height, text, fontsize=size, color=colour, va="baseline", **style)
 
-    write(_EDGE, _HEAD - 26, lettered(one.request.prompt, max(12, width // 13)), 12, _INK)
+    write(_EDGE, _HEAD - 26, lettered(one.request.subject, max(12, width // 13)), 12, _INK)
     for place, (panel, (name, detail)) in enumerate(zip(panels, captions, strict=True)):
         x = _EDGE + (place % across) * (wide + _GAP)
         y = _HEAD + (place // across) * (high + _CAPTION)

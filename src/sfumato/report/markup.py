@@ -69,7 +69,7 @@ def table(head: Iterable[str], rows: Iterable[str], kind: str = "") -> str:
 
 
 def pairs(values: Mapping[str, Any]) -> str:
-    """A mapping as a table of names and values, nested ones flattened."""
+    """A mapping as a table of names and values; what is nested in it, also in lists, has a row of its own."""
     rows = [f'<tr><th scope="row">{escaped(name)}</th><td>{_value(value)}</td></tr>' for name, value in _flat(values)]
     return table((), rows, "pairs")
 
@@ -122,9 +122,17 @@ def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
         label = f"{above}{name}".replace("_", " ")
         if isinstance(value, Mapping) and value:
             found += _flat(value, f"{label} · ")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            found += _flat({_item(place, item): item for place, item in enumerate(value, 1)}, f"{label} · ")
         else:
             found.append((label, value))
     return found
+
+
+def _item(place: int, item: Any) -> str:
+    """What an item of a list is called: by its number, and by its method where it is of one."""
+    method = item.get("method") if isinstance(item, Mapping) else None
+    return f"{place}" if method is None else f"{place}, {method}"
 
 
 def _value(value: Any) -> str:

@@ -16,6 +16,7 @@ from sfumato.plots.overlays import DIM, colours, display_size
 from sfumato.report.markup import escaped, isolated, number, packed, pairs, picture_uri, visible
 from sfumato.report.sections import caveat, chip_note, maps_by_place, ordinal, sections, times, unit_of
 from sfumato.results.explanation import Explanation
+from sfumato.results.summary import word_rows
 from sfumato.writing.files import write_text
 
 _MANY, _CROWD = 14, 45  # words from which chips get smaller
@@ -41,12 +42,12 @@ def write_report(explanation: Explanation, path: str | PathLike[str]) -> None:
 def page(explanation: Explanation) -> str:
     """The page as text; see ``write_report``."""
     singles = [explanation.select(i) for i in range(explanation.request.images)]
-    rows = [single.summary()["words"] for single in singles]
+    rows = [word_rows(single, 0) for single in singles]
     has_words = bool(rows[0])
     script = template("heat.js") + template("viewer.js")
     height, width = singles[0].image.height, singles[0].image.width
     parts = {
-        "title": f"{escaped(explanation.request.prompt[:80] or 'Explanation')} · Sfumato",
+        "title": f"{escaped(explanation.request.subject[:80])} · Sfumato",
         "style": template("tokens.css") + template("style.css"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -56,7 +57,7 @@ def page(explanation: Explanation) -> str:
         "pictures": "\n".join(_picture(i, single) for i, single in enumerate(singles)),
         "controls": _CONTROLS if has_words else "",
         "question": "Which pixels did each word drive?" if has_words else "What was generated",
-        "chips": _chips(explanation.request.prompt, rows[0]),
+        "chips": _chips(explanation.request.subject, rows[0]),
         "facts": _facts(explanation, width, height),
         "original": "\n".join(_original(i, single) for i, single in enumerate(singles)) if has_words else "",
         "notes": _notes(explanation),
@@ -104,7 +105,7 @@ def _thumbnail(single: Explanation) -> str:
 
 
 def _picture(i: int, single: Explanation) -> str:
-    said = f"Image generated for: {single.request.prompt}" if single.request.invert is None else "The given image"
+    said = f"Image generated for: {single.request.subject}" if single.request.invert is None else "The given image"
     alt = escaped(said)
     return f'<img id="image-{i}" data-image="{i}" alt="{alt}" src="{picture_uri(single.image)}">'
 
@@ -118,9 +119,9 @@ def _original(i: int, single: Explanation) -> str:
     return f'<figure class="original" data-image="{i}">{image}<figcaption>{was}</figcaption></figure>'
 
 
-def _chips(prompt: str, rows: list[dict[str, Any]]) -> str:
+def _chips(subject: str, rows: list[dict[str, Any]]) -> str:
     if not rows:
-        return f'<p class="chips">{isolated(prompt) if prompt else "<span>(no prompt)</span>"}</p>'
+        return f'<p class="chips">{isolated(subject)}</p>'
     size = "crowd" if len(rows) > _CROWD else "many" if len(rows) > _MANY else ""
     chips = []
     count = times(rows)

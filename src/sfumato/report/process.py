@@ -103,18 +103,33 @@ def ablated_layers(explanation: Explanation, path: str) -> Section | None:
 
 @section("sweep")
 def sweep(explanation: Explanation, path: str) -> Section:
-    """Images, and the table of layers, channels and SSIM."""
+    """Images, and the table of layers, channels and normalised SSIM."""
     data = explanation.tree["sweep"].to_dataset()
-    rows = zip(data["layer"].values.tolist(), data["channel_number"].values.tolist(), data["ssim"].values, strict=True)
+    rows = zip(
+        data["layer"].values.tolist(),
+        data["channel_number"].values.tolist(),
+        data["normalised_ssim"].values,
+        strict=True,
+    )
     lines = [
         f'<tr><th scope="row">{isolated(layer)}</th><td class="n">{channel}</td>'
         f'<td class="n">{number(value, 3)}</td></tr>'
         for layer, channel, value in rows
     ]
-    return sheet(explanation, "sweep", table(("layer", "channel", "SSIM"), lines))
+    return sheet(explanation, "sweep", table(("layer", "channel", "normalised SSIM"), lines))
 
 
 @section("switch")
 def switch(explanation: Explanation, path: str) -> Section:
-    """Pictures and curves."""
-    return sheet(explanation, "switch")
+    """Pictures and curves, and the table of switches."""
+    data = explanation.tree["switch"].to_dataset()
+    names = ("step", "timestep", "normalised_ssim_to_first", "normalised_ssim_to_second")
+    lines = [
+        f'<tr><th scope="row">{step}</th>'
+        + "".join(f'<td class="n">{number(value, 3)}</td>' for value in values)
+        + "</tr>"
+        for step, *values in zip(*(data[name].values.tolist() for name in names), strict=True)
+    ]
+    settled = f'<p class="quiet">Settled after {number(float(data["settled"]), 3)} of the run.</p>'
+    head = ("switched at step", "timestep", "normalised SSIM to the first", "normalised SSIM to the second")
+    return sheet(explanation, "switch", table(head, lines) + settled)

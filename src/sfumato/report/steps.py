@@ -6,6 +6,7 @@ from sfumato.report.markup import isolated, number, table
 from sfumato.report.process import sheet
 from sfumato.report.sections import Section, section
 from sfumato.results.explanation import Explanation
+from sfumato.results.numbers import relevance_totals
 
 
 @section("saliency/*")
@@ -19,7 +20,7 @@ def saliency(explanation: Explanation, path: str) -> Section | None:
 def relevance(explanation: Explanation, path: str) -> Section:
     """Curves, maps, and the sum of every word over the steps."""
     data = explanation.tree["relevance"].to_dataset()
-    total = data["score"].sum("step").values
+    total = relevance_totals(data)
     lines = [
         f'<tr><th scope="row">{isolated(word)}</th><td class="n">{number(value, 2)}</td>'
         f'<td class="n">{number(added, 3)}</td></tr>'

@@ -122,7 +122,7 @@ class Explanation:
         return Explanation(xr.DataTree.from_dict(nodes), one, self.provenance)
 
     def summary(self, tau: float = TAU) -> dict[str, Any]:
-        """The numbers of every word, with request and provenance, ready for JSON; see ``results.summary.summarise``."""
+        """All numbers, with request and provenance, ready for JSON; see ``results.summary.summarise``."""
         return summarise(self, tau)
 
     def load(self) -> Explanation:
@@ -148,7 +148,7 @@ class Explanation:
         sizes = self.tree["image"].sizes
         count = self.request.images
         lines = [
-            f"<sfumato.Explanation of {_short(self.request.prompt)!r}",
+            f"<sfumato.Explanation of {_short(self.request.subject)!r}",
             f"  {count} {'image' if count == 1 else 'images'} {sizes['x']} x {sizes['y']}, "
             f"seed {', '.join(map(str, self.request.seeds[:5]))}{', ...' if count > 5 else ''}",
         ]
@@ -168,7 +168,7 @@ class Explanation:
         buffer = io.BytesIO()
         shown.save(buffer, "PNG")
         source = base64.b64encode(buffer.getvalue()).decode()
-        prompt, text = html.escape(self.request.prompt), html.escape(repr(self))
+        prompt, text = html.escape(self.request.subject), html.escape(repr(self))
         return (
             '<div style="display:flex;gap:1em;align-items:flex-start">'
             f'<img alt="{prompt}" src="data:image/png;base64,{source}">'

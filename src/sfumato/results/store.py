@@ -29,6 +29,7 @@ from sfumato.results import schema, streaming
 from sfumato.results.explanation import Explanation
 from sfumato.results.guarded import damaged, guarded
 from sfumato.results.images import image_node
+from sfumato.results.renames import renamed
 from sfumato.writing.folders import recover, replacing_folder, resolved
 from sfumato.writing.records import FILES_OF_THE_DESKTOP, entries, irregular
 
@@ -83,7 +84,7 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
         nodes = {node.path: guarded(node.to_dataset(inherit=False), named) for node in tree.subtree}
         tree = xr.DataTree.from_dict(nodes)
         tree.attrs = {}
-        return Explanation(tree, Request.from_dict(attrs["request"]), attrs["provenance"])
+        return Explanation(renamed(tree), Request.from_dict(attrs["request"]), attrs["provenance"])
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def _opened_stream(folder: Path) -> Explanation:
         raise StoreError(f"{folder} holds no picture: left before its first step, or without samples; make it again")
     request = Request.from_dict(about["request"])
     tree = xr.DataTree.from_dict({"image": image_node([pictures[0][-1]], request.seeds), **nodes})
-    return Explanation(tree, request, about["provenance"] | {"partial": True})
+    return Explanation(renamed(tree), request, about["provenance"] | {"partial": True})
 
 
 def _write(explanation: Explanation, folder: Path) -> None:

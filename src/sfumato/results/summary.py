@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfumato.errors import OptionError
 from sfumato.results.importance import importance_methods, importance_rows
+from sfumato.results.numbers import numbers_of
 from sfumato.results.upscale import bicubic
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
 
     Returns:
         ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``numbers``
-        (what a method measured beside its arrays, by node), ``tau`` and
+        (every number by node and name, see ``results.numbers``), ``tau`` and
         ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``out_of_vocabulary`` (whether the
         model is known never to have been trained on it), ``coverage`` (share of the image's
         pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
@@ -96,6 +97,11 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
         {"image": i, "seed": seed, "width": width, "height": height}
         for i, seed in enumerate(pixels["seed"].values.tolist())
     ]
+    words = [row for i in range(len(images)) for row in word_rows(explanation, i, tau)]
+    importance = {
+        method: [row for i in range(len(images)) for row in importance_rows(explanation, method, i)]
+        for method in importance_methods(explanation)
+    }
     return {
         "prompt": explanation.request.prompt,
         "request": explanation.request.to_dict(),
@@ -106,22 +112,8 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
             for node in explanation.tree.subtree
             if node.level and node.data_vars
         },
-        "numbers": {
-            node.path.strip("/"): found
-            for node in explanation.tree.subtree
-            if (found := {str(name): value for name, value in node.attrs.items() if _is_number(value)})
-        },
+        "numbers": numbers_of(explanation, words, importance),
         "tau": tau,
-        "importance": {
-            method: [row for i in range(len(images)) for row in importance_rows(explanation, method, i)]
-            for method in importance_methods(explanation)
-        },
-        "words": [row for i in range(len(images)) for row in word_rows(explanation, i, tau)],
+        "importance": importance,
+        "words": words,
     }
-
-
-def _is_number(value: Any) -> bool:
-    """A number, or a list of numbers such as a box."""
-    if isinstance(value, list):
-        return bool(value) and all(_is_number(one) for one in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ a Gaussian window of 15 places with sigma 1.5, C3 = 4.5e-4 (so C2 = 2 C3, C1 = 1
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,9 +14,20 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-Local = Literal["structure", "ssim", "luminance", "contrast", "cosine"]
+LOCAL_SSIM = "local_ssim"
+"""SSIM under a Gaussian window around each position; neither that of pixels (``ssim``) nor the normalised one."""
+OLD_NAME = "ssim"
+Local = Literal["structure", "local_ssim", "luminance", "contrast", "cosine"]
 WINDOW, SIGMA = 15, 1.5
 C1, C2, C3 = 1e-4, 9e-4, 4.5e-4
+
+
+def renamed(name: str) -> str:
+    """The name of a similarity or distance; ``ssim`` was the name of the local SSIM and is accepted for one release."""
+    if name != OLD_NAME:
+        return name
+    warnings.warn(f"{OLD_NAME!r} is called {LOCAL_SSIM!r} here; the old name goes", DeprecationWarning, stacklevel=3)
+    return LOCAL_SSIM
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ TERMS: dict[str, Callable[[Moments], torch.Tensor]] = {
     "structure": structure,
     "luminance": luminance,
     "contrast": contrast,
-    "ssim": lambda moments: luminance(moments) * contrast(moments) * structure(moments),
+    "local_ssim": lambda moments: luminance(moments) * contrast(moments) * structure(moments),
 }
 
 

@@ -57,7 +57,7 @@ def adjectives(model: Model, found: Sequence[Mapped]) -> Finding:
     values = {name: bootstrap([float(item[name]) for item in read_ones]) for name in keys}
     outside = values["changed outside"]
     kept = values["other object stays"]
-    rows = [{"measure": name, "mean": str(value)} for name, value in values.items()]
+    rows = [{"measure": name, "mean": value} for name, value in values.items()]
     sentence = (
         f"Of the pixels outside the noun's object {outside} change visibly, inside it {values['changed inside']}; "
         f"outside it lies {values['share of the change outside']} of the whole change. The other object stays in "

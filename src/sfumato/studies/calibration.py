@@ -92,9 +92,9 @@ def calibrate(
     after = out_of_fold(sums, ridge, agreement)
     gain = bootstrap(np.subtract(after, before))
     rows = [
-        {"maps": "plain attention", "rank agreement with information": str(bootstrap(before))},
-        {"maps": "calibrated, unseen prompts", "rank agreement with information": str(bootstrap(after))},
-        {"maps": "gain", "rank agreement with information": str(gain)},
+        {"maps": "plain attention", "rank agreement with information": bootstrap(before)},
+        {"maps": "calibrated, unseen prompts", "rank agreement with information": bootstrap(after)},
+        {"maps": "gain", "rank agreement with information": gain},
     ]
     sentence = (
         f"On prompts that the weights have not seen, calibrated attention agrees {gain} more with information than "

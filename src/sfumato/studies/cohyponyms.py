@@ -59,9 +59,9 @@ def cohyponyms(model: Model, found: Sequence[Mapped], method: str) -> Finding:
     rows = [
         {
             "measure": name,
-            "cohyponyms": str(bootstrap(both[:, 0])),
-            "unrelated": str(bootstrap(both[:, 1])),
-            "cohyponyms more": str(gaps[name]),
+            "cohyponyms": bootstrap(both[:, 0]),
+            "unrelated": bootstrap(both[:, 1]),
+            "cohyponyms more": gaps[name],
         }
         for name, both in values.items()
     ]

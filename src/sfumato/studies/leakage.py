@@ -57,8 +57,7 @@ def leakage(model: Model, found: Sequence[Mapped], method: str) -> Finding:
     }
     bars = {name: bootstrap([one["leak"] for one in rows], groups=_owners(rows)) for name, rows in cells.items()}
     rows = [
-        {"prompts": name, "words": one.n, "share of the map on the other object": str(one)}
-        for name, one in bars.items()
+        {"prompts": name, "words": one.n, "share of the map on the other object": one} for name, one in bars.items()
     ]
     detailed = [one for one in items if one["prompts"] == "detailed"]
     wrong = [one["wrong colour"] for one in detailed]

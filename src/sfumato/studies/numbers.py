@@ -125,8 +125,8 @@ def _values(items: Sequence[dict[str, Any]], word: str, tau: float) -> Any:
     return np.array([item[f"{word} covers at {tau}"] for item in items])
 
 
-def _sweep(gaps: dict[float, Separation]) -> dict[str, str]:
-    return {f"{tau:g}": str(gap.auc) for tau, gap in gaps.items()}
+def _sweep(gaps: dict[float, Separation]) -> dict[str, Interval]:
+    return {f"{tau:g}": gap.auc for tau, gap in gaps.items()}
 
 
 def _row(items: Sequence[dict[str, Any]], number: int, wrong: Any) -> dict[str, Any]:
@@ -136,16 +136,13 @@ def _row(items: Sequence[dict[str, Any]], number: int, wrong: Any) -> dict[str, 
     counts = {f"drawn {n}" if n < MOST else f"drawn {MOST} or more": int((drawn == n).sum()) for n in range(MOST + 1)}
     covers = _values(items, "numeral", TAU)
 
-    def mean(of: Any) -> str:
-        return str(bootstrap(covers[of])) if of.any() else ""
-
-    right: Interval | None = bootstrap((~wrong)[chosen].astype(float)) if chosen.any() else None
+    right = bootstrap((~wrong)[chosen].astype(float))
     return (
         {"asked": number}
         | counts
         | {
-            "right": "" if right is None else str(right),
-            "numeral covers where right": mean(chosen & ~wrong),
-            "numeral covers where wrong": mean(chosen & wrong),
+            "right": right,
+            "numeral covers where right": bootstrap(covers[chosen & ~wrong]),
+            "numeral covers where wrong": bootstrap(covers[chosen & wrong]),
         }
     )

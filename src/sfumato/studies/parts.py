@@ -60,7 +60,7 @@ def study_parts(
                 "schedule": schedule,
                 "part": part,
                 "sum": round(float(sums[place, :, number].sum()), 1),
-                "share": str(bootstrap(share[place, :, number])),
+                "share": bootstrap(share[place, :, number]),
                 "share in the source": round(float(printed[number]), 3),
             }
             for number, part in enumerate(THREE)

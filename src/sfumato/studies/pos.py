@@ -141,7 +141,7 @@ def _at(held: dict[float, bool]) -> str:
 def _row(items: Sequence[dict[str, Any]], tag: str, gap: Interval | None) -> dict[str, Any]:
     return {
         "part of speech": NAMES[tag],
-        "coverage": str(_interval(items, tag, TAU)),
-        "more than other words": "" if gap is None else str(gap),
+        "coverage": _interval(items, tag, TAU),
+        "more than other words": gap,
         "in the source": PRINTED.get(tag, "" if tag == "x" else "28 to 32%"),
     }

@@ -165,8 +165,8 @@ def _listed(names: Sequence[str]) -> str:
 def _row(items: Sequence[dict[str, Any]], name: str, signs: dict[float, Interval]) -> dict[str, Any]:
     owners = _owners(items, [name])
     shown = {
-        f"m{measure[:2].capitalize()}{measure[2].upper()}": str(
-            bootstrap(_values(items, [name], TAU, measure), groups=owners)
+        f"m{measure[:2].capitalize()}{measure[2].upper()}": bootstrap(
+            _values(items, [name], TAU, measure), groups=owners
         )
         for measure in MEASURES
     }

@@ -174,9 +174,9 @@ def _mean(items: Sequence[dict[str, Any]], name: str, column: str, *, closed: bo
 def _row(items: Sequence[dict[str, Any]], name: str, which: str) -> dict[str, Any]:
     row: dict[str, Any] = {"prompts": name, "map": which}
     for closed, kind in ((True, "nouns"), (False, "all words")):
-        row[f"mIoU, {kind}"] = str(_mean(items, name, which, closed=closed))
+        row[f"mIoU, {kind}"] = _mean(items, name, which, closed=closed)
         column = f"AP of {which.split(' ', maxsplit=1)[0]}"
-        row[f"AP, {kind}"] = str(_mean(items, name, column, closed=closed)) if column in items[0] else ""
+        row[f"AP, {kind}"] = _mean(items, name, column, closed=closed) if column in items[0] else None
     return row
 
 

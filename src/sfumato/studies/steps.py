@@ -125,8 +125,7 @@ def _levels(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64], 
     ratio = bootstrap(np.nanmean(energy[:, :, 0], axis=1) / np.nanmean(energy[:, :, 1], axis=1))
     detail = bootstrap(np.nanmean(energy[:, :, 2], axis=1) / np.nanmean(energy[:, :, 3], axis=1))
     rows = [
-        {"level": name, "mean timestep of the change": str(bootstrap(centre[:, place]))}
-        for place, name in enumerate(LEVELS)
+        {"level": name, "mean timestep of the change": bootstrap(centre[:, place])} for place, name in enumerate(LEVELS)
     ]
     sentence = (
         f"Inside the objects, low frequencies change {later} timesteps before high ones. Low frequencies change "
@@ -147,8 +146,8 @@ def _words(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64], a
     rows = [
         {
             "part": PARTS[part],
-            "share, first half": str(bootstrap(share[:, half, place].mean(1))),
-            "share, second half": str(bootstrap(share[:, ~half, place].mean(1))),
+            "share, first half": bootstrap(share[:, half, place].mean(1)),
+            "share, second half": bootstrap(share[:, ~half, place].mean(1)),
         }
         for place, part in enumerate(shown)
     ]
@@ -176,7 +175,7 @@ def _settled(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64],
     share = last / steps
     intervals = [bootstrap(share[:, place]) for place in range(len(ATTRIBUTES))]
     rows = [
-        {"attribute": name, "settled after, as a share of the run": str(one)}
+        {"attribute": name, "settled after, as a share of the run": one}
         for name, one in zip(ATTRIBUTES, intervals, strict=True)
     ]
     order = sorted(range(len(ATTRIBUTES)), key=lambda place: intervals[place].mean)

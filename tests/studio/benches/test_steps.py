@@ -51,7 +51,7 @@ def test_similarities_are_compared_on_the_same_masks(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bench, "contenders", lambda compare, masks: some)
     model = sfumato.load("studio/scenes")
     found = bench_steps(model, 1, compare="similarities", masks=MASKS)
-    assert played(found) == {"df_rise (structure)", "df_rise (ssim)", "random", "centre"}
+    assert played(found) == {"df_rise (structure)", "df_rise (local_ssim)", "random", "centre"}
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ POINTS = 16
 BATCH_MB = 400.0
 """Feature maps of a batch: small, so that progress is told, and a cancellation heard, every few seconds."""
 BATCHED = ("df_rise", "step_baselines")
-MEASURES = {"ssim": "structure, 1 − SSIM", "features": "features of CLIP, 1 − cosine"}
+MEASURES = {"local_ssim": "structure, 1 − local SSIM", "features": "features of CLIP, 1 − cosine"}
 """Distances that the games can be played on."""
 
 

@@ -34,18 +34,20 @@ def over_time(title: str, up: str, **more: Any) -> Figure:
 
 
 def trajectory_chart(explanation: Explanation) -> Figure | None:
-    """SSIM of every sample with the one before (the source's figure 5.3); None where it was not kept."""
+    """Normalised SSIM of every sample with the one before (the source's figure 5.3); None where it was not kept."""
     if "trajectory" not in explanation.tree.children:
         return None
     data = explanation.tree["trajectory"].to_dataset()
-    figure = over_time("How much each step changes the sample: low is much, 1 is nothing", "SSIM with the step before")
+    figure = over_time(
+        "How much each step changes the sample: low is much, 1 is nothing", "normalised SSIM with the step before"
+    )
     figure.add_scatter(
         x=data["timestep"].values.tolist(),
-        y=data["ssim"].values.tolist(),
+        y=data["normalised_ssim"].values.tolist(),
         mode="lines+markers",
         marker={"size": 4},
         line={"color": LINES[0]},
-        hovertemplate="t = %{x:.0f}: SSIM %{y:.3f}<extra></extra>",
+        hovertemplate="t = %{x:.0f}: normalised SSIM %{y:.3f}<extra></extra>",
     )
     return figure
 
@@ -68,16 +70,17 @@ def distance_chart(explanation: Explanation) -> Figure | None:
 
 
 def alike_chart(found: Divergence) -> Figure:
-    """SSIM between the samples of two profiles, step by step."""
+    """Normalised SSIM between the samples of two profiles, step by step."""
     figure = over_time(
-        "How alike the two samples are at each step: 1 is the same picture", "SSIM between the two (1 at most)"
+        "How alike the two samples are at each step: 1 is the same picture",
+        "normalised SSIM between the two (1 at most)",
     )
     figure.add_scatter(
         x=found.steps["timestep"].values.tolist(),
-        y=found.steps["ssim"].values.tolist(),
+        y=found.steps["normalised_ssim"].values.tolist(),
         mode="lines+markers",
         line={"color": LINES[0]},
-        hovertemplate="t = %{x:.0f}: SSIM %{y:.3f}<extra></extra>",
+        hovertemplate="t = %{x:.0f}: normalised SSIM %{y:.3f}<extra></extra>",
     )
     if found.parts_at is not None:
         figure.add_vline(x=found.parts_at, line={"color": INK, "dash": "dot"}, annotation_text="they part")
@@ -109,10 +112,10 @@ def switch_chart(explanation: Explanation) -> Figure:
     data = explanation.tree["switch"].to_dataset()
     figure = over_time(
         "When the switch still matters: where the first line reaches 1, it came too late to change the image",
-        "SSIM of the outcome (1 at most)",
+        "normalised SSIM of the outcome (1 at most)",
         legend=True,
     )
-    lines = (("ssim_to_first", "to the first alone"), ("ssim_to_second", "to the second alone"))
+    lines = (("normalised_ssim_to_first", "to the first alone"), ("normalised_ssim_to_second", "to the second alone"))
     for number, (name, label) in enumerate(lines):
         _line(figure, number, label, data["timestep"].values, data[name].values)
     return figure

@@ -18,6 +18,8 @@ from starlette.responses import PlainTextResponse, Response
 from sfumato.app.server.visitors import COOKIE, Gone, Visitors
 from sfumato.report.page import page
 from sfumato.results.explanation import Explanation
+from sfumato.results.numbers import number_rows
+from sfumato.results.rows import as_csv
 
 AT_ONCE = 2
 """Forms that are built at the same time; the others wait."""
@@ -57,6 +59,10 @@ def _json(explanation: Explanation) -> bytes:
     return json.dumps(explanation.summary(), indent=1).encode()
 
 
+def _csv(explanation: Explanation) -> bytes:
+    return as_csv(number_rows(explanation.summary()["numbers"])).encode()
+
+
 def _html(explanation: Explanation) -> bytes:
     return page(explanation).encode()
 
@@ -78,12 +84,14 @@ FORMS: dict[str, tuple[str, Callable[[Explanation], bytes]]] = {
     "report.html": ("text/html; charset=utf-8", _html),
     "explanation.zarr.zip": ("application/zip", _zarr),
     "summary.json": ("application/json", _json),
+    "numbers.csv": ("text/csv; charset=utf-8", _csv),
 }
 NAMES = {
     "image.png": "PNG",
     "report.html": "HTML report",
     "explanation.zarr.zip": "zarr (zip)",
     "summary.json": "JSON",
+    "numbers.csv": "CSV",
 }
 
 

@@ -1,7 +1,7 @@
 // The chosen steps beside each other: what each recovers, and below it every method's map. One cell is chosen and large.
 const root = make("div", { class: "sf-stepmaps" });
 element.replaceChildren(root);
-const view = { key: null, opacity: 0.8, together: false, words: {}, cell: null, measure: "ssim" };
+const view = { key: null, opacity: 0.8, together: false, words: {}, cell: null, measure: "local_ssim" };
 let cells = [], colours = null, ready = 0;
 const SMALL = 192, LARGE = 448;
 

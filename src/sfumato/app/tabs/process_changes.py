@@ -115,17 +115,18 @@ class AblationSection:
 def ablated(explanation: Explanation, layer: str, channel: int) -> dict[str, Any]:
     """The value that shows an ablation."""
     data = explanation.tree["ablation"].to_dataset()
-    share, alike = float(data["changed"].values.mean()), float(data["ssim"])
+    share, alike = float(data["changed"].values.mean()), float(data["normalised_ssim"])
     much = "hardly anything" if alike > 0.98 else "some of it" if alike > 0.8 else "much of it"
     return {
         "title": f"Without channel {channel} of {layer}",
-        "note": f"SSIM {alike:.3f} (1 is the same picture): the image loses {much}; {share:.0%} of its pixels changed.",
+        "note": f"normalised SSIM {alike:.3f} (1 is the same picture): the image loses {much}; {share:.0%} of its "
+        "pixels changed.",
         "rows": [
             {
                 "label": "",
                 "cells": [
                     cell(explanation.image, "as it was"),
-                    cell(data["picture"].values, f"without it: SSIM {alike:.3f}"),
+                    cell(data["picture"].values, f"without it: normalised SSIM {alike:.3f}"),
                     cell(
                         heat_picture(data["moved"].values),
                         f"change, at most {float(data['moved'].max()):.0%} of the range",
@@ -255,7 +256,8 @@ def switched(explanation: Explanation, facts: Facts) -> dict[str, Any]:
     cells.append(cell(data["first"].values, f"{first} alone"))
     settled = float(data["settled"])
     said = (
-        f"After {settled:.0%} of the run a switch leaves the image as it was (SSIM of {data.attrs['alike']:g} or more)."
+        f"After {settled:.0%} of the run a switch leaves the image as it was (normalised SSIM of "
+        f"{data.attrs['alike']:g} or more)."
         if settled < 1
         else "Every switch that was tried changes the image."
     )
@@ -327,11 +329,11 @@ def beside(one: Kept, other: Kept, found: Divergence) -> dict[str, Any]:
         for step, time, alike in zip(
             found.steps["step"].values.tolist(),
             found.steps["timestep"].values.tolist(),
-            found.steps["ssim"].values,
+            found.steps["normalised_ssim"].values,
             strict=True,
         ):
             picture = data["picture"].values[keys.index((step, time))]
-            said = f"t = {time:.0f}" if not number_ else f"SSIM {alike:.2f}"
+            said = f"t = {time:.0f}" if not number_ else f"normalised SSIM {alike:.2f}"
             cells.append(cell(np.asarray(picture), said))
         rows.append({"label": kept.title, "cells": cells})
     words = parts_in_words(found)

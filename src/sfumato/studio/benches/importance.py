@@ -33,6 +33,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.results.rows import plain_rows
 from sfumato.similarity import similarity
 from sfumato.studio.reader import Reading, SeenThing, read
 from sfumato.studio.scenes import held_out_captions
@@ -76,14 +77,11 @@ class ImportanceBench:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per method; every measure as "mean [low, high]"."""
+        """One row per method; every measure as the mean over words with its interval."""
         rows = []
         for name, found in self.scores.items():
-            cells: dict[str, Any] = {"method": name}
-            for measure, values in found.items():
-                mean = bootstrap(values)
-                cells[measure] = f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]" if mean.n else "-"
-            rows.append(cells)
+            cells: dict[str, Any] = {measure: bootstrap(values) for measure, values in found.items()}
+            rows.append({"method": name} | cells)
         return rows
 
     def to_json(self) -> str:
@@ -92,7 +90,8 @@ class ImportanceBench:
             name: {measure: [None if np.isnan(v) else v for v in values] for measure, values in found.items()}
             for name, found in self.scores.items()
         }
-        return json.dumps({"model": self.model, "prompts": self.prompts, "scores": plain}, indent=2)
+        about = {"model": self.model, "prompts": self.prompts}
+        return json.dumps(about | {"rows": plain_rows(self.rows()), "scores": plain}, indent=2)
 
 
 def scene_change(one: Reading, other: Reading) -> float:

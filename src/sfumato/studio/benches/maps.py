@@ -30,6 +30,7 @@ from sfumato.option_values import COUNT
 from sfumato.plots.studies import scatter_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.results.rows import plain_rows
 from sfumato.results.upscale import bicubic
 from sfumato.studio.benches.contenders import Time, contenders, found_by, timed
 from sfumato.studio.benches.words import Item, items_of
@@ -101,7 +102,7 @@ class MapBench:
                 if name == over or name in CONTROLS:
                     continue
                 cells = {measure: self.gain(name, over, measure, scenes) for measure in MEASURES}
-                found.append({"scenes": scenes, "map": name} | {key: _cell(one) for key, one in cells.items()})
+                found.append({"scenes": scenes, "map": name} | cells)
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -111,12 +112,12 @@ class MapBench:
             for name in self.maps:
                 row: dict[str, Any] = {"scenes": scenes, "map": name}
                 for measure in MEASURES:
-                    row[measure] = _cell(self.score(scenes, name, measure))
+                    row[measure] = self.score(scenes, name, measure)
                 chosen = [one for one in self.items if one["scenes"] == scenes and one["map"] == name]
-                row["calls"] = round(float(np.mean([one["calls"] for one in chosen]))) if chosen else ""
+                row["calls"] = round(float(np.mean([one["calls"] for one in chosen]))) if chosen else None
                 known = self.times.get(name) if scenes == "generated" else None
-                row["seconds"] = "" if known is None else round(known.seconds, 2)
-                row["times plain"] = "" if known is None else round(known.plain, 2)
+                row["seconds"] = None if known is None else round(known.seconds, 2)
+                row["times plain"] = None if known is None else round(known.plain, 2)
                 found.append(row)
         return found
 
@@ -124,7 +125,8 @@ class MapBench:
         """Everything as JSON text."""
         about = {"model": self.model, "prompts": self.prompts, "samples": self.samples}
         items = [{key: _or_none(value) for key, value in item.items()} for item in self.items]
-        return json.dumps(about | {"rows": self.rows(), "gains over daam": self.gains(), "items": items}, indent=1)
+        tables = {"rows": plain_rows(self.rows()), "gains over daam": plain_rows(self.gains())}
+        return json.dumps(about | tables | {"items": items}, indent=1)
 
     def figure(self) -> Image.Image:
         """Truth against cost: calls of the denoiser beside the generation, and three measures."""
@@ -244,10 +246,6 @@ def _scores(item: Item, heat: NDArray[Any], change: NDArray[np.float64] | None) 
         "mIoU@0.4": iou(fine, item.truth, 0.4),
         "agreement with removal": agreement,
     }
-
-
-def _cell(one: Interval) -> str:
-    return f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" if one.n else ""
 
 
 def _or_none(value: Any) -> Any:

@@ -29,6 +29,7 @@ from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import NODE as PAIRS
+from sfumato.results.rows import plain_rows
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
 
@@ -62,15 +63,15 @@ class ReferenceBench:
     def rows(self) -> list[dict[str, Any]]:
         """One row for everything that points, then one for each measure of the integrated maps."""
         table: list[dict[str, Any]] = [
-            {"what": name} | {measure: str(bootstrap(values[:, place])) for place, measure in enumerate(MEASURES)}
+            {"what": name} | {measure: bootstrap(values[:, place]) for place, measure in enumerate(MEASURES)}
             for name, values in self.pointing.items()
         ]
-        table += [{"what": name, "value": str(bootstrap(self.regions[:, place]))} for place, name in enumerate(REGIONS)]
+        table += [{"what": name, "value": bootstrap(self.regions[:, place])} for place, name in enumerate(REGIONS)]
         return table
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        return json.dumps({"model": self.model, "pairs": len(self.regions), "rows": self.rows()}, indent=2)
+        return json.dumps({"model": self.model, "pairs": len(self.regions), "rows": plain_rows(self.rows())}, indent=2)
 
 
 def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: Progress = silent) -> ReferenceBench:

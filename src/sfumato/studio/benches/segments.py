@@ -26,6 +26,7 @@ from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.rows import plain_rows
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import held_out_captions
 
@@ -60,15 +61,14 @@ class SegmentsBench:
         return f"segments on {self.prompts} held-out prompts of {self.model}, against the reader's masks"
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per way to cut, kind of player and choice: "mean [low, high]" of right matches and of overlap."""
+        """One row per way to cut, kind of player and choice: right matches and overlap, with intervals."""
         rows = []
         for (way, group, choice), overlaps in self.overlaps.items():
             captions = self.captions[way, group, choice]
             cells = {"right": np.asarray(overlaps) >= RIGHT, "IoU": np.asarray(overlaps)}
             row: dict[str, Any] = {"cut by": way, "players": f"{group} ({len(overlaps)})", "parts": choice}
             for measure, values in cells.items():
-                found = bootstrap(values.astype(np.float64), groups=captions)
-                row[measure] = f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+                row[measure] = bootstrap(values.astype(np.float64), groups=captions)
             rows.append(row)
         return rows
 
@@ -78,7 +78,8 @@ class SegmentsBench:
             {"by": way, "players": group, "parts": choice, "IoU": [*values]}
             for (way, group, choice), values in self.overlaps.items()
         ]
-        return json.dumps({"model": self.model, "prompts": self.prompts, "scores": scores}, indent=2)
+        about = {"model": self.model, "prompts": self.prompts}
+        return json.dumps(about | {"rows": plain_rows(self.rows()), "scores": scores}, indent=2)
 
 
 def bench_segments(model: Model, prompts: int = 100, *, seed: int = 0, progress: Progress = silent) -> SegmentsBench:

@@ -30,13 +30,14 @@ from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
+from sfumato.results.rows import plain_rows
 from sfumato.saliency.nodes import NODES
 from sfumato.studio.scenes import held_out_captions
 
 POINTS = 16
 MASKS = 200
 SAMPLES = 200
-DISTANCES = ("ssim", "features")
+DISTANCES = ("local_ssim", "features")
 Compare = Literal["methods", "similarities"]
 COMPARED: tuple[Compare, ...] = ("methods", "similarities")
 
@@ -90,9 +91,8 @@ class StepsBench:
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        return json.dumps(
-            {"model": self.model, "prompts": self.prompts, "steps": list(self.steps), "rows": self.rows()}, indent=2
-        )
+        about = {"model": self.model, "prompts": self.prompts, "steps": list(self.steps)}
+        return json.dumps(about | {"rows": plain_rows(self.rows())}, indent=2)
 
 
 def bench_steps(

@@ -57,15 +57,12 @@ class WordBench:
         return f"{self.method} on {images}, against the reader's masks"
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row for each kind of word and each method or control: every metric as "mean [low, high]"."""
-        found = []
+        """One row for each kind of word and each method or control: every metric with its interval."""
+        found: list[dict[str, Any]] = []
         for kind, table in self.tables.items():
             for name in table.methods:
-                row: dict[str, Any] = {"words": f"{kind} ({table.items})", "map": name}
-                for metric in table.metrics:
-                    cell = table.score(name, metric)
-                    row[metric] = f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
-                found.append(row)
+                cells = {metric: table.score(name, metric) for metric in table.metrics}
+                found.append({"words": f"{kind} ({table.items})", "map": name} | cells)
         return found
 
     def to_json(self) -> str:

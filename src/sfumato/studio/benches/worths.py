@@ -29,6 +29,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.results.rows import plain_rows
 from sfumato.similarity import similarity
 from sfumato.studio.benches.importance import short_captions
 from sfumato.studio.shapes import BACKGROUNDS, COLOURS
@@ -91,9 +92,9 @@ class WorthBench:
         for name in self.methods:
             row: dict[str, Any] = {"method": name}
             for kind in KINDS:
-                row[kind] = _cell(self.agreement(name, kind))
-            row["within a prompt"] = _cell(self.within(name))
-            row["all, by latent"] = _cell(self.agreement(name, "all", "latent"))
+                row[kind] = self.agreement(name, kind)
+            row["within a prompt"] = self.within(name)
+            row["all, by latent"] = self.agreement(name, "all", "latent")
             row["calls"] = round(float(np.mean(self.calls[name])), 1)
             row["calls / Shapley's"] = round(float(np.sum(self.calls[name]) / np.sum(self.calls[_shapley("clip")])), 3)
             found.append(row)
@@ -103,7 +104,8 @@ class WorthBench:
         """Everything as JSON text."""
         about = {"model": self.model, "prompts": self.prompts, "steps": self.steps}
         calls = {name: list(values) for name, values in self.calls.items()}
-        return json.dumps(about | {"rows": self.rows(), "calls": calls, "items": list(self.items)}, indent=1)
+        tables = {"rows": plain_rows(self.rows()), "calls": calls, "items": list(self.items)}
+        return json.dumps(about | tables, indent=1)
 
 
 def bench_worths(
@@ -219,7 +221,3 @@ def _spearman(one: Floats, other: Floats) -> float:
     if len(one) < 2 or not np.ptp(one) or not np.ptp(other):
         return float("nan")
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
-
-
-def _cell(one: Interval) -> str:
-    return f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" if one.n else ""
