@@ -12,6 +12,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 import sfumato
+from sfumato.bounds import shown
 from sfumato.errors import ModelError, RequestError, SfumatoWarning
 from sfumato.request import Request
 from sfumato.studies import asking
@@ -55,7 +56,7 @@ CONTENTS: dict[str, tuple[bytes | Callable[[Path], None], str]] = {
     "UTF-16": (RED.encode("utf-16"), "is no text in UTF-8"),
     "UTF-16 without mark": (RED.encode("utf-16-le"), "holds NUL characters, so it is no text"),
     "Latin-1": ("un café".encode("latin-1"), "is no text in UTF-8"),
-    "NUL": (b"a red circle\n\0\n", "holds NUL characters, so it is no text; expected one prompt a line"),
+    "NUL": (b"a red circle\n\0\n", "holds NUL characters, so it is no text; expected a text file with one prompt a line"),
     "half a character": (RED.encode() + "é".encode()[:1], "is no text in UTF-8"),
 }
 
@@ -81,8 +82,9 @@ def test_what_is_no_list_of_prompts_is_said_in_one_line(name: str, tmp_path: Pat
         ("nowhere.txt", "No such file or directory"),
         ("nowhere/prompts.txt", "No such file or directory"),
         ("folder", "Is a directory"),
-        ("", "Is a directory"),
-        ("a\0b", "embedded null byte"),
+        ("", "it is no path"),
+        ("a\0b", "it contains a NUL character; remove it"),
+        ("~nosuchuser/a", "there is no home folder for ~nosuchuser; write the path out"),
         ("x" * 300, "File name too long"),
     ],
 )
@@ -93,7 +95,7 @@ def test_a_file_that_cannot_be_read_is_said(
     (tmp_path / "folder").mkdir()
     with pytest.raises(RequestError) as failure:
         read_prompts(file)
-    assert str(failure.value) == f"cannot read {file!r}: {reason}"
+    assert str(failure.value).startswith(f"cannot read {shown(file)}: {reason}; expected a text file")
 
 
 def test_requests_have_the_seeds_and_steps_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
