@@ -331,7 +331,7 @@ def test_an_output_that_is_not_finite_is_an_error_and_leaves_nothing_behind() ->
         ({"estimator": "best"}, "estimator is 'best'; choose from: orthogonal, standard"),
         ({"of": "trajectory", "estimator": "standard"}, "the standard estimator needs the noise that was added; take"),
         ({"samples": 0}, "samples is 0; expected a whole number, 1 or more"),
-        ({"samples": 1}, "samples is 1; an error needs 2 samples or more"),
+        ({"samples": 1}, "samples is 1; expected 2 or more, and 5 or more for an error"),
         ({"rows": True}, "rows is True; expected a whole number, 1 or more"),
         ({"until": 1.0}, "until is 1.0; expected a share of the sum, such as 0.1"),
         ({"until": 0}, "until is 0; expected a share of the sum"),

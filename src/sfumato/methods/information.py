@@ -27,6 +27,7 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
+from sfumato.results.importance import half_width
 from sfumato.trace import Trace, generate
 from sfumato.wordmaps import maps_of_words
 
@@ -86,7 +87,7 @@ class InformationOptions:
             if isinstance(number := getattr(self, name), bool) or not isinstance(number, int) or number < 1:
                 raise OptionError(f"{name} is {number!r}; expected a whole number, 1 or more")
         if self.samples < 2 and self.of == "image":
-            raise OptionError("samples is 1; an error needs 2 samples or more")
+            raise OptionError("samples is 1; expected 2 or more, and 5 or more for an error")
         if self.until is not None and not 0 < self.until < 1:
             raise OptionError(f"until is {self.until}; expected a share of the sum, such as 0.1")
         if self.of == "trajectory" and self.estimator == "standard":
@@ -195,11 +196,20 @@ def _coords(asked: Asked) -> Node:
 def _importance(asked: Asked, found: Sequence[Sampled], options: InformationOptions) -> xr.Dataset:
     nats = np.stack([_parts(asked, one.totals) for one in found])  # (image, player)
     error = np.stack([_parts(asked, one.errors) for one in found])
+    freedom = np.broadcast_to(np.array([one.freedom for one in found])[:, None], nats.shape)
+    sums = np.array([one.sum_and_error(len(asked.parts))[1] for one in found])
+    margin = np.where(np.isnan(freedom[:, 0]), 0.0, half_width(sums, freedom[:, 0]))
     parts = "patches" if asked.contexts.pictures else "words"
     given = f"given the other {parts}" if options.given == "rest" else "alone"
     if not asked.parts[0].words and not asked.contexts.pictures:
         given = "against no label or the other bit"
-    data = {"phi": nats, "share": shares(nats), "error": error, "bits": nats / math.log(2)}
+    data = {
+        "phi": nats,
+        "share": shares(nats, margin),
+        "error": error,
+        "freedom": freedom,
+        "bits": nats / math.log(2),
+    }
     return single(
         xr.Dataset(
             {name: (("image", "player"), values) for name, values in data.items()},
