@@ -114,10 +114,10 @@ def _explained(
     }
     results = {}
     for (number, request), explanation in zip(group, found, strict=True):
-        notes = _notes(model, request)
+        notes = [*_notes(model, request), *explanation.provenance.get("notes", ())]
         for note in notes:
             warnings.warn(note, SfumatoWarning, stacklevel=3)
-        provenance = common | {"notes": notes} | explanation.provenance
+        provenance = common | explanation.provenance | {"notes": notes}
         results[number] = Explanation(explanation.tree, explanation.request, provenance)
     return results
 

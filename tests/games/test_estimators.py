@@ -192,9 +192,7 @@ def test_intervals_hold_the_true_worth_as_often_as_they_say(name: str, budget: i
 
 @pytest.mark.parametrize(("name", "enough"), [("permutation", 63), ("monte-carlo", 32), ("kernel", 63)])
 def test_few_draws_have_no_error(name: str, enough: int) -> None:
-    few, more = (
-        play(Game(7), plan(7, estimator=name, budget=budget), batch=512).estimate for budget in (20, enough)
-    )
+    few, more = (play(Game(7), plan(7, estimator=name, budget=budget), batch=512).estimate for budget in (20, enough))
     assert np.isnan(few.error).all()
     assert np.isfinite(few.freedom).all()  # it was drawn, unlike with an estimator that has no error
     assert np.isfinite(more.error).all()

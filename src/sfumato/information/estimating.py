@@ -113,8 +113,8 @@ class Sampled:
     def _error(self, weighed: Floats) -> Floats:
         """Standard error of the mean over samples, by the differences of neighbouring levels.
 
-        Levels are drawn evenly, so how the integrand runs over them is no error, although samples differ by it. n
-        samples give an error with about 2 (n - 1) / 3 degrees of freedom (von Neumann 1941), and fewer than 5 give none.
+        Levels are drawn evenly, so how the integrand runs over them is no error, although samples differ by it. An
+        error from n samples has about 2 (n - 1) / 3 degrees of freedom (von Neumann 1941); fewer than 5 give none.
         """
         if not self.drawn or len(weighed) < LEAST_DRAWS:
             return np.full(weighed.shape[1:], np.nan)

@@ -78,22 +78,28 @@ class Curve:
         return float((early - start) / EARLY)
 
 
-def judge_of(recovery: Recovery, prompt: str, clip: Clip, distances: Sequence[str] = ("ssim", "features")) -> Judge:
+def judge_of(
+    recovery: Recovery, prompt: str, clip: Clip | None, distances: Sequence[str] = ("ssim", "features")
+) -> Judge:
     """Measures against the picture that the step recovers.
 
     Args:
         recovery: The step.
         prompt: What the score compares with; "" for no score.
-        clip: A CLIP.
+        clip: A CLIP; without one, or where it reads no text, there is no score.
         distances: Some of `DISTANCES`.
 
     Raises:
-        OptionError: A distance is unknown.
+        OptionError: A distance is unknown, or needs a CLIP.
     """
     if wrong := [name for name in distances if name not in DISTANCES]:
         raise OptionError(f"there is no distance {wrong[0]!r}; choose from: {', '.join(DISTANCES)}")
     own = recovery.pictures(recovery.clean)
-    text = clip.texts([prompt]) if prompt else None
+    if clip is None:
+        if needs := [name for name in distances if name != "ssim"]:
+            raise OptionError(f"the distance {needs[0]!r} needs a CLIP; take ssim, or give one")
+        return Judge({name: _ssim(own) for name in distances}, None)
+    text = clip.texts([prompt]) if prompt and clip.towers.texts is not None else None
     score = None if text is None else (lambda pictures: (_directions(clip, pictures) @ text.T)[:, 0])
     return Judge({name: DISTANCES[name](own, clip) for name in distances}, score)
 
@@ -160,7 +166,7 @@ def ranks(saliency: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.i
     return found
 
 
-def _ssim(own: torch.Tensor, clip: Clip) -> Measure:
+def _ssim(own: torch.Tensor, clip: Clip | None = None) -> Measure:
     return lambda pictures: 1 - local_similarity("ssim", own / 2 + 0.5, pictures / 2 + 0.5).mean((-2, -1))
 
 

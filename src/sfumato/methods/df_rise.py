@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from sfumato.saliency.occlusion import Masking, Masks
 from sfumato.saliency.recovering import Branch, Recovery, checked_at, rows_within, steps_at
 from sfumato.saliency.rise import Compare, Rise, rise
 from sfumato.saliency.similarities import Local, local_similarity, parity
-from sfumato.similarity.clip import Clip
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import generate
 
 Of = Literal["x0", "eps", "parity"]
@@ -63,6 +64,7 @@ class DfRiseOptions:
     similarity: Similarity = field(default="structure", metadata={"help": "how it is compared"})
     branch: Branch = field(default="guided", metadata={"help": "with guidance, or the conditional branch alone"})
     memory: float = field(default=1000.0, metadata={"help": "most memory for the feature maps of a batch, in MB"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": f"{JUDGED}; for perceptual"})
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -117,6 +119,9 @@ def _explained(model: Model, request: Request, options: DfRiseOptions, progress:
             f"similarity is 'perceptual', which compares decoded images, but {model.source.name} has no decoder; take "
             "structure, ssim, luminance, contrast or cosine"
         )
+    clip = None
+    if options.similarity == "perceptual":
+        clip = clip_for(model, options.clip_model, instead="similarity=structure")
     steps = steps_at(model, request, options.at)
     Masks(options.masking, model.latent_grid(request), options.keep, options.grid, 0)  # refuses a grid that is too fine
     rows = rows_within(model, request, options.memory)
@@ -133,7 +138,7 @@ def _explained(model: Model, request: Request, options: DfRiseOptions, progress:
             rise(
                 recovery,
                 masks,
-                _compare(recovery, options),
+                _compare(recovery, options, clip),
                 options.masks,
                 local=options.masking == "iid",
                 until=options.until,
@@ -156,16 +161,18 @@ def _explained(model: Model, request: Request, options: DfRiseOptions, progress:
         masking=options.masking,
         denoiser_calls=sum(one.calls for one in recoveries),
     )
-    return trace.explanation(0, {f"{NODES}/df_rise": node})
+    extra: dict[str, Any] = {} if clip is None else {"judge": clip.source, "notes": notes_on(model, clip)}
+    return trace.explanation(0, {f"{NODES}/df_rise": node}, extra)
 
 
-def _compare(recovery: Recovery, options: DfRiseOptions) -> Compare:
+def _compare(recovery: Recovery, options: DfRiseOptions, clip: Clip | None) -> Compare:
     if options.target == "parity":
         return _parity(recovery)
     target: Literal["x0", "eps"] = "x0" if options.target == "x0" else "eps"
     own = recovery.recovered(recovery.sample, target)
     if options.similarity == "perceptual":
-        return _perceptual(recovery, own)
+        assert clip is not None
+        return _perceptual(recovery, own, clip)
     name: Local = options.similarity
     return lambda samples: local_similarity(name, own, recovery.recovered(samples, target))
 
@@ -185,14 +192,13 @@ def _parity(recovery: Recovery) -> Compare:
     return lambda samples: parity(following, recovery.outputs(samples))
 
 
-def _perceptual(recovery: Recovery, own: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def _perceptual(recovery: Recovery, own: torch.Tensor, clip: Clip) -> Callable[[torch.Tensor], torch.Tensor]:
     """The cosine of CLIP's features of patches of the decoded clean estimates."""
-    clip = Clip()
     features = clip.patches(recovery.pictures(own))  # (1, y, x, channel)
 
     def compare(samples: torch.Tensor) -> torch.Tensor:
         others = clip.patches(recovery.pictures(recovery.recovered(samples)))
         alike = F.cosine_similarity(features, others, dim=-1)[:, None]
-        return F.interpolate(alike, recovery.grid, mode="bilinear", align_corners=False)[:, 0]
+        return F.interpolate(alike.to(own.device), recovery.grid, mode="bilinear", align_corners=False)[:, 0]
 
     return compare

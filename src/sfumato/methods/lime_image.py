@@ -30,8 +30,8 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.segments import regions
 from sfumato.segments.matching import NEUTRAL
-from sfumato.similarity import Clip
-from sfumato.similarity.clip import EMBEDDED
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import generate
 
 Way = Literal["superpixels", "regions"]
@@ -49,7 +49,7 @@ class LimeImageOptions:
     width: float = field(default=WIDTH, metadata={"help": "of the kernel over the cosine distance of a coalition"})
     ridge: float = field(default=0.01, metadata={"help": "penalty on squared weights"})
     draw: int = field(default=0, metadata={"help": "seed of the coalitions"})
-    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -80,7 +80,7 @@ def lime_image(
     model: Model, requests: Sequence[Request], options: LimeImageOptions, progress: Progress
 ) -> list[Explanation]:
     """Explain the first image of every request."""
-    clip = Clip(options.clip_model)
+    clip = clip_for(model, options.clip_model, texts=True)
     return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
 
 
@@ -116,7 +116,7 @@ def _explained(
 
     def value(coalitions: Coalitions) -> NDArray[np.float64]:
         pictures = [painted(pixels, labels, row) for row in coalitions]
-        return np.asarray((clip.images(pictures).double() @ wanted).numpy())
+        return np.asarray((clip.images(pictures).double() @ wanted).cpu().numpy())
 
     draw = np.random.default_rng(options.draw)
     plan = lime_plan(count, max(options.budget, 2 * count), draw, width=options.width, ridge=options.ridge)
@@ -143,4 +143,4 @@ def _explained(
             "empty": estimate.empty,
         },
     )
-    return trace.explanation(0, {"lime_image/parts": node})
+    return trace.explanation(0, {"lime_image/parts": node}, {"notes": notes_on(model, clip)})

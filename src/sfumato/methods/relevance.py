@@ -25,7 +25,8 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.saliency.recovering import checked_at, steps_at
 from sfumato.saliency.relevance import relevance as of_step
-from sfumato.similarity.clip import EMBEDDED, Clip
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import Trace, generate
 
 
@@ -37,7 +38,7 @@ class RelevanceOptions:
     budget: float = field(
         default=2000.0, metadata={"help": "most memory that the attention of one step may take, in MB"}
     )
-    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -75,6 +76,7 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
     if not words:
         raise RequestError("the prompt has no words to follow; write what the image shows, such as 'a red circle'")
     steps = _steps(model, request, options)
+    clip = clip_for(model, options.clip_model, texts=True)
     trace = generate(model, request, record=set(steps), progress=progress)
     maps = []
     for number, step in enumerate(steps):
@@ -83,7 +85,7 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
         progress("steps", number + 1, len(steps))
     stacked = np.stack(maps)  # (step, word, y, x)
     scores = stacked.sum((-2, -1)).astype(np.float64)
-    agreement = _agreement(trace, words, Clip(options.clip_model))
+    agreement = _agreement(trace, words, clip)
     height, width = stacked.shape[-2:]
     node = xr.Dataset(
         {
@@ -103,9 +105,9 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
             "y": ("y", centres(height)),
             "x": ("x", centres(width)),
         },
-        attrs={"method": "relevance", "unit": "relevance, summed over places"},
+        attrs={"method": "relevance", "unit": "relevance, summed over places", "judge": f"clip ({clip.source})"},
     )
-    return trace.explanation(0, {"relevance": node})
+    return trace.explanation(0, {"relevance": node}, {"notes": notes_on(model, clip)})
 
 
 def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,5 +120,5 @@ def _agreement(trace: Trace, words: Sequence[Word], clip: Clip) -> NDArray[np.fl
     """What every word adds to the cosine, in CLIP, of the final image with the prompt: (word,)."""
     prompt = trace.requests[0].prompt
     texts = [prompt, *(without(prompt, [one]) for one in words)]
-    cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0]
+    cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0].cpu()
     return np.asarray((cosines[0] - cosines[1:]).double().numpy())

@@ -24,8 +24,8 @@ from sfumato.results.images import centres
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
 from sfumato.segments.matching import MARGIN
 from sfumato.segments.saliency import KINDS, Kind, boosted, clusters, saliency
-from sfumato.similarity import Clip
-from sfumato.similarity.clip import EMBEDDED
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import Trace, generate
 
 Way = Literal["regions", "saliency", "sam"]
@@ -51,7 +51,7 @@ class SegmentsOptions:
         default=MARGIN, metadata={"help": "side of what CLIP is shown, as a multiple of the longer side of the part"}
     )
     players: Group = field(default="word", metadata={"help": "what is matched: word, or phrase"})
-    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -100,7 +100,7 @@ def segments(
     model: Model, requests: Sequence[Request], options: SegmentsOptions, progress: Progress
 ) -> list[Explanation]:
     """Cut the first image of every request and match its parts with the words."""
-    clip = Clip(options.clip_model)
+    clip = clip_for(model, options.clip_model, texts=True)
     return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
 
 
@@ -151,7 +151,7 @@ def _explained(model: Model, request: Request, options: SegmentsOptions, clip: C
             },
             attrs={"method": "segments", "kind": options.saliency},
         )
-    return trace.explanation(0, nodes)
+    return trace.explanation(0, nodes, {"notes": notes_on(model, clip)})
 
 
 def _maps(trace: Trace, request: Request, options: SegmentsOptions, progress: Progress) -> dict[int, Any]:

@@ -29,6 +29,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node, single
 from sfumato.results.importance import half_width
 from sfumato.similarity import MEASURES, similarity
+from sfumato.similarity.judges import JUDGED
 
 THUMBNAIL = 96
 
@@ -42,7 +43,7 @@ class WordGameOptions:
     )
     similarity_model: str | None = field(
         default=None,
-        metadata={"disk": "model", "help": "folder or hub id of another CLIP, or of an image model for 'features'"},
+        metadata={"disk": "model", "help": f"{JUDGED}; of an image model for 'features'"},
     )
     players: Group = field(
         default="word", metadata={"help": "what can be missing: word, token, or phrase (a noun and its adjectives)"}
@@ -159,6 +160,7 @@ def explained(name: str, request: Request, game: WordGame, attrs: dict[str, Any]
     extra = {
         "similarity": {"name": measure.name, "source": measure.source},
         "generations": {"made": game.generator.made, "from_cache": game.generator.recalled},
+        "notes": measure.notes,
     }
     return Explanation(xr.DataTree.from_dict(node), request, extra)
 

@@ -42,7 +42,7 @@ def importance_rows(explanation: Explanation, method: str, image: int = 0) -> li
     """
     node = explanation.tree[f"{method}/{NODE}"].to_dataset()
     one = node.isel(image=image) if "image" in node.dims else node
-    freedom = one["freedom"] if "freedom" in one else math.inf  # results of older versions do not have it
+    freedom = one.get("freedom", math.inf)  # results of older versions do not have it
     rows = []
     for player, phi, share, half in zip(
         one["player"].values.tolist(),

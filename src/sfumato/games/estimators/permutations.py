@@ -16,7 +16,6 @@ from sfumato.errors import OptionError
 from sfumato.games.estimators.exact import exact
 from sfumato.games.estimators.planning import LEAST_DRAWS, Estimate, Floats, Plan
 
-
 FROM_ALL = 4
 """So many degrees of freedom of a player's spread come from that of all players."""
 
