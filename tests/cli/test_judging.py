@@ -16,6 +16,7 @@ import sfumato
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
+from tests.methods.steps import CLIP
 
 FEW = ("--points", "3", "--measure", "ssim")
 GAMES = ("--check", "games")
@@ -59,7 +60,7 @@ def test_maps_are_judged_beside_the_controls(
     one: tuple[str, ...], results: Path, label_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "judged"
-    done = run(*one, str(results / "two"), *GAMES, "--points", "3", "--out", str(out))
+    done = run(*one, str(results / "two"), *GAMES, "--points", "3", "--clip", CLIP, "--out", str(out))
     assert (done.code, done.err) == (0, "")
     assert f"{label_folder}: games of the steps" in done.out
     assert "cost: " not in done.out
@@ -93,10 +94,11 @@ def test_numbers_as_json(one: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*one, *GAMES, "--game", "insertion", *FEW, "--out", str(out), "--json")
     assert (done.code, done.err) == (0, "")
     printed = json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert set(printed) == {"trust", "rows", "skipped", "folder"}
+    assert set(printed) == {"trust", "rows", "skipped", "notes", "folder"}
     assert printed["trust"] == []
     assert printed["folder"] == str(out)
-    assert printed["skipped"] == []
+    assert [line.partition(":")[0] for line in printed["skipped"]] == ["features and the score with the prompt"]
+    assert printed["notes"] == []
     assert [(row["game"], row["measure"], row["better"]) for row in printed["rows"]] == [
         ("insertion", "ssim", "lower")
     ] * 3
@@ -122,7 +124,7 @@ def test_steps_can_be_chosen_and_what_is_left_out_is_told(one: tuple[str, ...], 
         ("random", 2),
         ("centre", 2),
     }
-    assert json.loads(run(*arguments, "--json").out)["skipped"] == ["gradient has no map at step 2"]
+    assert json.loads(run(*arguments, "--json").out)["skipped"][1:] == ["gradient has no map at step 2"]
 
 
 @pytest.mark.parametrize(

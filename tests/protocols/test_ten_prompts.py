@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline
 import sfumato
 from sfumato.errors import OptionError
 from sfumato.protocols.ten_prompts import PROMPTS, rank_table
+from tests.methods.steps import CLIP
 
 
 def test_any_model_can_be_judged(
@@ -18,7 +19,7 @@ def test_any_model_can_be_judged(
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
     monkeypatch.setattr("sfumato.protocols.ten_prompts.Request", lambda p, seed: sfumato.Request(p, seed=seed, steps=1))
     model = sfumato.wrap(tiny_sd())
-    table = rank_table(model, judged=PROMPTS[4:6], similarity="latent")
+    table = rank_table(model, judged=PROMPTS[4:6], similarity_model=CLIP)
     assert [row["prompt"] for row in table.prompts] == ["books and coffee", "Girls watching movies"]
     assert all(len(row["shares"]) == 3 for row in table.prompts)
     assert table.rows()[-1]["prompt"] == "mean"

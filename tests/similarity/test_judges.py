@@ -30,7 +30,6 @@ JUDGED: dict[str, dict[str, Any]] = {
     "lime_image": {"budget": 40, "superpixels": 4},
     "segments": {},
     "word_gradients": {"through": 1},
-    "relevance": {"at": (0,)},
     "df_rise": {"at": (0,), "masks": 2, "similarity": "perceptual"},
 }
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, numpy 2
@@ -63,7 +62,7 @@ def test_a_model_of_the_world_is_not_judged_by_the_studio_clip(method: str) -> N
     assert not calls
 
 
-@pytest.mark.parametrize("method", [name for name in JUDGED if name != "relevance"])  # which follows no adapter
+@pytest.mark.parametrize("method", JUDGED)
 def test_the_own_towers_judge_and_the_result_says_so(method: str) -> None:
     model, request = model_of(ADAPTED_XL), family(ADAPTED_XL).request(prompt="red cat", steps=1)
     own = "the pipeline's own image_encoder with text_encoder_2"
@@ -163,12 +162,12 @@ def test_the_studio_is_known_by_its_folder_or_its_words(tmp_path: Path) -> None:
 def test_the_games_go_without_what_has_no_judge() -> None:
     model, request = model_of(PLAIN), family(PLAIN).request(prompt="red cat")
     found = sfumato.explain(model, request, "df_cam", at=(0,))
-    verdict = judge(model, [found], points=2)
+    verdict = judge(model, [found], points=2, games=("deletion",))
     assert {one.curve.measure for one in verdict.played} == {"ssim"}
     assert any(line.startswith("features and the score with the prompt: nothing can judge") for line in verdict.skipped)
     with pytest.raises(ModelError, match="give a CLIP \\(--clip\\)"):
         judge(model, [found], points=2, distances=("ssim", "features"))
-    whole = judge(model, [found], points=2, clip="studio/clip")
+    whole = judge(model, [found], points=2, games=("deletion",), clip="studio/clip")
     assert {one.curve.measure for one in whole.played} == {"ssim", "features", "score"}
     assert any("drawn scenes" in note for note in whole.notes)
 

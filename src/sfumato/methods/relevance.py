@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.errors import OptionError, RequestError
+from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
@@ -76,7 +76,7 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
     if not words:
         raise RequestError("the prompt has no words to follow; write what the image shows, such as 'a red circle'")
     steps = _steps(model, request, options)
-    clip = clip_for(model, options.clip_model, texts=True)
+    clip, notes = _judge(model, options.clip_model)
     trace = generate(model, request, record=set(steps), progress=progress)
     maps = []
     for number, step in enumerate(steps):
@@ -105,9 +105,28 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
             "y": ("y", centres(height)),
             "x": ("x", centres(width)),
         },
-        attrs={"method": "relevance", "unit": "relevance, summed over places", "judge": f"clip ({clip.source})"},
+        attrs={
+            "method": "relevance",
+            "unit": "relevance, summed over places",
+            "judge": "none" if clip is None else f"clip ({clip.source})",
+        },
     )
-    return trace.explanation(0, {"relevance": node}, {"notes": notes_on(model, clip)})
+    return trace.explanation(0, {"relevance": node}, {"notes": notes})
+
+
+def _judge(model: Model, given: str | None) -> tuple[Clip | None, list[str]]:
+    """The CLIP of the agreement and what to note of it; none where nothing fits, since the maps need none.
+
+    Raises:
+        ModelError: One was given and cannot be read.
+    """
+    try:
+        clip = clip_for(model, given, texts=True)
+    except ModelError as error:
+        if given is not None:
+            raise
+        return None, [f"the agreement with the prompt is left out: {error}"]
+    return clip, notes_on(model, clip)
 
 
 def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -116,8 +135,10 @@ def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((scores - low) / np.where(spread > 0, spread, 1))
 
 
-def _agreement(trace: Trace, words: Sequence[Word], clip: Clip) -> NDArray[np.float64]:
-    """What every word adds to the cosine, in CLIP, of the final image with the prompt: (word,)."""
+def _agreement(trace: Trace, words: Sequence[Word], clip: Clip | None) -> NDArray[np.float64]:
+    """What every word adds to the cosine, in CLIP, of the final image with the prompt: (word,); NaN without a CLIP."""
+    if clip is None:
+        return np.full(len(words), np.nan)
     prompt = trace.requests[0].prompt
     texts = [prompt, *(without(prompt, [one]) for one in words)]
     cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0].cpu()

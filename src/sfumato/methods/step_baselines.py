@@ -39,6 +39,10 @@ class StepBaselinesOptions:
         default=(), metadata={"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"}
     )
     samples: int = field(default=1000, metadata={"help": "coalitions of superpixels, for lime"})
+    segments: int = field(
+        default=baselines.SEGMENTS,
+        metadata={"help": "about how many superpixels, for lime; at most half of the coalitions"},
+    )
     memory: float = field(default=1000.0, metadata={"help": "most memory for the feature maps of a batch, in MB"})
 
     def __post_init__(self) -> None:
@@ -50,6 +54,8 @@ class StepBaselinesOptions:
             raise OptionError(f"kinds has {wrong[0]!r}; choose from: {', '.join(KINDS)}")
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 4:
             raise OptionError(f"samples is {self.samples!r}; expected 4 coalitions or more")
+        if isinstance(self.segments, bool) or not isinstance(self.segments, int) or self.segments < 2:
+            raise OptionError(f"segments is {self.segments!r}; expected 2 superpixels or more")
         if not self.memory > 0:
             raise OptionError(f"memory is {self.memory}; expected a number of megabytes above 0")
 
@@ -109,7 +115,7 @@ def _explained(model: Model, request: Request, options: StepBaselinesOptions, pr
 def _map(kind: str, recovery: Recovery, options: StepBaselinesOptions, seed: int) -> NDArray[np.float32]:
     match kind:
         case "lime":
-            return baselines.lime_map(recovery, options.samples, seed)
+            return baselines.lime_map(recovery, options.samples, seed, options.segments)
         case "gradient":
             return baselines.gradient(recovery)
         case "integrated_gradients":

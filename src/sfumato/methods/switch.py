@@ -80,8 +80,9 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     places = _places(model, request, options)
     steps: list[int | None] = [None, 0, *places]
     made: dict[tuple[int, int], Image.Image] = {}
-    jobs = [(number, which) for number in range(request.images) for which in range(len(steps))]
-    plain = generate(model, request, progress=progress)
+    jobs = [(number, which) for number in range(request.images) for which in range(1, len(steps))]
+    plain = generate(model, request, progress=progress)  # the first condition alone
+    made |= {(number, 0): image for number, image in enumerate(plain.images)}
     for start in range(0, len(jobs), BATCH):
         some = jobs[start : start + BATCH]
         alone = [request.with_(seed=request.seed + number, images=1) for number, _ in some]
