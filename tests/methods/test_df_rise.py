@@ -224,7 +224,7 @@ def test_the_calls_are_counted_and_foretold(branch: str, branches: int) -> None:
     assert found.attrs["denoiser_calls"] == rows - others - pictures
     method = find("df_rise")
     cost = method.cost(model, request, method.configure({"branch": branch, "at": (1, 3), "masks": 16}))
-    assert f"then {2 * 16 * branches} calls for 16 masks at 2 steps" in cost
+    assert f"then {2 * 18 * branches} calls for 16 masks at 2 steps" in cost
     assert "then up to" in method.cost(model, request, method.configure({"until": 0.1}))
 
 

@@ -303,10 +303,10 @@ def test_the_standard_estimator_may_be_negative() -> None:
 )
 def test_the_cost_is_told_and_paid(options: dict[str, Any], count: int) -> None:
     method, model = find("information"), model_of("text")
-    assert f"one generation and {count} denoiser calls" in method.cost(
+    assert f"one generation (3 denoiser calls), then {count} calls" in method.cost(
         model, model.complete(REQUEST), method.configure(options)
     )
-    assert "336 denoiser calls (48 noise levels, 7 prompts each)" in method.cost(
+    assert "336 calls (48 noise levels, 7 prompts each)" in method.cost(
         model, model.complete(REQUEST), method.configure({})
     )
     one = explained(**options)

@@ -24,7 +24,8 @@ def run(given: Setting) -> Finding:
     """Switch at about ten steps of every seed."""
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
-        data = explain(given.model, request, "switch", to=given.other).tree["switch"].to_dataset()
+        found = explain(given.model, request, "switch", to=given.other, progress=given.progress)
+        data = found.tree["switch"].to_dataset()
         names = ("ssim_to_first", "ssim_to_second", "settled", "timestep")
         return {name: data[name].values for name in names}
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from sfumato.errors import OptionError
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.models.words import Token, Tokens, Word
 from sfumato.progress import Progress
@@ -76,7 +77,7 @@ class ConceptAttentionOptions:
     summary="Where is each of a set of concepts? What attention gives the image, compared with what it gives them",
     options=ConceptAttentionOptions,
     needs=("words", "text-stream"),
-    cost=lambda model, request, options: f"one generation ({request.steps} denoiser calls); a few tokens more in each",
+    cost=lambda model, request, options: f"{runs(model, request)}; a few tokens more in each",
     paper="Helbling et al. 2025, ConceptAttention, arXiv 2502.04320",
 )
 def concept_attention(

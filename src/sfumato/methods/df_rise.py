@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.methods.costs import runs
 from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.progress import Progress
@@ -91,10 +92,11 @@ class DfRiseOptions:
 def _cost(model: Model, request: Request, options: DfRiseOptions) -> str:
     steps = len(steps_at(model, request, options.at))
     branches = len(model.branches(request).names) if options.branch == "guided" else 1
+    calls = (options.masks + 2) * branches
     most = "up to " if options.until is not None else ""
     return (
-        f"one generation ({request.steps} denoiser calls), then {most}{steps * options.masks * branches} calls for "
-        f"{options.masks} masks at {steps} steps, batched"
+        f"{runs(model, request)}, then {most}{steps * calls} calls for {options.masks} "
+        f"masks at {steps} steps and for what they are compared with, batched"
     )
 
 

@@ -20,6 +20,7 @@ from sfumato.errors import OptionError
 from sfumato.information.estimating import ESTIMATORS, Estimator, Sampled, along, sample
 from sfumato.information.levels import LIMIT, Levels, levels_at, trained_levels
 from sfumato.information.parts import GIVEN, PLAYERS, Asked, Given, Players, asked_of
+from sfumato.methods.costs import runs
 from sfumato.methods.word_games import shares
 from sfumato.models.model import Model
 from sfumato.progress import Progress
@@ -98,8 +99,8 @@ def _cost(model: Model, request: Request, options: InformationOptions) -> str:
     contexts = len(asked_of(model, request, options.players, options.given, options.pairs).contexts.texts)
     looks = model.steps(request) if options.of == "trajectory" else options.samples
     return (
-        f"one generation and {looks * contexts * request.images:,} denoiser calls "
-        f"({looks} noise levels, {contexts} prompts each), in batches"
+        f"{runs(model, request, request.images)}, then {looks * contexts * request.images:,} calls ({looks} noise "
+        f"levels, {contexts} prompts each), in batches"
     )
 
 

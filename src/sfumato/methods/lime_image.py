@@ -22,6 +22,7 @@ from sfumato.games.estimators.planning import check_draw
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.games.playing import play
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.progress import Progress
 from sfumato.registry import method
@@ -71,9 +72,7 @@ class LimeImageOptions:
     summary="Which parts of the image make it match a phrase? LIME over superpixels",
     options=LimeImageOptions,
     needs=(),
-    cost=lambda model, request, options: (
-        f"one generation ({request.steps} denoiser calls) and {options.budget} images through CLIP"
-    ),
+    cost=lambda model, request, options: f"{runs(model, request)} and {options.budget} images through CLIP",
     paper="Ribeiro et al. 2016, arXiv 1602.04938; with CLIP and a phrase: Gupta and Kanoria 2024",
 )
 def lime_image(

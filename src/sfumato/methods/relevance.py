@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.methods.costs import runs
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
@@ -51,15 +52,17 @@ def _steps(model: Model, request: Request, options: RelevanceOptions) -> list[in
     return steps_at(model, request, options.at or range(model.steps(request)))
 
 
+def _cost(model: Model, request: Request, options: RelevanceOptions) -> str:
+    count = len(_steps(model, request, options))
+    return f"{runs(model, request)}, then {count} calls forwards and backwards at {count} steps"
+
+
 @method(
     "relevance",
     summary="Which words led at each step? Relevance through all attention layers",
     options=RelevanceOptions,
     needs=("words", "cross-attention", "followed", "replay"),
-    cost=lambda model, request, options: (
-        f"one generation ({request.steps} denoiser calls), then one call forwards and backwards at "
-        f"{len(_steps(model, request, options))} steps"
-    ),
+    cost=_cost,
     paper="Park et al. 2024, Explaining generative diffusion models via visual analysis; rules: Chefer et al. 2021",
 )
 def relevance(

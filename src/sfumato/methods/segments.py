@@ -15,6 +15,7 @@ import xarray as xr
 
 from sfumato.errors import ModelError, OptionError
 from sfumato.games.players import GROUPS, Group, players_of
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.progress import Progress
 from sfumato.registry import method
@@ -82,10 +83,10 @@ def _several(given: Any) -> tuple[int, ...]:
 
 def _cost(model: Model, request: Request, options: SegmentsOptions) -> str:
     if options.by != "saliency":
-        return f"one generation ({request.steps} denoiser calls), no extra call"
+        return f"{runs(model, request)}, no extra call"
     passes = 1 if options.saliency == "gradient" else 8
     several = len(options.steps) if options.steps is not None else 3
-    return f"one generation ({request.steps} denoiser calls) and {2 * passes * several} calls with gradients"
+    return f"{runs(model, request)} and {2 * passes * several} calls with gradients"
 
 
 @method(

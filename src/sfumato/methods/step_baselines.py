@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
 from sfumato.progress import Progress
@@ -69,9 +70,9 @@ def _kinds(model: Model, options: StepBaselinesOptions) -> tuple[str, ...]:
 
 def _cost(model: Model, request: Request, options: StepBaselinesOptions) -> str:
     steps, kinds = len(steps_at(model, request, options.at)), _kinds(model, options)
-    each = ("lime" in kinds) * options.samples * len(model.branches(request).names)
+    each = (1 + ("lime" in kinds) * options.samples) * len(model.branches(request).names)
     each += ("gradient" in kinds) + ("integrated_gradients" in kinds) * baselines.INTEGRATED
-    return f"one generation ({request.steps} denoiser calls), then about {each} calls at each of {steps} steps"
+    return f"{runs(model, request)}, then up to {each * steps} calls at {steps} steps"
 
 
 @method(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
+from sfumato.methods.costs import runs
 from sfumato.metrics.structure import ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
@@ -54,8 +55,7 @@ class SwitchOptions:
 
 
 def _cost(model: Model, request: Request, options: SwitchOptions) -> str:
-    runs = (len(_places(model, request, options)) + 2) * request.images
-    return f"{runs} generations ({runs * (request.steps or 0)} denoiser calls)"
+    return runs(model, request, (len(_places(model, request, options)) + 2) * request.images)
 
 
 @method(

@@ -19,6 +19,7 @@ from sfumato.games.players import GROUPS, Group, Player, players_of
 from sfumato.games.playing import Played, play
 from sfumato.games.values import DROPS, Drop, PromptValue
 from sfumato.generations import Generation, Generator
+from sfumato.methods.costs import runs
 from sfumato.metrics import bootstrap
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
@@ -89,7 +90,7 @@ class WordGame:
     generator: Generator
 
 
-def generations(request: Request, options: WordGameOptions, planned: Callable[[int], Plan]) -> str:
+def generations(model: Model, request: Request, options: WordGameOptions, planned: Callable[[int], Plan]) -> str:
     """The cost of a game in words, counting players without knowing the tokenizer (a word as one token)."""
     words = tuple(replace(word, tokens=(0,)) for word in split(request.prompt, pos))
     if not words:
@@ -97,7 +98,7 @@ def generations(request: Request, options: WordGameOptions, planned: Callable[[i
     players = players_of(Tokens(words, (), 0), options.players)
     count = len(planned(len(players)).coalitions) * request.images
     kept = ", fewer where cached" if options.cache else ""
-    return f"at most {count:,} generations ({count * (request.steps or 0):,} denoiser calls){kept}"
+    return f"at most {runs(model, request, count)}{kept}"
 
 
 def play_words(

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sfumato.errors import ModelError, NonFinite, OptionError
 from sfumato.games.players import GROUPS, Group, players_of
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.progress import Progress
 from sfumato.registry import method
@@ -87,9 +88,10 @@ class WordGradientsOptions:
 
 
 def _cost(model: Model, request: Request, options: WordGradientsOptions) -> str:
-    steps = request.steps or 0
+    steps = model.steps(request)
     through = steps if options.through == 0 or options.of == "pixels" else min(options.through, steps)
-    return f"one generation ({steps} denoiser calls), then {through} steps forwards and backwards"
+    calls = 2 * through * len(model.branches(request).names)
+    return f"{runs(model, request)}, then {through} steps forwards, again and backwards (up to {calls} calls)"
 
 
 @method(

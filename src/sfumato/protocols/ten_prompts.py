@@ -129,7 +129,7 @@ def rank_table(
     rows = []
     for number, one in enumerate(judged):
         progress("prompts", number, len(judged))
-        found = explain(model, Request(one.prompt, seed=seed + number), method, **options)
+        found = explain(model, Request(one.prompt, seed=seed + number), method, progress=progress, **options)
         shares = found.tree[f"{method}/word_importance"].to_dataset()["share"].values.tolist()
         known = all(math.isfinite(share) for share in shares)
         rows.append(

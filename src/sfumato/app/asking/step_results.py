@@ -16,6 +16,7 @@ from sfumato.judging.games import GAMES, judge_of, play
 from sfumato.judging.judge import CONTROLS, Played, Verdict
 from sfumato.judging.maps import saliencies
 from sfumato.layers import layers_of
+from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
 from sfumato.request import Request
@@ -104,7 +105,7 @@ def enough(model: Model, request: Request) -> float:
 def games_cost(model: Model, request: Request, points: int = POINTS) -> str:
     """What a check costs, in words."""
     calls = (1 + len(CONTROLS)) * len(GAMES) * (points + 1) * len(model.branches(request).names)
-    return f"one generation ({request.steps} denoiser calls), then {calls} calls for the games, batched"
+    return f"{runs(model, request)}, then {calls} calls for the games, batched"
 
 
 def areas(verdict: Verdict) -> list[dict[str, Any]]:
