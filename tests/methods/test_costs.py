@@ -57,7 +57,7 @@ PROBE = 1
 """A call by which some methods find the layers and how much memory a batch takes."""
 
 
-def asked(method: str) -> tuple[Model, Request]:
+def small(method: str) -> tuple[Model, Request]:
     """A small model that a method accepts, and a request for it."""
     if method == "i2am":
         model = sfumato.load("studio/insert")
@@ -111,7 +111,7 @@ def test_every_method_has_a_case() -> None:
 def test_as_many_calls_are_made_as_were_said(
     name: str, options: dict[str, Any], guidance: float, tmp_path: Path
 ) -> None:
-    model, request = asked(name)
+    model, request = small(name)
     request = request.with_(guidance=guidance)
     chosen, configured = find(name), given(options, model, request, tmp_path)
     cost = chosen.cost(model, request, chosen.configure(configured))

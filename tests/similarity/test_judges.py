@@ -122,24 +122,24 @@ def test_half_precision_judges_as_well() -> None:
 
 
 def test_what_is_asked_for_judges_any_model_and_the_result_warns() -> None:
-    with pytest.warns(SfumatoWarning, match="judged by studio/clip, as was asked for, but studio/clip has seen drawn"):
+    with pytest.warns(SfumatoWarning, match="judged by studio/clip, as chosen, but studio/clip has seen drawn"):
         found = sfumato.explain(
             model_of(PLAIN), family(PLAIN).request(prompt="red cat"), "lime_image", clip_model="studio/clip", budget=40
         )
     assert found.tree["lime_image/parts"].attrs["value"] == "clip score (studio/clip)"
     for name in ("latent", "vae", "ssim"):
         notes = similarity(name, model_of(PLAIN)).notes
-        assert [note.startswith(f"images are compared by {name}, as was asked for: place by place") for note in notes]
+        assert [note.startswith(f"images are compared by {name}, as chosen: place by place") for note in notes]
         assert not similarity(name, studio()).notes
 
 
 def test_a_similarity_without_a_clip_is_said_in_the_result() -> None:
     request = family(PLAIN).request(prompt="cat", steps=1)
-    with pytest.warns(SfumatoWarning, match="images are compared by latent, as was asked for"):
+    with pytest.warns(SfumatoWarning, match="images are compared by latent, as chosen"):
         found = sfumato.explain(model_of(PLAIN), request, "shapley", similarity="latent", cache=False)
     assert found.tree["shapley/word_importance"].attrs["value"] == "latent similarity to the image of all words"
     assert found.provenance["notes"] == [
-        "images are compared by latent, as was asked for: place by place, not by what they show"
+        "images are compared by latent, as chosen: place by place, not by what they show"
     ]
 
 

@@ -212,7 +212,7 @@ def _judge(model: Model, given: str | None, wanted: Sequence[str]) -> tuple[Clip
     """The CLIP of the games, if one is there, and what is left out for want of it.
 
     Raises:
-        ModelError: A distance that was asked for needs one, or the one that was given cannot be read.
+        ModelError: A chosen distance needs one, or the given one cannot be read.
     """
     try:
         return clip_for(model, given, texts=True, option="a CLIP (--clip)"), []

@@ -18,7 +18,7 @@ from sfumato.saliency.similarities import local_similarity
 SEGMENTS = 32
 """Superpixels of LIME. Quickshift with the settings of Park et al. 2024 gives 2 to 4 of a small picture."""
 COMPACTNESS = 0.1
-"""Of SLIC: how much nearness counts beside colour (CIELAB)."""
+"""Of SLIC: how much nearness counts against colour (CIELAB)."""
 WIDTH = 0.25
 """Of LIME's kernel, as in the source."""
 INTEGRATED = 16

@@ -1,4 +1,4 @@
-"""Which CLIP judges the images of a model: the one that was asked for, the studio's for the studio's, else its own."""
+"""Which CLIP judges the images of a model: the one that is given, the studio's for the studio's, else its own."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def clip_for(
 
     Args:
         model: The model.
-        given: A source that was asked for: "studio/clip", a folder or a hub id of a CLIPModel.
+        given: A chosen source: "studio/clip", a folder or a hub id of a CLIPModel.
         texts: Whether images are compared with texts, so that a text tower of the same space is needed.
         option: Where a source is given, for the message.
         instead: What needs no CLIP, for the message.
 
     Raises:
-        ModelError: Nothing was asked for, the model is none of the studio's, and it holds no CLIP that could judge its
+        ModelError: Nothing is given, the model is none of the studio's, and it holds no CLIP that could judge its
             images; or the source cannot be read.
     """
     if given is not None or of_the_studio(model):
@@ -42,7 +42,7 @@ def clip_for(
         return own
     lacks = "the pipeline holds no image tower of a CLIP"
     if own is not None:
-        lacks = f"{own.source} has no text tower of the same width beside it"
+        lacks = f"{own.source} has no text tower of the same width"
     other = f", or take {instead}" if instead else ""
     raise ModelError(
         f"nothing can judge the images of {model.source.name}: {lacks}, and {KNOWS}; give {option}, a folder or hub id "
@@ -60,11 +60,11 @@ def of_the_studio(model: Model) -> bool:
 
 
 def notes_on(model: Model, judge: Clip) -> list[str]:
-    """What a reader should know about the judge of a model's images."""
+    """What a reader needs to know of the judge of a model's images."""
     if judge.source.startswith(OWN):
         return [f"images are judged by {judge.source}"]
     if judge.source == EMBEDDED and not of_the_studio(model):
-        return [f"images are judged by {EMBEDDED}, as was asked for, but {KNOWS}"]
+        return [f"images are judged by {EMBEDDED}, as chosen, but {KNOWS}"]
     return []
 
 

@@ -86,7 +86,7 @@ def similarity(name: str, model: Model, source: str | None = None) -> Similarity
     if name == "clip" or of_the_studio(model):
         return found
     by = f"{name} ({found.source})" if name == "features" else name
-    return replace(found, notes=(f"images are compared by {by}, as was asked for: {SEES[name]}",))
+    return replace(found, notes=(f"images are compared by {by}, as chosen: {SEES[name]}",))
 
 
 def _clip(model: Model, source: str | None) -> Similarity:

@@ -122,14 +122,14 @@ def bench_steps(
         compare: See `contenders`.
         seed: Of the first image; image i has ``seed + i``.
         masks: Random masks of DF-RISE, and coalitions of LIME.
-        progress: Told about every mask, game and map.
+        progress: Called after every mask, game and map.
 
     Raises:
         OptionError: No prompt, or too few masks, are asked for, or there is no such comparison.
     """
     if isinstance(prompts, bool) or prompts < 1:
         raise OptionError(f"prompts is {prompts}; expected a whole number, 1 or more")
-    requests, steps = _asked(model, prompts, seed)
+    requests, steps = _requests(model, prompts, seed)
     known = (*contenders(compare, masks), PLAIN)
     cache, total = Cache(default_folder()), prompts * len(known)
     entries = []
@@ -157,7 +157,7 @@ def bench_cost(
     model: Model, prompts: int = 30, *, compare: Compare = "methods", seed: int = 0, masks: int = MASKS
 ) -> list[str]:
     """What the bench costs for each prompt, a line for each method and one for the games, and for all prompts."""
-    requests, steps = _asked(model, prompts, seed)
+    requests, steps = _requests(model, prompts, seed)
     request, lines, maps = requests[0], [], 0
     known = (*contenders(compare, masks), PLAIN)
     for one in known:
@@ -173,7 +173,7 @@ def bench_cost(
     return [*lines, f"all of it for each of {prompts} prompts, less where it was computed before"]
 
 
-def _asked(model: Model, prompts: int, seed: int) -> tuple[list[Request], tuple[int, ...]]:
+def _requests(model: Model, prompts: int, seed: int) -> tuple[list[Request], tuple[int, ...]]:
     """The completed requests, and the steps that are looked at."""
     captions = held_out_captions(prompts)
     requests = [model.complete(Request(one, seed=seed + number)) for number, one in enumerate(captions)]
