@@ -76,7 +76,8 @@ def own_clip(pipeline: Any) -> Clip | None:
     """
     parts = modules_of(pipeline)
     found = [tower for name, part in parts.items() if (tower := _image_tower(name, part)) is not None]
-    texts = {name: part for name, part in parts.items() if getattr(part, "text_projection", None) is not None}
+    encoders = {name: part for name, part in parts.items() if name.startswith("text_encoder")}
+    texts = {name: part for name, part in encoders.items() if getattr(part, "text_projection", None) is not None}
     pairs = [
         (image, name)
         for image in found

@@ -20,7 +20,7 @@ from sfumato.games.estimators.exact import exact
 from sfumato.games.estimators.planning import LEAST_DRAWS, Estimate, Floats, Plan
 
 MOST_DRAWS = 1000
-MOST_SEEN = 1e-3
+LEAST_LEFT = 1e-3
 """Least share of a pair's value that is held against the fit."""
 MOST_LISTED = 100_000
 """Coalitions of one size up to which they are listed and chosen from; beyond, they are drawn one by one."""
@@ -123,7 +123,7 @@ def fitted(half: Coalitions, values: Floats, weight: Floats, chance: Floats) -> 
     inverse = np.linalg.pinv(scaled.T @ scaled)
     reach = 2 * weight[:, None] * (design[:count] @ inverse)  # (pair, free)
     seen = (reach * design[:count]).sum(1)  # (pair,) by how much a pair's own value pulls the fit towards itself
-    half_way = (residual[:count] - residual[count:]) / 2 / np.sqrt(np.clip(1 - seen, MOST_SEEN, 1))
+    half_way = (residual[:count] - residual[count:]) / 2 / np.sqrt(np.clip(1 - seen, LEAST_LEFT, 1))
     left = basis @ reach.T * np.sqrt(np.clip(1 - chance, 0, 1))  # (player, pair)
     error = np.sqrt((left**2) @ (half_way**2))
     freedom = _freedom(left, count, players)
