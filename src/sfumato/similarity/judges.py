@@ -74,7 +74,7 @@ def own_clip(pipeline: Any) -> Clip | None:
     A text tower of the pipeline belongs to it if it projects to the same width: the towers of one CLIP do. An image
     tower that has such a text tower goes before one that has none.
     """
-    parts = modules_of(pipeline)
+    parts: dict[str, Any] = dict(modules_of(pipeline))
     found = [tower for name, part in parts.items() if (tower := _image_tower(name, part)) is not None]
     encoders = {name: part for name, part in parts.items() if name.startswith("text_encoder")}
     texts = {name: part for name, part in encoders.items() if getattr(part, "text_projection", None) is not None}
