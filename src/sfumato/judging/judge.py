@@ -177,7 +177,8 @@ def judge(
     known = [saliencies(one) for one in explanations]
     for one in explanations:
         refuse_another(model, one)
-    judged, skipped = _judge(model, clip, distances or ())
+    prompted = any(explanation.request.prompt for explanation in explanations)
+    judged, skipped = _judge(model, clip, distances or (), scored=prompted)
     measured = distances or (("ssim",) if judged is None else ("ssim", "features"))
     played: list[Played] = []
     for number, (explanation, maps) in enumerate(zip(explanations, known, strict=True)):
@@ -208,8 +209,8 @@ def judge(
     return Verdict(tuple(played), tuple(skipped), () if judged is None else tuple(notes_on(model, judged)))
 
 
-def _judge(model: Model, given: str | None, wanted: Sequence[str]) -> tuple[Clip | None, list[str]]:
-    """The CLIP of the games, if one is there, and what is left out for want of it.
+def _judge(model: Model, given: str | None, wanted: Sequence[str], *, scored: bool) -> tuple[Clip | None, list[str]]:
+    """The CLIP of the games, if one is there, and what is left out for want of it; ``scored`` if there are prompts.
 
     Raises:
         ModelError: A chosen distance needs one, or the given one cannot be read.
@@ -220,8 +221,8 @@ def _judge(model: Model, given: str | None, wanted: Sequence[str]) -> tuple[Clip
         own = own_clip(model.pipeline)
         if given is not None or (own is None and set(wanted) - {"ssim"}):
             raise
-        lost = "the score with the prompt" if own is not None else "features and the score with the prompt"
-        return own, [f"{lost}: {error}"]
+        lost = ["features"] * (own is None and not wanted) + ["the score with the prompt"] * scored
+        return own, [f"{' and '.join(lost)}: {error}"] if lost else []
 
 
 def _own_steps(maps: Sequence[Saliency]) -> tuple[int, ...]:
