@@ -32,7 +32,9 @@ def test_the_lists_of_the_source() -> None:
     assert len(early) == len(late) == 30
 
 
-@given(st.integers(8, 40), st.sampled_from(["early", "late", "early:100", "late:200", "window:600-400"]))
+@given(
+    st.integers(8, 40), st.sampled_from(["early", "late", "early:100", "late:200", "window:600-400", "window:1000-400"])
+)
 def test_timesteps_fall_and_are_as_many_as_asked_for(steps: int, schedule: str) -> None:
     found = listed(schedule, steps, 1000)
     assert len(found) == steps
@@ -48,6 +50,15 @@ def test_a_smaller_gamma_concentrates_more() -> None:
         > sum(time > 800 for time in usual)
         > sum(time > 800 for time in range(0, 1000, 33))
     )
+
+
+def test_a_window_begins_where_the_run_does_in_either_count() -> None:
+    found = listed("window:1000-800", 30, 1000)
+    assert found == listed("window:999-800", 30, 1000)
+    assert found[0] == 999
+    assert sum(time >= 800 for time in found) == 24
+    assert Request(schedule="window:1000-800").schedule == "window:1000-800"
+    assert listed("window:200-0", 30, 1000)[-1] == 0
 
 
 def test_a_window_has_six_steps_outside() -> None:
@@ -113,7 +124,7 @@ def test_steps_that_contradict_the_list() -> None:
         ("1000,5", None, "begins at timestep 1000"),
         ("early:1", 30, "no 30 different timesteps"),
         ("window:600-400", 7, "needs 8 steps"),
-        ("window:1200-400", 9, "begins at timestep 1200"),
+        ("window:1001-400", 9, "begins at timestep 1001"),
         ("window:600-590", 60, "no 60 different timesteps"),
     ],
 )

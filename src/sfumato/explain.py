@@ -131,10 +131,10 @@ def _explained(
     results = {}
     for (number, request), explanation in zip(group, found, strict=True):
         unknown = _out_of_vocabulary(model, request, options)
-        notes = _notes(model, request, unknown)
+        notes = [*_notes(model, request, unknown), *explanation.provenance.get("notes", ())]
         for note in notes:
             warnings.warn(note, SfumatoWarning, stacklevel=3)
-        provenance = common | {"notes": notes, "out_of_vocabulary": unknown} | explanation.provenance
+        provenance = common | {"out_of_vocabulary": unknown} | explanation.provenance | {"notes": notes}
         results[number] = Explanation(explanation.tree, explanation.request, provenance)
     return results
 

@@ -78,7 +78,7 @@ def mapped(
                 "maps": _in_order(found.words),
                 "seconds": np.array(float(found.provenance["seconds"]) / int(found.provenance["batch"])),
             }
-            for found in explain(model, part, method, batch=BATCH, **options)
+            for found in explain(model, part, method, batch=BATCH, progress=progress, **options)
         ]
 
     cache, told = Cache(default_folder()), partial(progress, "prompts")

@@ -97,11 +97,15 @@ def exponential(steps: int, trained: int = 1000, gamma: float = GAMMA, *, late: 
 
 
 def _window(high: int, low: int, steps: int, trained: int) -> list[int]:
-    """A few coarse steps before and after a window, all others inside it, evenly."""
+    """A few coarse steps before and after a window, all others inside it, evenly.
+
+    A window may begin at the number of trained timesteps, as Park et al. 2024 count them (1000 to 800): at the first.
+    """
     if steps < COARSE + 2:
         raise RequestError(f"a window needs {COARSE + 2} steps or more; steps is {steps}")
-    if high >= trained:
+    if high > trained:
         raise RequestError(f"the window begins at timestep {high}; this model has timesteps 0 to {trained - 1}")
+    high = min(high, trained - 1)
     outside = (trained - 1 - high) + low
     before = round(COARSE * (trained - 1 - high) / outside) if outside else 0
     after = COARSE - before

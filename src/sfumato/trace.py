@@ -78,12 +78,14 @@ class Trace:
         start = sum(r.images for r in self.requests[:number])
         return slice(start, start + self.requests[number].images)
 
-    def explanation(self, number: int, nodes: Mapping[str, xr.Dataset]) -> Explanation:
-        """An explanation of the request with this number: its images and what a method found."""
+    def explanation(
+        self, number: int, nodes: Mapping[str, xr.Dataset], provenance: Mapping[str, Any] | None = None
+    ) -> Explanation:
+        """An explanation of the request with this number: its images, what a method found, what it depends on."""
         request = self.requests[number]
         pixels = [np.asarray(image.convert("RGB")) for image in self.images[self.of(number)]]
         image = image_node(pixels, request.seeds)
-        return Explanation(xr.DataTree.from_dict({"image": image, **nodes}), request, {})
+        return Explanation(xr.DataTree.from_dict({"image": image, **nodes}), request, dict(provenance or {}))
 
     def call(self, step: int) -> Call:
         """The first recorded call of a step.

@@ -45,7 +45,7 @@ def test_the_form_becomes_a_request_under_each_schedule(scenes: Model) -> None:
         ({"schedule": "window", "high": "300", "low": "600"}, "give the larger timestep first"),
         ({"schedule": "window", "high": "300", "low": "300"}, "give the larger timestep first"),
         ({"schedule": "window", "high": "", "low": "300"}, "lacks a bound"),
-        ({"schedule": "window", "high": "1000", "low": "3"}, "from 0 to 999"),
+        ({"schedule": "window", "high": "1001", "low": "3"}, "from 0 to 1000"),
         ({"schedule": "window", "high": "6e2", "low": "3"}, "expected a whole number"),
         ({"schedule": "window", "high": "600", "low": "300"}, "8 steps or more"),
         ({"schedule": "sideways"}, "there is no schedule 'sideways'"),

@@ -17,6 +17,7 @@ from sfumato.results.interval import Interval
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
+from tests.methods.steps import CLIP
 
 FEW = ("--points", "3", "--measure", "local_ssim")
 GAMES = ("--check", "games")
@@ -60,7 +61,7 @@ def test_maps_are_judged_beside_the_controls(
     one: tuple[str, ...], results: Path, label_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "judged"
-    done = run(*one, str(results / "two"), *GAMES, "--points", "3", "--out", str(out))
+    done = run(*one, str(results / "two"), *GAMES, "--points", "3", "--clip", CLIP, "--out", str(out))
     assert (done.code, done.err) == (0, "")
     assert f"{label_folder}: games of the steps" in done.out
     assert "cost: " not in done.out
@@ -95,10 +96,11 @@ def test_numbers_as_json(one: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*one, *GAMES, "--game", "insertion", *FEW, "--out", str(out), "--json")
     assert (done.code, done.err) == (0, "")
     printed = json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert set(printed) == {"trust", "rows", "skipped", "folder"}
+    assert set(printed) == {"trust", "rows", "skipped", "notes", "folder"}
     assert printed["trust"] == []
     assert printed["folder"] == str(out)
     assert printed["skipped"] == []
+    assert printed["notes"] == []
     assert [(row["game"], row["measure"], row["better"]) for row in printed["rows"]] == [
         ("insertion", "local_ssim", "lower")
     ] * 3

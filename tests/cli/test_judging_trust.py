@@ -19,6 +19,7 @@ from sfumato.results.rows import as_csv, plain_rows
 from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
+from tests.methods.steps import CLIP
 from tests.report.reading import Page
 
 ONCE = ("--repeats", "1", "--stages", "1")
@@ -45,7 +46,9 @@ def results(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     sfumato.explain(words, SMALL).save(folder / "words")
     sfumato.explain(words, SMALL.with_(prompt="blue dog", seed=5)).save(folder / "more")
     sfumato.explain(words, SMALL.with_(images=2)).save(folder / "several")
-    sfumato.explain(words, SMALL.with_(prompt="red cat", steps=1), "lime").save(folder / "players")
+    sfumato.explain(words, SMALL.with_(prompt="red cat", steps=1), "lime", similarity_model=CLIP).save(
+        folder / "players"
+    )
     tiny_labels().save_pretrained(folder / "labels")
     steps = sfumato.load(str(folder / "labels"))
     sfumato.explain(steps, REQUEST, "step_baselines", kinds=("gradient",), at=(1, 3)).save(folder / "steps")

@@ -15,6 +15,7 @@ from sfumato.games import ESTIMATORS, Plan, check_axioms, default_estimator, pla
 from sfumato.games.coalitions import every, numbers
 from sfumato.games.estimators.exact import shapley
 from sfumato.games.estimators.surrogate import lime
+from sfumato.results.importance import half_width
 
 SHAPLEY = ["exact", "permutation", "monte-carlo", "kernel", "leverage"]
 SAMPLED = ["permutation", "monte-carlo", "kernel", "leverage"]
@@ -110,7 +111,7 @@ def test_the_least_budget_tells_all_players_apart(name: str, players: int) -> No
 @pytest.mark.parametrize(("players", "budget"), [(4, 15), (5, 31), (6, 47), (7, 99), (8, 247)])
 def test_orders_end_at_any_budget_and_their_errors_are_honest(name: str, players: int, budget: int) -> None:
     misses, errors = [], []
-    for seed in range(60):
+    for seed in range(100):
         game = Game(players, seed=seed)
         found = play(game, plan(players, estimator=name, budget=budget, seed=seed), batch=512).estimate
         if np.isfinite(found.error).all():
@@ -157,6 +158,51 @@ def test_errors_are_as_large_as_they_say(name: str) -> None:
     ratio = np.sqrt(np.mean(np.square(misses)) / np.mean(np.square(errors)))  # 1 if the standard errors are right
     assert 0.7 < ratio < 1.3
     assert np.median(np.abs(misses).max(1)) < 0.2
+
+
+def known_games(seed: int) -> dict[str, NDArray[np.float64]]:
+    """The values of all coalitions of seven players: with interactions, the largest member, a cosine, pure chance."""
+    draw, x = np.random.default_rng(seed), every(7).astype(float)
+    ways = draw.normal(size=8) + x @ draw.normal(size=(7, 8))
+    return {
+        "interactions": Game(7, seed)(x > 0),
+        "largest": (x * draw.random(7)).max(1),
+        "cosine": ways @ ways[-1] / np.linalg.norm(ways, axis=1) / np.linalg.norm(ways[-1]),
+        "chance": x @ draw.normal(size=7) + 0.5 * draw.normal(size=len(x)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "budget"), [("permutation", 63), ("monte-carlo", 40), ("kernel", 40), ("kernel", 63), ("leverage", 40)]
+)
+def test_intervals_hold_the_true_worth_as_often_as_they_say(name: str, budget: int) -> None:
+    # 1.96 standard errors, as before, held 86 to 93 % at these budgets
+    hits: dict[str, list[bool]] = {}
+    for seed in range(40):
+        planned = plan(7, estimator=name, budget=budget, seed=seed)
+        for kind, values in known_games(seed).items():
+            found = planned.fit(values[numbers(planned.coalitions)])
+            half = half_width(found.error, found.freedom)
+            inside = np.abs(found.phi - shapley(values, 7)) <= half
+            hits.setdefault(kind, []).extend(inside[np.isfinite(half)].tolist())
+    assert all(len(one) > 150 for one in hits.values())
+    assert np.mean([hit for one in hits.values() for hit in one]) == pytest.approx(0.95, abs=0.03)
+    assert min(np.mean(one) for one in hits.values()) > 0.89
+
+
+@pytest.mark.parametrize(("name", "enough"), [("permutation", 63), ("monte-carlo", 32), ("kernel", 63)])
+def test_few_draws_have_no_error(name: str, enough: int) -> None:
+    few, more = (play(Game(7), plan(7, estimator=name, budget=budget), batch=512).estimate for budget in (20, enough))
+    assert np.isnan(few.error).all()
+    assert np.isfinite(few.freedom).all()  # it was drawn, unlike with an estimator that has no error
+    assert np.isfinite(more.error).all()
+    assert (more.freedom >= 4).all()
+
+
+@pytest.mark.parametrize("name", ["exact", "leave-one-out"])
+def test_where_nothing_is_drawn_there_is_no_doubt(name: str) -> None:
+    found = play(Game(5), plan(5, estimator=name)).estimate
+    np.testing.assert_array_equal(half_width(found.error, found.freedom), 0)
 
 
 @pytest.mark.parametrize("name", ["kernel", "leverage", "permutation"])

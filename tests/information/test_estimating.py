@@ -165,7 +165,7 @@ def test_as_many_samples_are_taken_as_are_asked_for() -> None:
         assert len(one.places) == len(one.densities) == len(one.weights) == so_many
         assert one.calls == 2 * so_many
         assert told == [(n + 1, so_many) for n in range(so_many)]
-        assert np.isfinite(one.errors).all()
+        assert np.isfinite(one.errors).all() == (so_many >= 5)
 
 
 @pytest.mark.parametrize("adapt", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 import sfumato
 from sfumato.errors import OptionError, SfumatoError
 from sfumato.judging.games import judge_of, play
-from sfumato.judging.judge import Played, Verdict, judge
+from sfumato.judging.judge import Played, Verdict
+from sfumato.judging.judge import judge as judged_by
 from sfumato.judging.maps import saliencies
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.structure import resized
@@ -23,11 +25,12 @@ from sfumato.saliency.recovering import Recovery
 from sfumato.similarity.clip import Clip
 from sfumato.trace import generate
 from tests.judging.test_games import curve
-from tests.methods.steps import GRIDS, REQUESTS, model_of
+from tests.methods.steps import CLIP, GRIDS, REQUESTS, model_of
 from tests.pipelines import fingerprint, stable_diffusion
 from tests.results import synthetic
 
 POINTS = 4
+judge = partial(judged_by, clip=CLIP)
 
 
 def with_node(explanation: Explanation, path: str, data: xr.Dataset) -> Explanation:

@@ -30,7 +30,7 @@ from tests.cli.running import run
 from tests.judging.made_up import REQUEST
 from tests.labels import REQUEST as LABEL
 from tests.labels import tiny_labels
-from tests.methods.steps import model_of
+from tests.methods.steps import CLIP, model_of
 from tests.pipelines import fingerprint, stable_diffusion
 from tests.report.reading import Page
 
@@ -213,7 +213,7 @@ def test_maps_without_words_are_checked_all_the_same(method: str, options: dict[
 
 @pytest.mark.parametrize("method", ["lime", "shapley"])
 def test_shares_of_words_as_players_are_compared(method: str, model: Model) -> None:
-    made = sfumato.explain(model, REQUEST.with_(prompt="red cat", steps=1, guidance=1), method)
+    made = sfumato.explain(model, REQUEST.with_(prompt="red cat", steps=1, guidance=1), method, similarity_model=CLIP)
     found = trust(model, made, repeats=1, stages=1)
     assert checks_of(found) == ["randomisation", "seeds", "noise"]
     assert found.left_out == ("removal: the explanation has no maps of the prompt's words",)

@@ -13,6 +13,7 @@ import xarray as xr
 from diffusers import EDMEulerScheduler
 
 import sfumato
+from sfumato.models.loading import STUDIO
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -29,6 +30,10 @@ REQUESTS = {
 }
 GRIDS = {"text": (8, 12), "labels": (16, 16), "velocity": (16, 16), "unconditional": (8, 8)}
 SIZES = {"text": (16, 24), "labels": (16, 16), "velocity": (16, 16), "unconditional": (8, 8)}
+
+
+CLIP = str(STUDIO / "clip")
+"""A CLIP that is given by its folder, as a user does for a model that has none."""
 
 
 @cache

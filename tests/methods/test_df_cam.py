@@ -160,7 +160,7 @@ def test_maps_do_not_depend_on_what_else_is_explained() -> None:
 def test_the_cost_is_told() -> None:
     method, model = find("df_cam"), model_of("labels")
     told = method.cost(model, model.complete(REQUESTS["labels"]), method.configure({}))
-    assert told == "one generation (6 denoiser calls), then one call forwards and backwards at 3 steps"
+    assert told == "one generation (6 denoiser calls), then 9 calls at 3 steps, one of each backwards"
 
 
 @pytest.mark.parametrize(

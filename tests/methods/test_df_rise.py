@@ -23,6 +23,7 @@ from sfumato.saliency.recovering import Recovery
 from sfumato.saliency.similarities import local_similarity, parity
 from sfumato.trace import Trace, generate
 from tests.methods.steps import (
+    CLIP,
     GRIDS,
     KINDS,
     REQUESTS,
@@ -163,10 +164,10 @@ def test_every_similarity_weighs_the_masks_in_its_own_way(similarity: str) -> No
 
 
 def test_decoded_images_can_be_compared_by_their_features() -> None:
-    found = explained("text", similarity="perceptual", masks=6)
+    found = explained("text", similarity="perceptual", masks=6, clip_model=CLIP)
     assert found["map"].shape == (1, 8, 12)
     assert 0 < float(found["score"][0]) <= 1
-    nearly_all = explained("text", similarity="perceptual", masks=6, keep=0.995)
+    nearly_all = explained("text", similarity="perceptual", masks=6, keep=0.995, clip_model=CLIP)
     assert float(nearly_all["score"][0]) > float(found["score"][0])
 
 
@@ -223,7 +224,7 @@ def test_the_calls_are_counted_and_foretold(branch: str, branches: int) -> None:
     assert found.attrs["denoiser_calls"] == rows - others - pictures
     method = find("df_rise")
     cost = method.cost(model, request, method.configure({"branch": branch, "at": (1, 3), "masks": 16}))
-    assert f"then {2 * 16 * branches} calls for 16 masks at 2 steps" in cost
+    assert f"then {2 * 18 * branches} calls for 16 masks at 2 steps" in cost
     assert "then up to" in method.cost(model, request, method.configure({"until": 0.1}))
 
 

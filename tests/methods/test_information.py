@@ -303,10 +303,10 @@ def test_the_standard_estimator_may_be_negative() -> None:
 )
 def test_the_cost_is_told_and_paid(options: dict[str, Any], count: int) -> None:
     method, model = find("information"), model_of("text")
-    assert f"one generation and {count} denoiser calls" in method.cost(
+    assert f"one generation (3 denoiser calls), then {count} calls" in method.cost(
         model, model.complete(REQUEST), method.configure(options)
     )
-    assert "336 denoiser calls (48 noise levels, 7 prompts each)" in method.cost(
+    assert "336 calls (48 noise levels, 7 prompts each)" in method.cost(
         model, model.complete(REQUEST), method.configure({})
     )
     one = explained(**options)
@@ -331,7 +331,7 @@ def test_an_output_that_is_not_finite_is_an_error_and_leaves_nothing_behind() ->
         ({"estimator": "best"}, "estimator is 'best'; choose from: orthogonal, standard"),
         ({"of": "trajectory", "estimator": "standard"}, "the standard estimator needs the noise that was added; take"),
         ({"samples": 0}, "samples is 0; expected a whole number from 1 to 100000"),
-        ({"samples": 1}, "samples is 1; an error needs 2 samples or more"),
+        ({"samples": 1}, "samples is 1; expected 2 or more, and 5 or more for an error"),
         ({"rows": True}, "rows is True; expected a whole number from 1 to 1024"),
         ({"until": 1.0}, "until is 1.0; expected a number between 0 and 1"),
         ({"until": 0}, "until is 0; expected a number between 0 and 1"),

@@ -22,7 +22,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.saliency.relevance import relevance as of_step
 from sfumato.similarity.clip import Clip
 from sfumato.trace import generate
-from tests.methods.steps import REQUESTS, in_precision, model_of, not_a_number, watched, without_clean_estimate
+from tests.methods.steps import CLIP, REQUESTS, in_precision, model_of, not_a_number, watched, without_clean_estimate
 from tests.pipelines import fingerprint
 
 WORDS = ["a", "photo", "of", "a", "red", "cat", "on", "the", "table"]
@@ -33,12 +33,12 @@ def node(explanation: Explanation) -> xr.Dataset:
 
 
 def explained(request: Request = REQUESTS["text"], **options: Any) -> xr.Dataset:
-    return node(sfumato.explain(model_of("text"), request, "relevance", **options))
+    return node(sfumato.explain(model_of("text"), request, "relevance", **{"clip_model": CLIP} | options))
 
 
 @cache
 def found() -> Explanation:
-    return watched("text", "relevance")
+    return watched("text", "relevance", clip_model=CLIP)
 
 
 def test_every_word_has_a_map_at_every_step() -> None:
@@ -121,7 +121,7 @@ def test_words_that_were_cut_off_are_left_out() -> None:
 
 def test_maps_do_not_depend_on_what_else_is_explained() -> None:
     requests = [REQUESTS["text"].with_(prompt="a blue dog"), REQUESTS["text"]]
-    _, same = sfumato.explain(model_of("text"), requests, "relevance", at=(1,))
+    _, same = sfumato.explain(model_of("text"), requests, "relevance", at=(1,), clip_model=CLIP)
     xr.testing.assert_identical(node(same), explained(at=(1,)))
 
 
@@ -175,6 +175,15 @@ def test_another_clip_that_is_none_is_refused() -> None:
         explained(at=(0,), clip_model="no/such")
 
 
+def test_without_a_clip_that_fits_there_are_maps_but_no_agreement() -> None:
+    with pytest.warns(SfumatoWarning, match="the agreement with the prompt is left out: nothing can judge the images"):
+        data = node(sfumato.explain(model_of("text"), REQUESTS["text"], "relevance", at=(1,)))
+    xr.testing.assert_identical(data["map"], explained(at=(1,))["map"])
+    assert np.isnan(data["image_score"]).all()
+    assert np.isnan(data["correlation"]).all()
+    assert data.attrs["judge"] == "none"
+
+
 def test_attention_beyond_the_budget_is_refused() -> None:
     before = fingerprint(model_of("text").pipeline)
     with pytest.raises(BudgetExceeded, match="the budget is 0 MB; make a smaller image, or raise the budget"):
@@ -184,7 +193,7 @@ def test_attention_beyond_the_budget_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_works(dtype: torch.dtype) -> None:
-    data = node(sfumato.explain(in_precision(dtype), REQUESTS["text"], "relevance", at=(1,)))
+    data = node(sfumato.explain(in_precision(dtype), REQUESTS["text"], "relevance", at=(1,), clip_model=CLIP))
     assert np.isfinite(data["map"].values).all()
     whole = node(found())["score"].values[1]
     assert np.corrcoef(data["score"].values[0], whole)[0, 1] > 0.9
@@ -201,5 +210,6 @@ def test_outputs_that_are_not_finite_are_an_error() -> None:
 
 
 def test_a_scheduler_without_a_clean_estimate_will_do() -> None:
-    data = node(sfumato.explain(without_clean_estimate(), REQUESTS["text"], "relevance", at=(1,)))
+    model = without_clean_estimate()
+    data = node(sfumato.explain(model, REQUESTS["text"], "relevance", at=(1,), clip_model=CLIP))
     assert float(data["score"].min()) > 0

@@ -137,6 +137,22 @@ def test_shares_of_nothing_are_nan() -> None:
     assert np.isnan(shares(np.array([1.0, -1.0]))).all()
 
 
+def test_shares_of_a_sum_within_its_error_are_withheld() -> None:
+    phi = np.array([[0.0255, -0.0177, 0.0022], [0.3, 0.5, 0.2]])
+    found = shares(phi, np.array([0.02, 0.02]))
+    assert np.isnan(found[0]).all()  # 255% and -177% of a sum that may as well be 0
+    np.testing.assert_allclose(found[1], phi[1])
+    assert np.isnan(shares(phi, np.array([np.nan, np.nan]))).all()
+
+
+def test_worths_of_few_draws_have_neither_interval_nor_share(model: Model) -> None:
+    options = {"estimator": "monte-carlo", "budget": 12, "similarity": "latent"}
+    found = sfumato.explain(model, asked("a red circle, teal background", steps=1), method="shapley", **options)
+    rows = found.summary()["importance"]["shapley"]
+    assert all(row["share"] is None and row["low"] is None and row["high"] is None for row in rows)
+    assert np.isfinite([row["phi"] for row in rows]).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -16,6 +16,7 @@ from sfumato.layers import layers_of
 from sfumato.models.model import Model
 from sfumato.registry import find, methods
 from tests.families import family
+from tests.methods.steps import CLIP
 
 NAMES = ("Stable Diffusion XL, ControlNet", "Stable Diffusion 3.5", "PixArt sigma", "Kandinsky 2.2, inpainting")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -23,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "df_rise": {"at": (1,), "masks": 4},
     "gradient_volume": {"mode": "region", "timesteps": (500,)},
     "ovam": {"text": "dog"},
+    "relevance": {"clip_model": CLIP},
+    "segments": {"clip_model": CLIP},
     "step_baselines": {"at": (1,), "kinds": ("lime", "gradient"), "samples": 4},
     "switch": {"to": "a dog", "at": (1,)},
     "word_gradients": {"target": "brightness"},

@@ -98,10 +98,10 @@ def test_both_ways_to_prepare_an_image_agree(kind: torch.dtype) -> None:
 def test_scores_of_other_settings_are_not_taken(model: sfumato.models.model.Model) -> None:
     one = similarity("clip", model)
     clip = Clip()
-    kept = clip._processor.image_mean
-    clip._processor.image_mean = [0.1, 0.2, 0.3]
+    kept = clip.towers.processor.image_mean
+    clip.towers.processor.image_mean = [0.1, 0.2, 0.3]
     try:
         assert similarity("clip", model).weights != one.weights
     finally:
-        clip._processor.image_mean = kept
+        clip.towers.processor.image_mean = kept
     assert similarity("clip", model).weights == one.weights

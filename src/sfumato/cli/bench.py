@@ -251,13 +251,16 @@ def steps(
 ) -> None:
     """Compare saliencies of steps by the deletion and insertion games, next to the controls random and centre.
 
-    What was computed for a prompt is kept, so a run that was stopped goes on where it was.
+    What each method found for a prompt is kept, so a run that was stopped goes on where it was.
     """
     from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.steps import bench_steps
+    from sfumato.studio.benches.steps import bench_cost, bench_steps
 
     with progress_shown(news=True) as progress:
         loaded = load_model(model, device, progress)
+        costs = bench_cost(loaded, prompts, compare=compare, seed=seed, masks=masks)  # type: ignore[arg-type]
+        for line in () if as_json else costs:
+            say(f"cost: {line}")
         result = bench_steps(
             loaded,
             prompts,

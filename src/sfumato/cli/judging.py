@@ -58,6 +58,14 @@ def judge(
         typer.Option(metavar="STEPS", help="Such as 5,10,15.", show_default="those of the maps", rich_help_panel=STEPS),
     ] = None,
     points: Annotated[int, count("In how many parts places are taken away.", rich_help_panel=STEPS)] = POINTS,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or hub id of a CLIP, for features, clip and the score with the prompt.",
+            show_default="studio/clip for the studio's models, for others one that they hold",
+            rich_help_panel=STEPS,
+        ),
+    ] = None,
     memory: Annotated[
         float, typer.Option(help="Most memory for the feature maps of a batch, in MB.", rich_help_panel=STEPS)
     ] = MEMORY,
@@ -104,11 +112,18 @@ def judge(
         if trusted:
             _check_all(loaded, opened, wanted, numbers, quiet=as_json)
         if GAMES in chosen:
-            settings = {"games": game, "distances": measure, "at": steps, "points": points, "memory": memory}
+            settings = {
+                "games": game,
+                "distances": measure,
+                "at": steps,
+                "points": points,
+                "memory": memory,
+                "clip": clip,
+            }
             try:
                 verdict = _played(loaded, opened, settings, progress)
             except SfumatoError as error:
-                if check or game or measure or at or (points, memory) != (POINTS, MEMORY):
+                if check or game or measure or at or clip or (points, memory) != (POINTS, MEMORY):
                     raise
                 left_out.append(f"games: {error}")
         if trusted:
@@ -121,11 +136,14 @@ def judge(
     session_of(context).stopped = f"stopped; the results are whole, in {out}"
     rows = [row for number, one in enumerate(found) for row in _numbered(one.rows(), number, len(found))]
     left_out += [line for one in found for line in one.left_out] + (list(verdict.skipped) if verdict else [])
+    notes = list(verdict.notes) if verdict else []
     if as_json:
         games = plain_rows(verdict.rows()) if verdict else []
-        print_json({"trust": plain_rows(rows), "rows": games, "skipped": left_out, "folder": out})
+        print_json({"trust": plain_rows(rows), "rows": games, "skipped": left_out, "notes": notes, "folder": out})
         return
     _say(name, rows, verdict, left_out)
+    for line in notes:
+        say(f"note: {line}")
     say(f"results in {out}")
 
 
@@ -164,7 +182,7 @@ def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any
 
     chosen = {
         "games": tuple(settings["games"] or BOTH),
-        "distances": tuple(settings["distances"] or ("local_ssim", "features")),
+        "distances": tuple(settings["distances"] or ()),
     }
     return run(model, opened, progress=progress, **settings | chosen)
 

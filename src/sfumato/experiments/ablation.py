@@ -44,7 +44,7 @@ def run(given: Setting) -> Finding:
     swept = [*outputs, *attention]
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
-        found = explain(given.model, request, "ablation", sweep=tuple(swept), mask=given.mask)
+        found = explain(given.model, request, "ablation", sweep=tuple(swept), mask=given.mask, progress=given.progress)
         data = found.tree["sweep"].to_dataset()
         order = [data["layer"].values.tolist().index(name) for name in swept]
         return {"ssim": data["normalised_ssim"].values[order], "channel": data["channel_number"].values[order]}

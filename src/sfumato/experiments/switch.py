@@ -24,9 +24,10 @@ def run(given: Setting) -> Finding:
     """Switch at about ten steps of every seed."""
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
-        data = explain(given.model, request, "switch", to=given.other).tree["switch"].to_dataset()
-        alike = {f"ssim_to_{which}": data[f"normalised_ssim_to_{which}"].values for which in ("first", "second")}
-        return alike | {name: data[name].values for name in ("settled", "timestep")}
+        found = explain(given.model, request, "switch", to=given.other, progress=given.progress)
+        data = found.tree["switch"].to_dataset()
+        similarity = {f"ssim_to_{which}": data[f"normalised_ssim_to_{which}"].values for which in ("first", "second")}
+        return similarity | {name: data[name].values for name in ("settled", "timestep")}
 
     entries = given.each("switch", work, other=given.other)
     first = np.stack([entry["ssim_to_first"] for entry in entries])  # (seed, switch)

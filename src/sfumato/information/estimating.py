@@ -11,6 +11,7 @@ unbiased for the model's likelihood but noisier, and may be negative.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite
+from sfumato.games.estimators.planning import LEAST_DRAWS
 from sfumato.information.levels import Levels, draw, fitted
 from sfumato.information.patches import conditions_of
 from sfumato.pictures import Picture
@@ -91,11 +93,15 @@ class Sampled:
         """Standard error of `totals`."""
         return self._error(self.weights[:, None] * self.densities.astype(np.float64).sum((-2, -1)))
 
-    @property
-    def sum_and_error(self) -> tuple[float, float]:
-        """Nats of all terms together, with the standard error."""
-        summed = self.weights * self.densities.astype(np.float64).sum((1, 2, 3))
+    def sum_and_error(self, terms: int | None = None) -> tuple[float, float]:
+        """Nats of the first so many terms (of all) together, with the standard error."""
+        summed = self.weights * self.densities[:, :terms].astype(np.float64).sum((1, 2, 3))
         return float(summed.mean()), float(self._error(summed))
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the standard errors; NaN where nothing was drawn."""
+        return 2 * (len(self.weights) - 1) / 3 if self.drawn else math.nan
 
     def over_levels(self, edges: Floats) -> Floats:
         """Nats of each term that come from each interval of log-SNR (term, interval)."""
@@ -107,9 +113,10 @@ class Sampled:
     def _error(self, weighed: Floats) -> Floats:
         """Standard error of the mean over samples, by the differences of neighbouring levels.
 
-        Levels are drawn evenly, so how the integrand runs over them is no error, although samples differ by it.
+        Levels are drawn evenly, so how the integrand runs over them is no error, although samples differ by it. An
+        error from n samples has about 2 (n - 1) / 3 degrees of freedom (von Neumann 1941); fewer than 5 give none.
         """
-        if not self.drawn or len(weighed) < 2:
+        if not self.drawn or len(weighed) < LEAST_DRAWS:
             return np.full(weighed.shape[1:], np.nan)
         steps = np.diff(weighed[np.argsort(self.places, kind="stable")], axis=0)
         return np.asarray(np.sqrt((steps**2).mean(0) / 2 / len(weighed)))
@@ -165,7 +172,7 @@ def sample(
             expected = expected + chances
             progress("noise samples", len(drawn), samples)
             if until is not None and len(drawn) >= PILOT and len(drawn) % BLOCK == 0:
-                total, error = so_far().sum_and_error
+                total, error = so_far().sum_and_error()
                 if error <= until * abs(total):
                     return True
                 progress("on the way to the wanted error, %", round(100 * (until * total / error) ** 2), 100)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
 from sfumato.saliency.recovering import Recovery
-from sfumato.saliency.similarities import blurred, local_similarity, renamed
+from sfumato.saliency.similarities import LOCAL_SSIM, blurred, local_similarity, renamed
 from sfumato.similarity.clip import Clip
 
 Game = Literal["deletion", "insertion"]
@@ -79,24 +79,28 @@ class Curve:
 
 
 def judge_of(
-    recovery: Recovery, prompt: str, clip: Clip, distances: Sequence[str] = ("local_ssim", "features")
+    recovery: Recovery, prompt: str, clip: Clip | None, distances: Sequence[str] = ("local_ssim", "features")
 ) -> Judge:
     """Measures against the picture that the step recovers.
 
     Args:
         recovery: The step.
         prompt: What the score compares with; "" for no score.
-        clip: A CLIP.
+        clip: A CLIP; without one, or where it reads no text, there is no score.
         distances: Some of `DISTANCES`.
 
     Raises:
-        OptionError: A distance is unknown.
+        OptionError: A distance is unknown, or needs a CLIP.
     """
     distances = [renamed(name) for name in distances]
     if wrong := [name for name in distances if name not in DISTANCES]:
         raise OptionError(f"there is no distance {wrong[0]!r}; choose from: {', '.join(DISTANCES)}")
     own = recovery.pictures(recovery.clean)
-    text = clip.texts([prompt]) if prompt else None
+    if clip is None:
+        if needs := [name for name in distances if name != LOCAL_SSIM]:
+            raise OptionError(f"the distance {needs[0]!r} needs a CLIP; take {LOCAL_SSIM}, or give one")
+        return Judge({name: _local_ssim(own) for name in distances}, None)
+    text = clip.texts([prompt]) if prompt and clip.towers.texts is not None else None
     score = None if text is None else (lambda pictures: (_directions(clip, pictures) @ text.T)[:, 0])
     return Judge({name: DISTANCES[name](own, clip) for name in distances}, score)
 
@@ -163,7 +167,7 @@ def ranks(saliency: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.i
     return found
 
 
-def _local_ssim(own: torch.Tensor, clip: Clip) -> Measure:
+def _local_ssim(own: torch.Tensor, clip: Clip | None = None) -> Measure:
     return lambda pictures: 1 - local_similarity("local_ssim", own / 2 + 0.5, pictures / 2 + 0.5).mean((-2, -1))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import OptionError, SfumatoError
+from sfumato.errors import ModelError, OptionError, SfumatoError
 from sfumato.judging.games import GAMES, POINTS, Curve, Game, judge_of, play
 from sfumato.judging.maps import Saliency, saliencies
 from sfumato.metrics import Interval, bootstrap
@@ -20,7 +20,9 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.recovering import Recovery, rows_within, steps_at
-from sfumato.similarity.clip import EMBEDDED, Clip
+from sfumato.saliency.similarities import LOCAL_SSIM
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import notes_on, own_clip
 from sfumato.trace import generate
 
 CONTROLS = ("random", "centre")
@@ -42,11 +44,13 @@ class Verdict:
 
     Attributes:
         played: Every curve.
-        skipped: Maps that a step lacks or that have no order there, each with the reason.
+        skipped: Maps that a step lacks or that have no order there, and measures without a judge, each with the reason.
+        notes: What a reader should know about the CLIP that judged.
     """
 
     played: tuple[Played, ...]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def chosen(self, game: str, measure: str) -> dict[str, list[Played]]:
         """The curves of one game and measure, by map."""
@@ -138,11 +142,11 @@ def judge(
     explanations: Sequence[Explanation],
     *,
     games: Sequence[Game] = GAMES,
-    distances: Sequence[str] = ("local_ssim", "features"),
+    distances: Sequence[str] | None = None,
     at: Sequence[int] = (),
     points: int = POINTS,
     controls: Sequence[str] = CONTROLS,
-    clip: str = EMBEDDED,
+    clip: str | None = None,
     memory: float = 1000.0,
     progress: Progress = silent,
 ) -> Verdict:
@@ -152,17 +156,18 @@ def judge(
         model: The one that made them.
         explanations: Of one image each.
         games: Which.
-        distances: See `sfumato.judging.games.DISTANCES`.
+        distances: See `sfumato.judging.games.DISTANCES`; without any, local_ssim, and features where there is a CLIP.
         at: Steps; without any, those that the explanation has maps of, or else a quarter, a half and three quarters.
         points: In how many parts places are taken away.
         controls: Maps that know nothing, played as well; names of `sfumato.metrics.controls.CONTROLS`.
-        clip: Which CLIP gives features and the score with the prompt.
+        clip: Which CLIP gives features and the score with the prompt; by default see `sfumato.similarity.clip_for`.
         memory: Most memory for the feature maps of a batch, in MB.
         progress: Told about every game.
 
     Raises:
         OptionError: A game, distance, control, step or number of points is not possible.
         SfumatoError: An explanation holds no map, or is of another model.
+        ModelError: A distance needs a CLIP and there is none.
     """
     if wrong := [game for game in games if game not in GAMES]:
         raise OptionError(f"there is no game {wrong[0]!r}; choose from: {', '.join(GAMES)}")
@@ -173,9 +178,10 @@ def judge(
     known = [saliencies(one) for one in explanations]
     for one in explanations:
         refuse_another(model, one)
-    judged = Clip(clip)
+    prompted = any(explanation.request.prompt for explanation in explanations)
+    judged, skipped = _judge(model, clip, distances or (), scored=prompted)
+    measured = distances or ((LOCAL_SSIM,) if judged is None else (LOCAL_SSIM, "features"))
     played: list[Played] = []
-    skipped: list[str] = []
     for number, (explanation, maps) in enumerate(zip(explanations, known, strict=True)):
         request = model.complete(explanation.request)
         steps = steps_at(model, request, at or _own_steps(maps))
@@ -183,7 +189,7 @@ def judge(
         rows = rows_within(model, request, memory)
         for place, step in enumerate(steps):
             recovery = Recovery(trace, step, rows=rows)
-            measures = judge_of(recovery, request.prompt, judged, distances)
+            measures = judge_of(recovery, request.prompt, judged, measured)
             wanted = {one.name: values for one in maps if (values := one.at(step, recovery.grid)) is not None}
             skipped += [f"{one.name} has no map at step {step}" for one in maps if one.name not in wanted]
             wanted |= {name: control_map(name, recovery.grid, request.seed, step) for name in controls}
@@ -201,7 +207,23 @@ def judge(
                         Played(number, step, name, curve) for curve in play(recovery, values, game, measures, points)
                     ]
     progress("games", 1, 1)
-    return Verdict(tuple(played), tuple(skipped))
+    return Verdict(tuple(played), tuple(skipped), () if judged is None else tuple(notes_on(model, judged)))
+
+
+def _judge(model: Model, given: str | None, wanted: Sequence[str], *, scored: bool) -> tuple[Clip | None, list[str]]:
+    """The CLIP of the games, if one is there, and what is left out for want of it; ``scored`` if there are prompts.
+
+    Raises:
+        ModelError: A chosen distance needs one, or the given one cannot be read.
+    """
+    try:
+        return clip_for(model, given, texts=True, option="a CLIP (--clip)"), []
+    except ModelError as error:
+        own = own_clip(model.pipeline)
+        if given is not None or (own is None and set(wanted) - {LOCAL_SSIM}):
+            raise
+        lost = ["features"] * (own is None and not wanted) + ["the score with the prompt"] * scored
+        return own, [f"{' and '.join(lost)}: {error}"] if lost else []
 
 
 def _own_steps(maps: Sequence[Saliency]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from sfumato.changing.channels import AblateChannels, AblateHeads, How
 from sfumato.errors import OptionError
 from sfumato.layers import Layer, chosen, layers_of
 from sfumato.masks import mask_of, on_latent
+from sfumato.methods.costs import runs
 from sfumato.metrics.structure import maximum_channel, normalised_ssim, resized
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
@@ -104,15 +105,15 @@ class AblationOptions:
 
 def _cost(model: Model, request: Request, options: AblationOptions) -> str:
     _check_what(options)
-    steps = request.steps or 0
     if options.channels or options.heads:
-        return f"2 generations ({2 * steps} denoiser calls)"
+        return runs(model, request, 2)
     known = layers_of(model, request)
     if options.sweep:
         count = len(chosen(options.sweep, known))
     else:
         count = sum(layer.channels for layer in chosen([str(options.rank)], known))
-    return f"{count + 1} generations ({(count + 1) * steps} denoiser calls)"
+    more = f", then {len(model.branches(request).names)} calls with gradients" if options.by == "gradients" else ""
+    return runs(model, request, count + 1) + (more if options.sweep else "")
 
 
 @method(

@@ -17,6 +17,7 @@ import torch
 
 from sfumato.bounds import shown
 from sfumato.errors import OptionError
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.models.words import Token, Tokens, Word
 from sfumato.option_values import FEW, SHARE, STEPS
@@ -81,7 +82,7 @@ class ConceptAttentionOptions:
     summary="Where is each of a set of concepts? What attention gives the image, compared with what it gives them",
     options=ConceptAttentionOptions,
     needs=("words", "text-stream"),
-    cost=lambda model, request, options: f"one generation ({request.steps} denoiser calls); a few tokens more in each",
+    cost=lambda model, request, options: f"{runs(model, request)}; a few tokens more in each",
     paper="Helbling et al. 2025, ConceptAttention, arXiv 2502.04320",
 )
 def concept_attention(

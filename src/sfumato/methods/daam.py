@@ -18,6 +18,7 @@ import xarray as xr
 
 from sfumato.errors import ModelError, OptionError
 from sfumato.information.calibrating import load
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.models.words import Tokens
 from sfumato.option_values import MEGABYTES, SHARE, STEPS
@@ -99,7 +100,7 @@ class DaamOptions:
     summary="Which pixels did each word drive? Cross-attention, summed over steps, layers and heads",
     options=DaamOptions,
     needs=("token-maps",),
-    cost=lambda model, request, options: f"one generation ({request.steps} denoiser calls), no extra call",
+    cost=lambda model, request, options: f"{runs(model, request)}, no extra call",
     paper="Tang et al. 2022, What the DAAM, arXiv 2210.04885",
 )
 def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progress: Progress) -> list[Explanation]:

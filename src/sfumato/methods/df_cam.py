@@ -17,6 +17,7 @@ import torch
 from sfumato.errors import ModelError, OptionError
 from sfumato.layers import chosen, layers_of
 from sfumato.masks import mask_of, on_latent
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.models.words import find, without
 from sfumato.option_values import STEPS
@@ -55,8 +56,8 @@ class DfCamOptions:
 
 
 def _cost(model: Model, request: Request, options: DfCamOptions) -> str:
-    steps = len(steps_at(model, request, options.at))
-    return f"one generation ({request.steps} denoiser calls), then one call forwards and backwards at {steps} steps"
+    steps, each = len(steps_at(model, request, options.at)), 1 + len(model.branches(request).names)
+    return f"{runs(model, request)}, then {each * steps} calls at {steps} steps, one of each backwards"
 
 
 @method(

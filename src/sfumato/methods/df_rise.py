@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.methods.costs import runs
 from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT, INNER_SHARE, MEGABYTES, SHARE, STEPS
@@ -29,7 +30,8 @@ from sfumato.saliency.occlusion import Masking, Masks
 from sfumato.saliency.recovering import Branch, Recovery, rows_within, steps_at
 from sfumato.saliency.rise import Compare, Rise, rise
 from sfumato.saliency.similarities import Local, local_similarity, parity, renamed
-from sfumato.similarity.clip import Clip
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import generate
 
 Of = Literal["x0", "eps", "parity"]
@@ -70,6 +72,7 @@ class DfRiseOptions:
     memory: float = field(
         default=1000.0, metadata=MEGABYTES | {"help": "most memory for the feature maps of a batch, in MB"}
     )
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": f"{JUDGED}; for perceptual"})
 
     def __post_init__(self) -> None:
         """Check what the options mean together."""
@@ -83,10 +86,11 @@ class DfRiseOptions:
 def _cost(model: Model, request: Request, options: DfRiseOptions) -> str:
     steps = len(steps_at(model, request, options.at))
     branches = len(model.branches(request).names) if options.branch == "guided" else 1
+    calls = (options.masks + 2) * branches
     most = "up to " if options.until is not None else ""
     return (
-        f"one generation ({request.steps} denoiser calls), then {most}{steps * options.masks * branches} calls for "
-        f"{options.masks} masks at {steps} steps, batched"
+        f"{runs(model, request)}, then {most}{steps * calls} calls for {options.masks} "
+        f"masks at {steps} steps and for what they are compared with, batched"
     )
 
 
@@ -111,6 +115,9 @@ def _explained(model: Model, request: Request, options: DfRiseOptions, progress:
             f"similarity is 'perceptual', which compares decoded images, but {model.source.name} has no decoder; take "
             "structure, local_ssim, luminance, contrast or cosine"
         )
+    clip = None
+    if options.similarity == "perceptual":
+        clip = clip_for(model, options.clip_model, instead="similarity=structure")
     steps = steps_at(model, request, options.at)
     Masks(options.masking, model.latent_grid(request), options.keep, options.grid, 0)  # refuses a grid that is too fine
     rows = rows_within(model, request, options.memory)
@@ -127,7 +134,7 @@ def _explained(model: Model, request: Request, options: DfRiseOptions, progress:
             rise(
                 recovery,
                 masks,
-                _compare(recovery, options),
+                _compare(recovery, options, clip),
                 options.masks,
                 local=options.masking == "iid",
                 until=options.until,
@@ -150,16 +157,18 @@ def _explained(model: Model, request: Request, options: DfRiseOptions, progress:
         masking=options.masking,
         denoiser_calls=sum(one.calls for one in recoveries),
     )
-    return trace.explanation(0, {f"{NODES}/df_rise": node})
+    extra: dict[str, Any] = {} if clip is None else {"judge": clip.source, "notes": notes_on(model, clip)}
+    return trace.explanation(0, {f"{NODES}/df_rise": node}, extra)
 
 
-def _compare(recovery: Recovery, options: DfRiseOptions) -> Compare:
+def _compare(recovery: Recovery, options: DfRiseOptions, clip: Clip | None) -> Compare:
     if options.target == "parity":
         return _parity(recovery)
     target: Literal["x0", "eps"] = "x0" if options.target == "x0" else "eps"
     own = recovery.recovered(recovery.sample, target)
     if options.similarity == "perceptual":
-        return _perceptual(recovery, own)
+        assert clip is not None
+        return _perceptual(recovery, own, clip)
     name = cast(Local, options.similarity)
     return lambda samples: local_similarity(name, own, recovery.recovered(samples, target))
 
@@ -179,14 +188,13 @@ def _parity(recovery: Recovery) -> Compare:
     return lambda samples: parity(following, recovery.outputs(samples))
 
 
-def _perceptual(recovery: Recovery, own: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def _perceptual(recovery: Recovery, own: torch.Tensor, clip: Clip) -> Callable[[torch.Tensor], torch.Tensor]:
     """The cosine of CLIP's features of patches of the decoded clean estimates."""
-    clip = Clip()
     features = clip.patches(recovery.pictures(own))  # (1, y, x, channel)
 
     def compare(samples: torch.Tensor) -> torch.Tensor:
         others = clip.patches(recovery.pictures(recovery.recovered(samples)))
         alike = F.cosine_similarity(features, others, dim=-1)[:, None]
-        return F.interpolate(alike, recovery.grid, mode="bilinear", align_corners=False)[:, 0]
+        return F.interpolate(alike.to(own.device), recovery.grid, mode="bilinear", align_corners=False)[:, 0]
 
     return compare

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import chosen, layers_of
 from sfumato.masks import mask_of, on_latent
+from sfumato.methods.costs import runs
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
@@ -75,9 +76,10 @@ class GradientVolumeOptions:
 def _cost(model: Model, request: Request, options: GradientVolumeOptions) -> str:
     steps = len(_steps(model, request, options))
     pixels = int(_inside(model, request, options).sum())
+    calls = steps * len(model.branches(request).names)
     passes = pixels if options.mode == "volume" else 1
     return (
-        f"one generation ({request.steps} denoiser calls), then {steps} steps with {passes} backward passes each "
+        f"{runs(model, request)}, then {steps} steps ({calls} calls) with {passes} backward passes each "
         f"({pixels} pixels)"
     )
 

@@ -87,7 +87,7 @@ def _cost(model: Model, request: Request, options: I2amOptions) -> str:
     if options.causal:
         height, width = model.reference_tokens().grid
         also = f", then up to {height * width} more, one for each patch"
-    return f"{runs} generation{'s' if runs > 1 else ''} ({request.steps} denoiser calls each){also}"
+    return f"{runs} generation{'s' if runs > 1 else ''} ({model.steps(request)} denoiser calls each){also}"
 
 
 @method(

@@ -20,6 +20,7 @@ from sfumato.errors import OptionError
 from sfumato.information.estimating import Estimator, Sampled, along, sample
 from sfumato.information.levels import LIMIT, Levels, levels_at, trained_levels
 from sfumato.information.parts import Asked, Given, Players, asked_of
+from sfumato.methods.costs import runs
 from sfumato.methods.word_games import shares
 from sfumato.models.model import Model
 from sfumato.option_values import BATCH, COUNT, INNER_SHARE, SEED, TIMESTEPS
@@ -28,6 +29,7 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
+from sfumato.results.importance import half_width
 from sfumato.trace import Trace, generate
 from sfumato.wordmaps import maps_of_words
 
@@ -73,7 +75,7 @@ class InformationOptions:
     def __post_init__(self) -> None:
         """Check what the options mean together."""
         if self.samples < 2 and self.of == "image":
-            raise OptionError("samples is 1; an error needs 2 samples or more")
+            raise OptionError("samples is 1; expected 2 or more, and 5 or more for an error")
         if self.of == "trajectory" and self.estimator == "standard":
             raise OptionError("the standard estimator needs the noise that was added; take of=image")
 
@@ -82,8 +84,8 @@ def _cost(model: Model, request: Request, options: InformationOptions) -> str:
     contexts = len(asked_of(model, request, options.players, options.given, options.pairs).contexts.texts)
     looks = model.steps(request) if options.of == "trajectory" else options.samples
     return (
-        f"one generation and {looks * contexts * request.images:,} denoiser calls "
-        f"({looks} noise levels, {contexts} prompts each), in batches"
+        f"{runs(model, request, request.images)}, then {looks * contexts * request.images:,} calls ({looks} noise "
+        f"levels, {contexts} prompts each), in batches"
     )
 
 
@@ -180,11 +182,20 @@ def _coords(asked: Asked) -> Node:
 def _importance(asked: Asked, found: Sequence[Sampled], options: InformationOptions) -> xr.Dataset:
     nats = np.stack([_parts(asked, one.totals) for one in found])  # (image, player)
     error = np.stack([_parts(asked, one.errors) for one in found])
+    freedom = np.broadcast_to(np.array([one.freedom for one in found])[:, None], nats.shape)
+    sums = np.array([one.sum_and_error(len(asked.parts))[1] for one in found])
+    margin = np.where(np.isnan(freedom[:, 0]), 0.0, half_width(sums, freedom[:, 0]))
     parts = "patches" if asked.contexts.pictures else "words"
     given = f"given the other {parts}" if options.given == "rest" else "alone"
     if not asked.parts[0].words and not asked.contexts.pictures:
         given = "against no label or the other bit"
-    data = {"phi": nats, "share": shares(nats), "error": error, "bits": nats / math.log(2)}
+    data = {
+        "phi": nats,
+        "share": shares(nats, margin),
+        "error": error,
+        "freedom": freedom,
+        "bits": nats / math.log(2),
+    }
     return single(
         xr.Dataset(
             {name: (("image", "player"), values) for name, values in data.items()},

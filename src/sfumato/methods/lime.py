@@ -49,7 +49,7 @@ class LimeOptions(WordGameOptions):
     summary="Which words does a linear model of the image's similarity rest on? LIME over words",
     options=LimeOptions,
     needs=("words",),
-    cost=lambda model, request, options: generations(request, options, options.planned),
+    cost=lambda model, request, options: generations(model, request, options, options.planned),
     paper="Ribeiro et al. 2016, arXiv 1602.04938; over prompts: Gupta and Kanoria 2024",
 )
 def lime(model: Model, requests: Sequence[Request], options: LimeOptions, progress: Progress) -> list[Explanation]:

@@ -21,6 +21,7 @@ from sfumato.games.coalitions import Coalitions
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.games.playing import play
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.option_values import COALITIONS, PENALTIES, SEED, WIDTHS
 from sfumato.progress import Progress
@@ -30,8 +31,8 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.segments import regions
 from sfumato.segments.matching import NEUTRAL
-from sfumato.similarity import Clip
-from sfumato.similarity.clip import EMBEDDED
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import generate
 
 Way = Literal["superpixels", "regions"]
@@ -55,7 +56,7 @@ class LimeImageOptions:
     )
     ridge: float = field(default=0.01, metadata=PENALTIES | {"help": "penalty on squared weights"})
     draw: int = field(default=0, metadata=SEED | {"help": "seed of the coalitions"})
-    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
     def __post_init__(self) -> None:
         """Check the phrase."""
@@ -68,16 +69,14 @@ class LimeImageOptions:
     summary="Which parts of the image make it match a phrase? LIME over superpixels",
     options=LimeImageOptions,
     needs=(),
-    cost=lambda model, request, options: (
-        f"one generation ({request.steps} denoiser calls) and {options.budget} images through CLIP"
-    ),
+    cost=lambda model, request, options: f"{runs(model, request)} and {options.budget} images through CLIP",
     paper="Ribeiro et al. 2016, arXiv 1602.04938; with CLIP and a phrase: Gupta and Kanoria 2024",
 )
 def lime_image(
     model: Model, requests: Sequence[Request], options: LimeImageOptions, progress: Progress
 ) -> list[Explanation]:
     """Explain the first image of every request."""
-    clip = Clip(options.clip_model)
+    clip = clip_for(model, options.clip_model, texts=True)
     return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
 
 
@@ -113,7 +112,7 @@ def _explained(
 
     def value(coalitions: Coalitions) -> NDArray[np.float64]:
         pictures = [painted(pixels, labels, row) for row in coalitions]
-        return np.asarray((clip.images(pictures).double() @ wanted).numpy())
+        return np.asarray((clip.images(pictures).double() @ wanted).cpu().numpy())
 
     draw = np.random.default_rng(options.draw)
     plan = lime_plan(count, max(options.budget, 2 * count), draw, width=options.width, ridge=options.ridge)
@@ -140,4 +139,4 @@ def _explained(
             "empty": estimate.empty,
         },
     )
-    return trace.explanation(0, {"lime_image/parts": node})
+    return trace.explanation(0, {"lime_image/parts": node}, {"notes": notes_on(model, clip)})

@@ -16,6 +16,7 @@ import torch
 
 from sfumato.bounds import shown
 from sfumato.errors import OptionError
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Token, Tokens, Word
 from sfumato.option_values import FEW, SHARE, STEPS
@@ -82,7 +83,7 @@ class OvamOptions:
     summary="Where would words be that are not in the prompt? Its queries, asked with keys of other words",
     options=OvamOptions,
     needs=("words", "cross-attention"),
-    cost=lambda model, request, options: f"one generation ({request.steps} denoiser calls), no extra call",
+    cost=lambda model, request, options: f"{runs(model, request)}, no extra call",
     paper="Marcos-Manchon et al. 2024, Open-Vocabulary Attention Maps with Token Optimization, arXiv 2403.14291",
 )
 def ovam(model: Model, requests: Sequence[Request], options: OvamOptions, progress: Progress) -> list[Explanation]:

@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.errors import OptionError, RequestError
+from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.methods.costs import runs
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
@@ -26,7 +27,8 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.saliency.recovering import steps_at
 from sfumato.saliency.relevance import relevance as of_step
-from sfumato.similarity.clip import EMBEDDED, Clip
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import Trace, generate
 
 
@@ -38,11 +40,16 @@ class RelevanceOptions:
     budget: float = field(
         default=2000.0, metadata=MEGABYTES | {"help": "most memory that the attention of one step may take, in MB"}
     )
-    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
 
 def _steps(model: Model, request: Request, options: RelevanceOptions) -> list[int]:
     return steps_at(model, request, options.at or range(model.steps(request)))
+
+
+def _cost(model: Model, request: Request, options: RelevanceOptions) -> str:
+    count = len(_steps(model, request, options))
+    return f"{runs(model, request)}, then {count} calls forwards and backwards at {count} steps"
 
 
 @method(
@@ -50,10 +57,7 @@ def _steps(model: Model, request: Request, options: RelevanceOptions) -> list[in
     summary="Which words led at each step? Relevance through all attention layers",
     options=RelevanceOptions,
     needs=("words", "cross-attention", "followed", "replay"),
-    cost=lambda model, request, options: (
-        f"one generation ({request.steps} denoiser calls), then one call forwards and backwards at "
-        f"{len(_steps(model, request, options))} steps"
-    ),
+    cost=_cost,
     paper="Park et al. 2024, Explaining generative diffusion models via visual analysis; rules: Chefer et al. 2021",
 )
 def relevance(
@@ -70,6 +74,7 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
     if not words:
         raise RequestError("the prompt has no words to follow; write what the image shows, such as 'a red circle'")
     steps = _steps(model, request, options)
+    clip, notes = _judge(model, options.clip_model)
     trace = generate(model, request, record=set(steps), progress=progress)
     maps = []
     for number, step in enumerate(steps):
@@ -78,7 +83,7 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
         progress("steps", number + 1, len(steps))
     stacked = np.stack(maps)  # (step, word, y, x)
     scores = stacked.sum((-2, -1)).astype(np.float64)
-    agreement = _agreement(trace, words, Clip(options.clip_model))
+    agreement = _agreement(trace, words, clip)
     height, width = stacked.shape[-2:]
     node = xr.Dataset(
         {
@@ -98,9 +103,28 @@ def _explained(model: Model, request: Request, options: RelevanceOptions, progre
             "y": ("y", centres(height)),
             "x": ("x", centres(width)),
         },
-        attrs={"method": "relevance", "unit": "relevance, summed over places"},
+        attrs={
+            "method": "relevance",
+            "unit": "relevance, summed over places",
+            "judge": "none" if clip is None else f"clip ({clip.source})",
+        },
     )
-    return trace.explanation(0, {"relevance": node})
+    return trace.explanation(0, {"relevance": node}, {"notes": notes})
+
+
+def _judge(model: Model, given: str | None) -> tuple[Clip | None, list[str]]:
+    """The CLIP of the agreement and what to note of it; none where nothing fits, since the maps need none.
+
+    Raises:
+        ModelError: One was given and cannot be read.
+    """
+    try:
+        clip = clip_for(model, given, texts=True)
+    except ModelError as error:
+        if given is not None:
+            raise
+        return None, [f"the agreement with the prompt is left out: {error}"]
+    return clip, notes_on(model, clip)
 
 
 def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,9 +133,11 @@ def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((scores - low) / np.where(spread > 0, spread, 1))
 
 
-def _agreement(trace: Trace, words: Sequence[Word], clip: Clip) -> NDArray[np.float64]:
-    """What every word adds to the cosine, in CLIP, of the final image with the prompt: (word,)."""
+def _agreement(trace: Trace, words: Sequence[Word], clip: Clip | None) -> NDArray[np.float64]:
+    """What every word adds to the cosine, in CLIP, of the final image with the prompt: (word,); NaN without a CLIP."""
+    if clip is None:
+        return np.full(len(words), np.nan)
     prompt = trace.requests[0].prompt
     texts = [prompt, *(without(prompt, [one]) for one in words)]
-    cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0]
+    cosines = (clip.texts(texts) @ clip.images([np.asarray(trace.images[0].convert("RGB"))]).T)[:, 0].cpu()
     return np.asarray((cosines[0] - cosines[1:]).double().numpy())

@@ -15,6 +15,7 @@ import xarray as xr
 
 from sfumato.errors import ModelError, OptionError
 from sfumato.games.players import Group, players_of
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.option_values import STEPS
 from sfumato.progress import Progress
@@ -25,8 +26,8 @@ from sfumato.results.images import centres
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
 from sfumato.segments.matching import MARGIN
 from sfumato.segments.saliency import Kind, boosted, clusters, saliency
-from sfumato.similarity import Clip
-from sfumato.similarity.clip import EMBEDDED
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import Trace, generate
 
 Way = Literal["regions", "saliency", "sam"]
@@ -64,7 +65,7 @@ class SegmentsOptions:
         },
     )
     players: Group = field(default="word", metadata={"help": "what is matched: word, or phrase"})
-    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
     def __post_init__(self) -> None:
         """Check what the options mean together."""
@@ -76,10 +77,10 @@ class SegmentsOptions:
 
 def _cost(model: Model, request: Request, options: SegmentsOptions) -> str:
     if options.by != "saliency":
-        return f"one generation ({request.steps} denoiser calls), no extra call"
+        return f"{runs(model, request)}, no extra call"
     passes = 1 if options.saliency == "gradient" else 8
     several = len(options.steps) if options.steps is not None else 3
-    return f"one generation ({request.steps} denoiser calls) and {2 * passes * several} calls with gradients"
+    return f"{runs(model, request)} and {2 * passes * several} calls with gradients"
 
 
 @method(
@@ -94,7 +95,7 @@ def segments(
     model: Model, requests: Sequence[Request], options: SegmentsOptions, progress: Progress
 ) -> list[Explanation]:
     """Cut the first image of every request and match its parts with the words."""
-    clip = Clip(options.clip_model)
+    clip = clip_for(model, options.clip_model, texts=True)
     return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
 
 
@@ -145,7 +146,7 @@ def _explained(model: Model, request: Request, options: SegmentsOptions, clip: C
             },
             attrs={"method": "segments", "kind": options.saliency},
         )
-    return trace.explanation(0, nodes)
+    return trace.explanation(0, nodes, {"notes": notes_on(model, clip)})
 
 
 def _maps(trace: Trace, request: Request, options: SegmentsOptions, progress: Progress) -> dict[int, Any]:

@@ -48,7 +48,7 @@ class ShapleyOptions(WordGameOptions):
     summary="How much does each word add to the image? Shapley values, from images of parts of the prompt",
     options=ShapleyOptions,
     needs=("words",),
-    cost=lambda model, request, options: generations(request, options, options.planned),
+    cost=lambda model, request, options: generations(model, request, options, options.planned),
     paper="Gupta and Kanoria 2024, Adapting Interpretability Techniques to Generative Image Diffusion Models",
 )
 def shapley(

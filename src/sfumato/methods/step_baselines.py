@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT, MEGABYTES, STEPS
@@ -42,6 +43,14 @@ class StepBaselinesOptions:
         metadata=STEPS | {"help": "steps (from 0); without any, a quarter, a half and three quarters of the run"},
     )
     samples: int = field(default=1000, metadata=COUNT | {"least": 4, "help": "coalitions of superpixels, for lime"})
+    segments: int = field(
+        default=baselines.SEGMENTS,
+        metadata={
+            "least": 2,
+            "most": 10_000,
+            "help": "about how many superpixels, for lime; at most half of the coalitions",
+        },
+    )
     memory: float = field(
         default=1000.0, metadata=MEGABYTES | {"help": "most memory for the feature maps of a batch, in MB"}
     )
@@ -56,9 +65,9 @@ def _kinds(model: Model, options: StepBaselinesOptions) -> tuple[str, ...]:
 
 def _cost(model: Model, request: Request, options: StepBaselinesOptions) -> str:
     steps, kinds = len(steps_at(model, request, options.at)), _kinds(model, options)
-    each = ("lime" in kinds) * options.samples * len(model.branches(request).names)
+    each = (1 + ("lime" in kinds) * options.samples) * len(model.branches(request).names)
     each += ("gradient" in kinds) + ("integrated_gradients" in kinds) * baselines.INTEGRATED
-    return f"one generation ({request.steps} denoiser calls), then about {each} calls at each of {steps} steps"
+    return f"{runs(model, request)}, then up to {each * steps} calls at {steps} steps"
 
 
 @method(
@@ -102,7 +111,7 @@ def _explained(model: Model, request: Request, options: StepBaselinesOptions, pr
 def _map(kind: str, recovery: Recovery, options: StepBaselinesOptions, seed: int) -> NDArray[np.float32]:
     match kind:
         case "lime":
-            return baselines.lime_map(recovery, options.samples, seed)
+            return baselines.lime_map(recovery, options.samples, seed, options.segments)
         case "gradient":
             return baselines.gradient(recovery)
         case "integrated_gradients":

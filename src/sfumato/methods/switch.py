@@ -17,6 +17,7 @@ from PIL import Image
 from sfumato.bounds import shown
 from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
+from sfumato.methods.costs import runs
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
@@ -53,8 +54,7 @@ class SwitchOptions:
 
 
 def _cost(model: Model, request: Request, options: SwitchOptions) -> str:
-    runs = (len(_places(model, request, options)) + 2) * request.images
-    return f"{runs} generations ({runs * (request.steps or 0)} denoiser calls)"
+    return runs(model, request, (len(_places(model, request, options)) + 2) * request.images)
 
 
 @method(
@@ -79,8 +79,9 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     places = _places(model, request, options)
     steps: list[int | None] = [None, 0, *places]
     made: dict[tuple[int, int], Image.Image] = {}
-    jobs = [(number, which) for number in range(request.images) for which in range(len(steps))]
-    plain = generate(model, request, progress=progress)
+    jobs = [(number, which) for number in range(request.images) for which in range(1, len(steps))]
+    plain = generate(model, request, progress=progress)  # the first condition alone
+    made |= {(number, 0): image for number, image in enumerate(plain.images)}
     for start in range(0, len(jobs), BATCH):
         some = jobs[start : start + BATCH]
         alone = [request.with_(seed=request.seed + number, images=1) for number, _ in some]

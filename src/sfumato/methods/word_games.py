@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from sfumato.cache import Cache, default_folder
@@ -17,6 +18,7 @@ from sfumato.games.players import Group, Player, players_of
 from sfumato.games.playing import Played, play
 from sfumato.games.values import Drop, PromptValue
 from sfumato.generations import Generation, Generator
+from sfumato.methods.costs import runs
 from sfumato.metrics import bootstrap
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
@@ -26,7 +28,9 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node, single
+from sfumato.results.importance import half_width
 from sfumato.similarity import MEASURES, similarity
+from sfumato.similarity.judges import JUDGED
 
 THUMBNAIL = 96
 
@@ -41,7 +45,7 @@ class WordGameOptions:
     )
     similarity_model: str | None = field(
         default=None,
-        metadata={"disk": "model", "help": "folder or hub id of another CLIP, or of an image model for 'features'"},
+        metadata={"disk": "model", "help": f"{JUDGED}; of an image model for 'features'"},
     )
     players: Group = field(
         default="word", metadata={"help": "what can be missing: word, token, or phrase (a noun and its adjectives)"}
@@ -73,7 +77,7 @@ class WordGame:
     generator: Generator
 
 
-def generations(request: Request, options: WordGameOptions, planned: Callable[[int], Plan]) -> str:
+def generations(model: Model, request: Request, options: WordGameOptions, planned: Callable[[int], Plan]) -> str:
     """The cost of a game in words, counting players without knowing the tokenizer (a word as one token)."""
     words = tuple(replace(word, tokens=(0,)) for word in split(request.prompt, pos))
     if not words:
@@ -81,7 +85,7 @@ def generations(request: Request, options: WordGameOptions, planned: Callable[[i
     players = players_of(Tokens(words, (), 0), options.players)
     count = len(planned(len(players)).coalitions) * request.images
     kept = ", fewer where cached" if options.cache else ""
-    return f"at most {count:,} generations ({count * (request.steps or 0):,} denoiser calls){kept}"
+    return f"at most {runs(model, request, count)}{kept}"
 
 
 def play_words(
@@ -144,25 +148,42 @@ def explained(name: str, request: Request, game: WordGame, attrs: dict[str, Any]
     extra = {
         "similarity": {"name": measure.name, "source": measure.source},
         "generations": {"made": game.generator.made, "from_cache": game.generator.recalled},
+        "notes": measure.notes,
     }
     return Explanation(xr.DataTree.from_dict(node), request, extra)
 
 
-def shares(phi: Floats) -> Floats:
-    """Worths divided by their sum; NaN where the sum is not above 0, since they then share nothing.
+def shares(phi: Floats, margin: ArrayLike = 0.0) -> Floats:
+    """Worths divided by their sum; NaN where the sum is not clearly above 0, since they then share nothing.
 
     Args:
         phi: (..., player).
+        margin: (...,) half of the 95% interval of the sum, 0 where it has no error; the sum is above 0 if it is larger.
+            NaN, for an error that is not known, withholds the shares as well.
     """
     total = phi.sum(-1, keepdims=True)
-    found: Floats = np.divide(phi, total, out=np.full_like(phi, np.nan), where=total > 0)
+    above = total > np.asarray(margin)[..., None]
+    found: Floats = np.divide(phi, total, out=np.full_like(phi, np.nan), where=above)
     return found
+
+
+def _margin(played: Played) -> float:
+    """Half of an interval of the size of the players' errors together: what a sum must exceed to be shared out.
+
+    The sum itself is v(all) - v(none) and has no error, but a share of it is as uncertain as its part.
+    """
+    error, freedom = played.estimate.error, played.estimate.freedom
+    if np.isnan(freedom).all():  # an estimator that has no error: nothing can be said against its shares
+        return 0.0
+    return float(np.linalg.norm(half_width(error, freedom)))
 
 
 def _importance(name: str, game: WordGame, attrs: dict[str, Any]) -> xr.Dataset:
     phi = np.stack([played.estimate.phi for played in game.played])  # (image, player)
     error = np.stack([played.estimate.error for played in game.played])
-    data = {"phi": phi, "share": shares(phi), "error": error}
+    freedom = np.stack([played.estimate.freedom for played in game.played])
+    margin = np.array([_margin(played) for played in game.played])
+    data = {"phi": phi, "share": shares(phi, margin), "error": error, "freedom": freedom}
     ends = {
         "empty": [played.estimate.empty for played in game.played],
         "full": [played.estimate.full for played in game.played],

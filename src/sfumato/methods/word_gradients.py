@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sfumato.errors import ModelError, NonFinite, OptionError
 from sfumato.games.players import Group, players_of
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.option_values import STEPS
 from sfumato.progress import Progress
@@ -28,8 +29,8 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
-from sfumato.similarity import Clip
-from sfumato.similarity.clip import EMBEDDED
+from sfumato.similarity import Clip, clip_for
+from sfumato.similarity.judges import JUDGED, notes_on
 from sfumato.trace import Trace, generate
 
 Target = Literal["clip", "similarity", "brightness"]
@@ -67,7 +68,7 @@ class WordGradientsOptions:
         default=3, metadata=STEPS | {"help": "how many of the last steps gradients go through; 0 for all"}
     )
     players: Group = field(default="word", metadata={"help": "what is judged: word, or phrase"})
-    clip_model: str = field(default=EMBEDDED, metadata={"disk": "model", "help": "folder or hub id of another CLIP"})
+    clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
     def __post_init__(self) -> None:
         """Check what the options mean together."""
@@ -85,9 +86,10 @@ class WordGradientsOptions:
 
 
 def _cost(model: Model, request: Request, options: WordGradientsOptions) -> str:
-    steps = request.steps or 0
+    steps = model.steps(request)
     through = steps if options.through == 0 or options.of == "pixels" else min(options.through, steps)
-    return f"one generation ({steps} denoiser calls), then {through} steps forwards and backwards"
+    calls = 2 * through * len(model.branches(request).names)
+    return f"{runs(model, request)}, then {through} steps forwards, again and backwards (up to {calls} calls)"
 
 
 @method(
@@ -102,7 +104,9 @@ def word_gradients(
     model: Model, requests: Sequence[Request], options: WordGradientsOptions, progress: Progress
 ) -> list[Explanation]:
     """Judge the words of every request by one backward pass."""
-    clip = Clip(options.clip_model) if options.target != "brightness" else None
+    clip = None
+    if options.target != "brightness":
+        clip = clip_for(model, options.clip_model, texts=options.target == "clip", instead="target=brightness")
     return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
 
 
@@ -151,12 +155,12 @@ def _explained(
         },
         attrs={
             "method": "word_gradients",
-            "value": _in_words(request, options),
+            "value": _in_words(request, options, clip),
             "estimator": "gradient times embedding",
             "steps_through": model.steps(request) - first,
         },
     )
-    return trace.explanation(0, {"word_gradients/word_importance": node})
+    return trace.explanation(0, {"word_gradients/word_importance": node}, _notes(model, clip))
 
 
 def _pixels_explained(
@@ -192,9 +196,17 @@ def _pixels_explained(
             "x": ("x", centres(width)),
             "channel": ("channel", ["R", "G", "B"]),
         },
-        attrs={"method": "word_gradients", "value": _in_words(request, options), "estimator": "gradient times pixel"},
+        attrs={
+            "method": "word_gradients",
+            "value": _in_words(request, options, clip),
+            "estimator": "gradient times pixel",
+        },
     )
-    return trace.explanation(0, {"word_gradients/pixels": node})
+    return trace.explanation(0, {"word_gradients/pixels": node}, _notes(model, clip))
+
+
+def _notes(model: Model, clip: Clip | None) -> dict[str, list[str]]:
+    return {} if clip is None else {"notes": notes_on(model, clip)}
 
 
 def _condition(trace: Trace, step: int) -> torch.Tensor:
@@ -261,9 +273,9 @@ def _demand_finite(*found: torch.Tensor) -> None:
         raise NonFinite("the score or its gradient is NaN or infinite; try float32, fewer steps or another target")
 
 
-def _in_words(request: Request, options: WordGradientsOptions) -> str:
-    if options.target == "brightness":
+def _in_words(request: Request, options: WordGradientsOptions, clip: Clip | None) -> str:
+    if clip is None:
         return f"brightness of the region {', '.join(f'{end:g}' for end in options.region)}"
     if options.target == "clip":
-        return f"clip score ({options.clip_model}) with {options.text or request.prompt!r}"
-    return f"clip similarity ({options.clip_model}) to the image, half way from padding"
+        return f"clip score ({clip.source}) with {options.text or request.prompt!r}"
+    return f"clip similarity ({clip.source}) to the image, half way from padding"

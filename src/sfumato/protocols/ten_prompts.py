@@ -266,7 +266,7 @@ def rank_table(
     for number, one in enumerate(judged):
         progress("prompts", number, len(judged))
         request = Request(one.prompt, seed=seed + number, steps=steps, guidance=guidance)
-        found = explain(model, request, method, **options)
+        found = explain(model, request, method, progress=progress, **options)
         shares = found.tree[f"{method}/word_importance"].to_dataset()["share"].values.tolist()
         rows.append(
             {

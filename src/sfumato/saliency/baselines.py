@@ -15,9 +15,10 @@ from sfumato.games.estimators.surrogate import lime
 from sfumato.saliency.recovering import Recovery
 from sfumato.saliency.similarities import local_similarity
 
-QUICKSHIFT = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
-"""How the source cuts superpixels."""
-LEAST = 64
+SEGMENTS = 32
+"""Superpixels of LIME. Quickshift with the settings of Park et al. 2024 gives 2 to 4 of a small picture."""
+COMPACTNESS = 0.1
+"""Of SLIC: how much nearness counts against colour (CIELAB)."""
 WIDTH = 0.25
 """Of LIME's kernel, as in the source."""
 INTEGRATED = 16
@@ -38,37 +39,40 @@ def integrated_gradients(recovery: Recovery) -> Map:
     return _map((torch.stack(path).mean(0) * recovery.sample).sum(1).abs()[0])
 
 
-def lime_map(recovery: Recovery, samples: int, seed: int) -> Map:
+def lime_map(recovery: Recovery, samples: int, seed: int, segments: int = SEGMENTS) -> Map:
     """LIME over superpixels of the recovered picture, zeros where one is missing: each place has its part's weight.
 
     The value is the mean structural similarity of the clean estimates.
+
+    Args:
+        recovery: The step.
+        samples: Most coalitions.
+        seed: Of the coalitions.
+        segments: About how many superpixels; at most half of the coalitions.
     """
-    labels = _superpixels(recovery)
+    labels = _superpixels(recovery, min(segments, samples // 2))
     count = int(labels.max()) + 1
     if count == 1:
         return np.zeros(recovery.grid, np.float32)
-    plan = lime(count, max(samples, 2 * count), np.random.default_rng(seed), width=WIDTH, ridge=1e-3)
+    plan = lime(count, samples, np.random.default_rng(seed), width=WIDTH, ridge=1e-3)
     fitted = plan.fit(_kept(recovery, labels, plan.coalitions))
     return np.asarray(fitted.phi[labels], np.float32)
 
 
-def _superpixels(recovery: Recovery) -> NDArray[np.int_]:
-    """Parts of the recovered picture on the grid of the latent: (y, x) numbers from 0 without gaps.
-
-    The picture is cut at the size of the latent, as in the source, or at `LEAST` pixels where the latent is smaller:
-    the window of quickshift is 25 pixels wide, so a smaller picture would stay whole.
-    """
+def _superpixels(recovery: Recovery, most: int) -> NDArray[np.int_]:
+    """At most so many parts of the recovered picture, cut at the size of the latent: (y, x) numbers without gaps."""
     from PIL import Image
-    from skimage.segmentation import quickshift
+    from skimage.segmentation import slic
 
     height, width = recovery.grid
-    times = -(-LEAST // min(height, width))
-    size = (width * times, height * times)
-    small = Image.fromarray(recovery.picture).resize(size, Image.Resampling.BOX)
-    cut = quickshift(np.asarray(small, np.float64) / 255, rng=0, channel_axis=-1, **QUICKSHIFT)
-    labels = cut[times // 2 :: times, times // 2 :: times]  # in the middle of every place
-    found: NDArray[np.int_] = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
-    return found
+    small = Image.fromarray(recovery.picture).resize((width, height), Image.Resampling.BOX)
+    colours = np.asarray(small, np.float64) / 255
+    for wanted in range(most, 0, -1):  # SLIC gives about as many as are wanted, sometimes some more
+        cut = slic(colours, n_segments=wanted, compactness=COMPACTNESS, start_label=0, channel_axis=-1)
+        found, labels = np.unique(cut, return_inverse=True)
+        if len(found) <= most:
+            break
+    return np.asarray(labels.reshape(recovery.grid))
 
 
 def _kept(recovery: Recovery, labels: NDArray[np.int_], coalitions: Coalitions) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -18,9 +18,16 @@ from sfumato.errors import ModelError, OptionError
 from sfumato.generations import Generation
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
-from sfumato.similarity.clip import EMBEDDED, Clip
+from sfumato.similarity.judges import clip_for, notes_on, of_the_studio
 
 KIND = "scores"
+SEES = {
+    "features": "by what that network sees in them",
+    "vae": "place by place, by what the autoencoder keeps, not by what they show",
+    "latent": "place by place, not by what they show",
+    "ssim": "place by place, not by what they show",
+}
+"""What each measure but CLIP's looks at."""
 Compare = Callable[[Sequence[Generation], Generation], NDArray[np.float64]]
 
 
@@ -33,12 +40,14 @@ class Similarity:
         source: The network that it uses, or "" for none.
         compare: Images and one to compare them with, to (image,): 1 for the same image.
         weights: Digest of the network, or of what else the numbers depend on; "" for nothing.
+        notes: What a reader should know about the judge.
     """
 
     name: str
     source: str
     compare: Compare
     weights: str = ""
+    notes: Sequence[str] = ()
 
     def scores(self, made: Sequence[Generation], target: Generation, cache: Cache) -> NDArray[np.float64]:
         """What ``compare`` says of each image (image,), taken from the cache where it was said before."""
@@ -60,8 +69,8 @@ def similarity(name: str, model: Model, source: str | None = None) -> Similarity
     Args:
         name: One of ``MEASURES``.
         model: The model whose images are compared; "vae" uses its encoder.
-        source: Another network than the embedded one: a folder or hub id of a CLIPModel for "clip", of any image model
-            with pooled or token features (DINO, say) for "features".
+        source: A folder or hub id of a CLIPModel for "clip" (see `clip_for` for what judges without one), of any image
+            model with pooled or token features (DINO, say) for "features".
 
     Raises:
         OptionError: There is no such measure, or it takes no source.
@@ -73,19 +82,22 @@ def similarity(name: str, model: Model, source: str | None = None) -> Similarity
         raise OptionError(
             f"similarity {name!r} uses no other model; leave out similarity_model, or take 'clip' or 'features'"
         )
-    return MEASURES[name](model, source)
+    found = MEASURES[name](model, source)
+    if name == "clip" or of_the_studio(model):
+        return found
+    by = f"{name} ({found.source})" if name == "features" else name
+    return replace(found, notes=(f"images are compared by {by}, as chosen: {SEES[name]}",))
 
 
 def _clip(model: Model, source: str | None) -> Similarity:
-    clip = Clip(source or EMBEDDED)
+    clip = clip_for(model, source, option="similarity_model", instead="similarity=latent, vae or ssim")
 
     def compare(made: Sequence[Generation], target: Generation) -> NDArray[np.float64]:
         directions = clip.images([target.pixels, *(one.pixels for one in made)]).double()
-        return np.asarray((directions[1:] @ directions[0]).numpy())
+        return np.asarray((directions[1:] @ directions[0]).cpu().numpy())
 
-    return Similarity(
-        "clip", clip.source, compare, digest({"weights": weight_hash(clip.model), "prepared": clip.preparation})
-    )
+    weights = digest({"weights": clip.weights, "prepared": clip.preparation})
+    return Similarity("clip", clip.source, compare, weights, notes_on(model, clip))
 
 
 def _features(model: Model, source: str | None) -> Similarity:

@@ -145,7 +145,7 @@ class StepsAsked:
         """
         if kind != "window":
             return None if kind == "uniform" else kind
-        high = number("the window's first timestep", self.high, 0, LAST)
+        high = number("the window's first timestep", self.high, 0, LAST + 1)
         low = number("the window's last timestep", self.low, 0, LAST)
         if high is None or low is None:
             raise RequestError("the window lacks a bound; give its first and its last timestep, such as 600 and 300")

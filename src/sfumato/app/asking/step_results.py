@@ -16,13 +16,14 @@ from sfumato.judging.games import GAMES, judge_of, play
 from sfumato.judging.judge import CONTROLS, Played, Verdict
 from sfumato.judging.maps import saliencies
 from sfumato.layers import layers_of
+from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
 from sfumato.saliency.recovering import Recovery, rows_within
-from sfumato.similarity.clip import Clip
+from sfumato.similarity import clip_for
 from sfumato.trace import generate
 
 POINTS = 16
@@ -78,6 +79,7 @@ def games_of(
     maps = {one.name: one for one in saliencies(explanation)}
     if name not in maps:
         raise SfumatoError(f"there is no map {name!r} here; its maps are: {', '.join(maps)}")
+    clip = None if measure == "ssim" else clip_for(model, None, instead=MEASURES["ssim"])
     request = explanation.request
     job.cost = games_cost(model, request, points)
     trace = generate(model, request, record={step}, progress=job.progress)
@@ -85,7 +87,7 @@ def games_of(
     own = maps[name].at(step, recovery.grid)
     if own is None:
         raise SfumatoError(f"{name} has no map at step {step}; choose another step")
-    judge = judge_of(recovery, "", Clip(), (measure,))
+    judge = judge_of(recovery, "", clip, (measure,))
     played: list[Played] = []
     orders = {name: own} | {control: control_map(control, recovery.grid, request.seed, step) for control in CONTROLS}
     for place, (label, values) in enumerate(orders.items()):
@@ -103,7 +105,7 @@ def enough(model: Model, request: Request) -> float:
 def games_cost(model: Model, request: Request, points: int = POINTS) -> str:
     """What a check costs, in words."""
     calls = (1 + len(CONTROLS)) * len(GAMES) * (points + 1) * len(model.branches(request).names)
-    return f"one generation ({request.steps} denoiser calls), then {calls} calls for the games, batched"
+    return f"{runs(model, request)}, then {calls} calls for the games, batched"
 
 
 def areas(verdict: Verdict) -> list[dict[str, Any]]:

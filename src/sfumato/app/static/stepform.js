@@ -128,7 +128,7 @@ function show() {
     make("section", {}, make("p", { class: "sf-eyebrow" }, "How are the steps spread? Each tick is a call of the denoiser, from noise (t = 999, left) to the image (t = 0, right)."),
       cards(value),
       make("div", { class: "sf-fields sf-spread" },
-        window_ ? typed("high", "Window from timestep", "the larger one, up to 999") : null,
+        window_ ? typed("high", "Window from timestep", "the larger one, up to 1000") : null,
         window_ ? typed("low", "to timestep", "the smaller one, down to 0") : null,
         choice("other", "Compare with, at the same seed", [["", "nothing"], ...value.kinds.filter((kind) => kind.name !== chosen.schedule).map((kind) => [kind.name, kind.label])]))),
     make("section", {}, make("p", { class: "sf-eyebrow" }, "Which steps do you want to look at? Mark them on the run."), strip(value)),

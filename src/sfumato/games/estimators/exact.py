@@ -33,6 +33,7 @@ def exact(players: int, budget: int, generator: np.random.Generator) -> Plan:
         return Estimate(
             phi=shapley(worth, players),
             error=np.zeros(players),
+            freedom=np.full(players, math.inf),
             empty=float(worth[0]),
             full=float(worth[-1]),
             interactions=interaction_index(worth, players),

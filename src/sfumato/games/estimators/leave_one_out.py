@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sfumato.errors import OptionError
@@ -22,6 +24,7 @@ def leave_one_out(players: int, budget: int, generator: np.random.Generator) -> 
 
     def fit(values: Floats) -> Estimate:
         without = values[2:] if players > 1 else values[:1]
-        return Estimate(values[1] - without, np.zeros(players), float(values[0]), float(values[1]))
+        known = np.full(players, math.inf)
+        return Estimate(values[1] - without, np.zeros(players), known, float(values[0]), float(values[1]))
 
     return Plan("leave-one-out", coalitions, fit)

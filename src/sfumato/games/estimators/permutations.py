@@ -14,7 +14,10 @@ import numpy as np
 
 from sfumato.errors import OptionError
 from sfumato.games.estimators.exact import exact
-from sfumato.games.estimators.planning import Estimate, Floats, Plan
+from sfumato.games.estimators.planning import LEAST_DRAWS, Estimate, Floats, Plan
+
+FROM_ALL = 4
+"""So many degrees of freedom of a player's spread come from that of all players."""
 
 
 def monte_carlo(players: int, budget: int, generator: np.random.Generator) -> Plan:
@@ -57,8 +60,22 @@ def _orders(name: str, players: int, budget: int, generator: np.random.Generator
         for number, group in enumerate(groups):
             for order, places in group:
                 worths[number, order] += np.diff(values[places]) / len(group)
-        several = len(groups) > 1
-        error = worths.std(0, ddof=1) / math.sqrt(len(groups)) if several else np.full(players, math.nan)
-        return Estimate(worths.mean(0), error, float(values[0]), float(values[1]))
+        error, freedom = _error(worths)
+        return Estimate(worths.mean(0), error, freedom, float(values[0]), float(values[1]))
 
     return Plan(name, np.array(rows), fit)
+
+
+def _error(worths: Floats) -> tuple[Floats, Floats]:
+    """Standard error of each player's mean over draws (draw, player), and its degrees of freedom.
+
+    A few orders may all miss the rare place in which a player adds much, and their own spread is then far too small.
+    So it is moderated by that of all players, as in Smyth 2004 (doi 10.2202/1544-6115.1027).
+    """
+    draws, players = worths.shape
+    if draws < LEAST_DRAWS:
+        return np.full(players, math.nan), np.full(players, float(max(draws - 1, 0)))
+    own = worths.var(0, ddof=1)
+    freedom = draws - 1 + FROM_ALL
+    spread = ((draws - 1) * own + FROM_ALL * own.mean()) / freedom
+    return np.sqrt(spread / draws), np.full(players, float(freedom))

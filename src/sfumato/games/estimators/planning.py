@@ -14,6 +14,9 @@ from sfumato.games.coalitions import Coalitions
 
 Floats = NDArray[np.float64]
 
+LEAST_DRAWS = 5
+"""Draws below which there is no standard error: the spread of so few says too little."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -22,6 +25,8 @@ class Estimate:
     Attributes:
         phi: (player,) worth, in units of the value.
         error: (player,) standard error from the coalitions that were not seen: 0 if none was needed, NaN if unknown.
+        freedom: (player,) degrees of freedom of the error, which say how wide an interval is (Student's t): infinite
+            where nothing was drawn, NaN where the estimator has no error at all.
         empty: Value of the empty coalition.
         full: Value of the coalition of all players.
         r2: Share of the variance of the values that the sum of the worths of the members explains, weighted as the
@@ -32,6 +37,7 @@ class Estimate:
 
     phi: Floats
     error: Floats
+    freedom: Floats
     empty: float
     full: float
     r2: float = math.nan

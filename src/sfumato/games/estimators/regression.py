@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from sfumato.errors import OptionError
 from sfumato.games.coalitions import Coalitions, of_size
 from sfumato.games.estimators.exact import exact
-from sfumato.games.estimators.planning import Estimate, Floats, Plan
+from sfumato.games.estimators.planning import LEAST_DRAWS, Estimate, Floats, Plan
 
 MOST_DRAWS = 1000
+LEAST_LEFT = 1e-3
+"""Least share of a pair's value that is held against the fit."""
 MOST_LISTED = 100_000
 """Coalitions of one size up to which they are listed and chosen from; beyond, they are drawn one by one."""
 
@@ -117,12 +119,24 @@ def fitted(half: Coalitions, values: Floats, weight: Floats, chance: Floats) -> 
     free = np.linalg.lstsq(scaled, np.sqrt(both) * target, rcond=None)[0]
     phi = (full - empty) / players + basis @ free
     residual = target - design @ free
-    pull = (both * residual)[:, None] * design  # (coalition, free)
-    pull = (pull[:count] + pull[count:]) * np.sqrt(np.clip(1 - chance, 0, 1))[:, None]
-    spread = basis @ np.linalg.pinv(scaled.T @ scaled) @ pull.T  # (player, pair)
-    freedom = count - (players - 1)
-    error = np.sqrt((spread**2).sum(1) * count / freedom) if freedom > 0 else np.full(players, math.nan)
-    return Estimate(phi, error, empty, full, r2=explained(values[2:], rows @ phi + empty, both))
+    # A coalition and its complement have opposite rows, so a pair is one observation: half the difference of the two.
+    inverse = np.linalg.pinv(scaled.T @ scaled)
+    reach = 2 * weight[:, None] * (design[:count] @ inverse)  # (pair, free)
+    seen = (reach * design[:count]).sum(1)  # (pair,) by how much a pair's own value pulls the fit towards itself
+    half_way = (residual[:count] - residual[count:]) / 2 / np.sqrt(np.clip(1 - seen, LEAST_LEFT, 1))
+    left = basis @ reach.T * np.sqrt(np.clip(1 - chance, 0, 1))  # (player, pair)
+    error = np.sqrt((left**2) @ (half_way**2))
+    freedom = _freedom(left, count, players)
+    error[freedom < LEAST_DRAWS - 1] = math.nan
+    return Estimate(phi, error, freedom, empty, full, r2=explained(values[2:], rows @ phi + empty, both))
+
+
+def _freedom(left: Floats, count: int, players: int) -> Floats:
+    """Degrees of freedom of each player's error (Satterthwaite): few where few of the drawn pairs weigh much."""
+    squares = left**2
+    total, most = squares.sum(1), (squares**2).sum(1)
+    alone = np.divide(total**2, most, out=np.full(len(left), math.inf), where=most > 0)
+    return np.asarray(alone * (count - players + 1) / count)
 
 
 def explained(values: Floats, fit: Floats, weight: Floats) -> float:

@@ -50,6 +50,7 @@ def lime(
         rows = np.concatenate([root[:, None] * (design - middle), math.sqrt(ridge) * np.eye(players)])
         phi = np.linalg.lstsq(rows, np.concatenate([root * (values - level), np.zeros(players)]), rcond=None)[0]
         r2 = explained(values, level + (design - middle) @ phi, weight)
-        return Estimate(phi, np.full(players, math.nan), float(values[0]), float(values[1]), r2=r2)
+        unknown = np.full(players, math.nan)
+        return Estimate(phi, unknown, unknown, float(values[0]), float(values[1]), r2=r2)
 
     return Plan("lime", coalitions, fit)

@@ -139,7 +139,10 @@ def bench_importance(
         request = model.complete(Request(caption, seed=seed + number, steps=steps))
         players = _words(model, caption)
         values = {name: PromptValue(generator, request, players, measure) for name, measure in measures.items()}
-        exact = {name: play(value, plan(len(players), estimator="exact")) for name, value in values.items()}
+        exact = {
+            name: play(value, plan(len(players), estimator="exact"), progress=progress)
+            for name, value in values.items()
+        }
         truth = _truth(exact["clip"], values["clip"])
         if truth is None:
             continue

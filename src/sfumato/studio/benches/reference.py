@@ -98,7 +98,7 @@ def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: P
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
         one = known[request.key]
-        found = explain(model, request, "i2am", groups=GROUPS, keep=("group", "head"))
+        found = explain(model, request, "i2am", groups=GROUPS, keep=("group", "head"), progress=progress)
         pointed = pointing(found, one, model.reference_tokens().grid, seed=request.seed)
         return {
             "names": np.frombuffer(json.dumps(list(pointed)).encode(), np.uint8),

@@ -104,7 +104,7 @@ def bench_segments(model: Model, prompts: int = 100, *, seed: int = 0, progress:
         progress("prompts", number, prompts)
         request = Request(caption, seed=seed + number)
         for way, group in itertools.product(WAYS, PLAYERS):
-            found = explain(model, request, "segments", by=way, players=group)
+            found = explain(model, request, "segments", by=way, players=group, progress=progress)
             parts = found.tree["segments/parts"].to_dataset()["mask"].values
             best = found.tree["segments/matches"].to_dataset()["best"].values
             for place, truth in _truths(model, found, caption, group):

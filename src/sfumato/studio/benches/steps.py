@@ -21,22 +21,23 @@ from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.explain import explain
 from sfumato.findings import one_by_one, remembered
-from sfumato.judging.games import Curve
-from sfumato.judging.judge import Played, Verdict, judge
+from sfumato.judging.games import GAMES, Curve
+from sfumato.judging.judge import CONTROLS, Played, Verdict, judge
+from sfumato.methods.costs import runs
 from sfumato.methods.df_rise import CHOICES
+from sfumato.methods.step_baselines import StepBaselinesOptions
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.results.joining import join
 from sfumato.results.rows import plain_rows
 from sfumato.saliency.nodes import NODES
 from sfumato.studio.scenes import held_out_captions
 
 POINTS = 16
 MASKS = 200
-SAMPLES = 200
 DISTANCES = ("local_ssim", "features")
 Compare = Literal["methods", "similarities"]
 COMPARED: tuple[Compare, ...] = ("methods", "similarities")
@@ -57,7 +58,12 @@ def contenders(compare: Compare, masks: int) -> tuple[Contender, ...]:
     Args:
         compare: All methods, or DF-RISE with each of its similarities.
         masks: Random masks of DF-RISE, and coalitions of LIME.
+
+    Raises:
+        OptionError: There is no such comparison.
     """
+    if compare not in COMPARED:
+        raise OptionError(f"compare is {compare!r}; choose from: {', '.join(COMPARED)}")
     if compare == "similarities":
         return tuple(Contender("df_rise", {"masks": masks, "similarity": name}, name) for name in CHOICES["similarity"])
     kinds = ("lime", "gradient", "integrated_gradients", "attention")
@@ -67,6 +73,10 @@ def contenders(compare: Compare, masks: int) -> tuple[Contender, ...]:
         Contender("df_cam", {}),
         Contender("step_baselines", {"samples": masks, "kinds": kinds}),
     )
+
+
+PLAIN = Contender("step_baselines", {"kinds": CONTROLS})
+"""The controls, which every map is compared with."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def bench_steps(
 ) -> StepsBench:
     """Explain three steps of every prompt by every contender, and play both games on every map.
 
-    Results of a prompt are kept in the cache, so a run that was stopped goes on.
+    What each method found for a prompt is kept in the cache, so a run that was stopped goes on within a prompt.
 
     Args:
         model: One that draws studio scenes.
@@ -114,30 +124,26 @@ def bench_steps(
         compare: See `contenders`.
         seed: Of the first image; image i has ``seed + i``.
         masks: Random masks of DF-RISE, and coalitions of LIME.
-        progress: Told about every prompt.
+        progress: Called after every mask, game and map.
 
     Raises:
         OptionError: No prompt, or too few masks, are asked for, or there is no such comparison.
     """
     checked_int("prompts", prompts, **COUNT, error=OptionError)
-    if compare not in COMPARED:
-        raise OptionError(f"compare is {compare!r}; choose from: {', '.join(COMPARED)}")
-    captions = held_out_captions(prompts)
-    requests = [model.complete(Request(one, seed=seed + number)) for number, one in enumerate(captions)]
-    count = model.steps(requests[0])
-    steps = (count // 4, count // 2, 3 * count // 4)
-    known = contenders(compare, masks)
-
-    def work(request: Request) -> dict[str, NDArray[np.uint8]]:
-        found = _played(model, request, steps, known)
-        return {"json": np.frombuffer(json.dumps(found).encode(), np.uint8)}
-
-    cache, told = Cache(default_folder()), partial(progress, "prompts")
-    name = "bench steps" if compare == "methods" else f"bench steps, {compare}"
-    entries = remembered(model, name, requests, one_by_one(work), cache, told, masks=masks, points=POINTS)
+    requests, steps = _requests(model, prompts, seed)
+    known = (*contenders(compare, masks), PLAIN)
+    cache, total = Cache(default_folder()), prompts * len(known)
+    entries = []
+    for number, request in enumerate(requests):
+        for place, one in enumerate(known):
+            work = one_by_one(partial(_played, model, steps=steps, one=one, progress=progress))
+            about = {"method": one.method, "options": dict(one.options), "note": one.note, "points": POINTS}
+            (entry,) = remembered(model, "bench steps", [request], work, cache, lambda done, of: None, **about)
+            entries.append((number, entry))
+            progress("maps of all prompts", number * len(known) + place + 1, total)
     played: list[Played] = []
     calls: dict[str, list[float]] = {}
-    for number, entry in enumerate(entries):
+    for number, entry in entries:
         found = json.loads(entry["json"].tobytes())
         for one in found["curves"]:
             curve = Curve(one["game"], one["measure"], np.array(one["shares"]), np.array(one["values"]))
@@ -148,13 +154,44 @@ def bench_steps(
     return StepsBench(model.source.name, prompts, steps, Verdict(tuple(played)), means)
 
 
-def _played(model: Model, request: Request, steps: tuple[int, ...], known: tuple[Contender, ...]) -> dict[str, Any]:
-    """The curves of one prompt as plain numbers, and the calls that each map of a step took."""
-    explained = join([_noted(explain(model, request, one.method, at=steps, **one.options), one.note) for one in known])
-    verdict = judge(model, [explained], at=steps, distances=DISTANCES, points=POINTS)
+def bench_cost(
+    model: Model, prompts: int = 30, *, compare: Compare = "methods", seed: int = 0, masks: int = MASKS
+) -> list[str]:
+    """What the bench costs for each prompt, a line for each method and one for the games, and for all prompts."""
+    requests, steps = _requests(model, prompts, seed)
+    request, lines, maps = requests[0], [], 0
+    known = (*contenders(compare, masks), PLAIN)
+    for one in known:
+        method = find(one.method)
+        options = method.configure({"at": steps, **one.options})
+        maps += len(options.kinds) if isinstance(options, StepBaselinesOptions) else 1
+        lines.append(f"{one.method}{f' ({one.note})' if one.note else ''}: {method.cost(model, request, options)}")
+    each = len(steps) * len(GAMES) * (POINTS + 1) * len(model.branches(request).names)
+    lines.append(
+        f"games: {runs(model, request, len(known))}, then {maps * each} calls for {maps} maps at {len(steps)} steps, "
+        "batched"
+    )
+    return [*lines, f"all of it for each of {prompts} prompts, less where it was computed before"]
+
+
+def _requests(model: Model, prompts: int, seed: int) -> tuple[list[Request], tuple[int, ...]]:
+    """The completed requests, and the steps that are looked at."""
+    captions = held_out_captions(prompts)
+    requests = [model.complete(Request(one, seed=seed + number)) for number, one in enumerate(captions)]
+    count = model.steps(requests[0])
+    return requests, (count // 4, count // 2, 3 * count // 4)
+
+
+def _played(
+    model: Model, request: Request, *, steps: tuple[int, ...], one: Contender, progress: Progress
+) -> dict[str, NDArray[np.uint8]]:
+    """The curves of one method on one prompt, and the calls that each map of a step took, as JSON."""
+    explained = _noted(explain(model, request, one.method, at=steps, progress=progress, **one.options), one.note)
+    verdict = judge(model, [explained], at=steps, distances=DISTANCES, points=POINTS, controls=(), progress=progress)
     nodes = explained.tree["saliency"].children
     calls = {name: node.attrs["denoiser_calls"] / len(steps) for name, node in nodes.items()}
-    return {"curves": verdict.curves(), "calls": calls}
+    found = {"curves": verdict.curves(), "calls": calls}
+    return {"json": np.frombuffer(json.dumps(found).encode(), np.uint8)}
 
 
 def _noted(explanation: Explanation, note: str) -> Explanation:
