@@ -14,6 +14,7 @@ from PIL import Image
 
 from sfumato.cache import Cache, digest
 from sfumato.generations import identity
+from sfumato.metrics import Outcome
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.rows import as_csv
@@ -31,7 +32,7 @@ class Finding:
     Attributes:
         name: Of the experiment or the study.
         source: The source's finding, in one sentence.
-        holds: Whether it holds here.
+        verdict: "replicated", "not replicated" or "inconclusive"; see `sfumato.metrics.verdicts`.
         sentence: The measured result, computed from the numbers.
         rows: The table.
         figure: The picture.
@@ -41,7 +42,7 @@ class Finding:
 
     name: str
     source: str
-    holds: bool
+    verdict: Outcome
     sentence: str
     rows: Sequence[Mapping[str, Any]]
     figure: Image.Image
@@ -50,7 +51,7 @@ class Finding:
 
     def to_json(self) -> str:
         """All but the figure and the items as JSON text."""
-        parts = ("name", "source", "holds", "sentence", "about", "rows")
+        parts = ("name", "source", "verdict", "sentence", "about", "rows")
         return json.dumps({part: getattr(self, part) for part in parts}, indent=2)
 
     def write(self, folder: Path) -> None:

@@ -309,7 +309,7 @@ def test_a_stage_that_blows_up_has_no_maps(
     assert not node["pixels"][broken + 1].any()
     assert node["pixels"].shape[0] == 4
     if broken == 2:
-        assert (row.value.n, row.verdict) == (0, "undecided")
+        assert (row.value.n, row.verdict) == (0, "inconclusive")
     else:
         assert row.value.n == 5
 

@@ -127,7 +127,7 @@ def test_a_word_without_which_nothing_changes_is_not_counted(levels: int, counts
 def test_where_no_word_changes_anything_nothing_is_decided() -> None:
     fake = where_the_maps_say()
     found = removed(Fake({prompt: 0 * change for prompt, change in fake.changes.items()}))
-    assert [(row.value.n, row.verdict) for row in found.measured()] == [(0, "undecided")] * 2
+    assert [(row.value.n, row.verdict) for row in found.measured()] == [(0, "inconclusive")] * 2
 
 
 def test_a_map_that_is_the_same_everywhere_says_nothing_and_spoils_no_other() -> None:
@@ -157,7 +157,7 @@ def test_one_word_alone_is_compared_with_the_centre_only() -> None:
     found = removed(fake, request)
     (row,) = found.measured()
     assert row.against == "a blob in the middle"
-    assert (row.value.n, row.verdict) == (1, "undecided")
+    assert (row.value.n, row.verdict) == (1, "inconclusive")
     assert found.own == pytest.approx([1], abs=1e-3)
     assert np.isnan(found.others).tolist() == [True]
 

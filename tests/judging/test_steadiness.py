@@ -196,7 +196,7 @@ def test_shares_that_move_as_far_as_words_are_apart_mean_nothing() -> None:
     assert rows[0].control.mean == pytest.approx(0)
     assert rows[0].verdict == "failed"
     assert (rows[1].against, rows[1].value.mean, rows[1].value.n) == ("random maps", pytest.approx(-1), 1)
-    assert rows[1].verdict == "undecided"
+    assert rows[1].verdict == "inconclusive"
 
 
 def test_worths_without_shares_are_compared_all_the_same() -> None:

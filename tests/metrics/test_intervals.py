@@ -39,7 +39,7 @@ def test_the_interval_surrounds_the_mean_within_the_range(values: list[float]) -
 
 
 def test_few_items_are_told_as_they_are() -> None:
-    assert bootstrap([0.25]) == (0.25, 0.25, 0.25, 1)
+    assert bootstrap([0.25])[:4] == (0.25, 0.25, 0.25, 1)
     nothing = bootstrap([math.nan, math.nan])
     assert nothing.n == 0
     assert all(math.isnan(number) for number in nothing[:3])
@@ -59,6 +59,7 @@ def test_words_of_one_prompt_are_not_independent() -> None:
     grouped = bootstrap(values, groups=[i // 20 for i in range(200)])
     assert grouped.mean == alone.mean
     assert grouped.n == 200
+    assert (grouped.independent, alone.independent) == (10, 200)
     ratio = (grouped.high - grouped.low) / (alone.high - alone.low)
     assert ratio == pytest.approx(math.sqrt(20), rel=0.15)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
 IMPORTANCE = ("word", "worth", "95% interval", "share")
 COLUMNS = ("word", "pos", "coverage", "peak (x, y)", "share")
+OPEN = "an interval leaves it open, or rests on fewer than 5 seeds or prompts"
+"""Why a finding is inconclusive."""
 
 
 def say_results(summary: Mapping[str, Any]) -> None:
@@ -69,13 +71,12 @@ def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def say_finding(finding: Finding, title: str) -> None:
-    """Print the table of a finding, what was found before, and whether it holds."""
+    """Print the table of a finding, what was found before, and the verdict."""
     say_rows(title, [dict(row) for row in finding.rows])
     say()
     say(f"found before: {finding.source}")
     say(f"here: {finding.sentence}")
-    held = f"it {'holds' if finding.holds else 'does not hold'} on this model"
-    say("one prompt cannot show whether it holds" if finding.about.get("prompts") == 1 else held)
+    say(f"{finding.verdict} on this model" + (f": {OPEN}" if finding.verdict == "inconclusive" else ""))
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -15,12 +15,26 @@ _DRAWS_AT_ONCE = 2_000_000
 
 
 class Interval(NamedTuple):
-    """A mean, the ends of its confidence interval and the number of items behind it."""
+    """A mean, the ends of its confidence interval and the number of items behind it.
+
+    Attributes:
+        mean: Of the items.
+        low: The lower end.
+        high: The upper end.
+        n: How many items.
+        groups: How many groups they belong to, such as prompts; None where every item stands for itself.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    groups: int | None = None
+
+    @property
+    def independent(self) -> int:
+        """How many independent observations the interval rests on."""
+        return self.n if self.groups is None else self.groups
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
@@ -78,4 +92,5 @@ def bootstrap(
         drawn = generator.integers(0, sums.size, size=(draws, sums.size))
         means += (sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)).tolist()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(numbers.mean()), float(low), float(high), int(numbers.size))
+    owners = int(sums.size) if sums.size < numbers.size else None
+    return Interval(float(numbers.mean()), float(low), float(high), int(numbers.size), owners)
