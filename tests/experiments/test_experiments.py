@@ -135,6 +135,22 @@ def test_a_run_gives_a_figure_a_table_and_a_sentence(fresh: dict[str, Finding], 
     assert found.about.items() >= (expected | {"scheduler": "ddim", "guidance": 2.0}).items()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_takes_a_sampler_and_goes_on_where_it_was(
+    model: Model, drawn: list[tuple[int, ...]], tmp_path: Path, name: str
+) -> None:
+    """DDPM with as many steps as asked for; of three seeds, two were computed before a stop."""
+    asked, cache = request(name).with_(scheduler="ddpm"), Cache(tmp_path)
+    found = run(model, name, 2, request=asked, cache=cache)
+    assert found.about.items() >= {"scheduler": "ddpm", "steps": asked.steps}.items()
+    drawn.clear()
+    assert run(model, name, 2, request=asked, cache=cache).rows == found.rows
+    assert drawn == []
+    run(model, name, 3, request=asked, cache=cache)
+    later = {FIRST + 2} if name != "artifact" else {FIRST, FIRST + 1, FIRST + 2}  # whose mean image has changed
+    assert counted(drawn) == later
+
+
 def test_seeds_count_from_the_first_and_differ_in_nothing_else(model: Model) -> None:
     given = prepared(model, "emergence", 3)
     assert [one.seed for one in given.requests] == [5, 6, 7]

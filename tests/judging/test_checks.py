@@ -13,6 +13,7 @@ from sfumato.errors import SfumatoError
 from sfumato.judging.checks import Measured, alike, by_chance, measured
 from sfumato.judging.maps import named_maps, shares_of
 from sfumato.metrics import Interval, rank_correlation
+from sfumato.metrics.verdicts import LEAST
 from sfumato.results.explanation import Explanation
 from tests.judging.made_up import GRID, REQUEST, explained, pattern, patterns, shared, stepped
 from tests.results import synthetic
@@ -35,15 +36,15 @@ def of(wanted: Any, low: float, high: float, n: int = 9) -> Measured:
         ("below", -0.1, 0.3, "inconclusive"),
         ("below", -0.3, 0.0, "inconclusive"),
         ("below", -0.3, -0.1, "passed"),
-        ("like", 0.1, 0.3, "failed"),
-        ("like", -0.1, 0.3, "passed"),
-        ("like", 0.0, 0.3, "passed"),
+        ("like", 0.2, 0.3, "failed"),
+        ("like", -0.1, 0.3, "inconclusive"),
+        ("like", 0.02, 0.08, "passed"),
         ("like", -0.3, -0.1, "passed"),
     ],
 )
 def test_the_interval_of_the_gain_decides(wanted: str, low: float, high: float, verdict: str) -> None:
-    assert of(wanted, low, high).verdict == verdict
-    assert of(wanted, low, high, n=2).verdict == verdict
+    assert of(wanted, low, high, n=LEAST).verdict == verdict
+    assert of(wanted, low, high, n=LEAST - 1).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("wanted", ["above", "below", "like"])
@@ -56,7 +57,8 @@ def test_one_item_or_none_decides_nothing(wanted: Any) -> None:
 
 
 def test_values_and_controls_are_paired() -> None:
-    found = measured("seeds", "number", [0.5, 0.9, 0.1], "random maps", [0.3, 0.7, -0.1], "above")
+    values, controls = [0.5, 0.9, 0.1, 0.5, 0.5], [0.3, 0.7, -0.1, 0.3, 0.3]
+    found = measured("seeds", "number", values, "random maps", controls, "above")
     assert (found.check, found.number, found.against) == ("seeds", "number", "random maps")
     assert found.value.mean == pytest.approx(0.5)
     assert found.control.mean == pytest.approx(0.3)

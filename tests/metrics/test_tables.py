@@ -47,7 +47,7 @@ def test_cells_are_the_plain_metrics_over_the_items() -> None:
     heats = coarse(masks)
     table = localisation_table({"m": heats}, masks, tolerance=2, seed=5, resamples=100)
     scores = [iou(bicubic(heat, (32, 48)), mask, 0.4) for heat, mask in zip(heats, masks, strict=True)]
-    assert table.score("m", "mIoU@0.4") == bootstrap(scores, seed=5, resamples=100)
+    assert table.score("m", "mIoU@0.4")[:4] == bootstrap(scores, seed=5, resamples=100)[:4]
     centre = [pointing(control_map("centre", (32, 48), 5, i), mask, 2) for i, mask in enumerate(masks)]
     assert table.score("centre", "pointing").mean == pytest.approx(np.mean(centre))
 
@@ -71,7 +71,7 @@ def test_groups_follow_the_items_that_are_kept() -> None:
     masks[0] = np.zeros((32, 48), dtype=bool)
     table = localisation_table({"m": coarse(discs(6))}, masks, groups=["a", "b", "b", "c", "c", "c"])
     scores = [iou(heat, mask, 0.3) for heat, mask in zip(coarse(discs(6)), masks, strict=True)]
-    assert table.score("m", "mIoU@0.3") == bootstrap(scores[1:], groups=["b", "b", "c", "c", "c"])
+    assert table.score("m", "mIoU@0.3")[:4] == bootstrap(scores[1:], groups=["b", "b", "c", "c", "c"])[:4]
     assert table.settings["grouped"] is True
 
 
