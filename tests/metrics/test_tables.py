@@ -36,7 +36,7 @@ def test_a_good_method_beats_every_control_and_the_truth_scores_one() -> None:
     assert table.methods == ["truth", "good", *CONTROLS]
     assert table.metrics == ["mIoU@0.3", "mIoU@0.4", "mIoU@0.5", "AP", "pointing"]
     for metric in table.metrics:
-        assert table.score("truth", metric) == (1, 1, 1, 12)
+        assert table.score("truth", metric)[:4] == (1, 1, 1, 12)
         for control in CONTROLS:
             assert table.score("good", metric).low > table.score(control, metric).high
     assert table.score("whole image", "pointing").mean == pytest.approx(np.mean([mask.mean() for mask in masks]))

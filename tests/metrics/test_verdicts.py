@@ -15,7 +15,7 @@ from sfumato.metrics.verdicts import LEAST
 @pytest.mark.parametrize(
     ("low", "high", "above", "inside"),
     [
-        (0.1, 0.3, True, False),
+        (0.15, 0.3, True, False),
         (-0.1, 0.3, None, None),
         (0.0, 0.3, None, None),
         (-0.3, -0.1, False, False),
