@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
 IMPORTANCE = ("word", "worth", "95% interval", "share")
 COLUMNS = ("word", "pos", "coverage", "peak (x, y)", "share")
-OPEN = "an interval leaves it open, or rests on fewer than 5 seeds or prompts"
-"""Why a finding is inconclusive."""
 
 
 def say_results(summary: Mapping[str, Any]) -> None:
@@ -72,11 +70,14 @@ def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def say_finding(finding: Finding, title: str) -> None:
     """Print the table of a finding, what was found before, and the verdict."""
+    from sfumato.metrics.verdicts import LEAST
+
     say_rows(title, [dict(row) for row in finding.rows])
     say()
     say(f"found before: {finding.source}")
     say(f"here: {finding.sentence}")
-    say(f"{finding.verdict} on this model" + (f": {OPEN}" if finding.verdict == "inconclusive" else ""))
+    why = f": an interval leaves it open, or rests on fewer than {LEAST} seeds or prompts"
+    say(f"{finding.verdict} on this model{why if finding.verdict == 'inconclusive' else ''}")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
