@@ -186,11 +186,8 @@ def test_how_far_shares_move_is_the_mean_deviation() -> None:
     assert row.value.mean == pytest.approx(0.2 / 3)  # 0.7 and 0.3 in the mean; 0.1, 0.1 and 0 off
     assert row.control.mean == pytest.approx(0.2)
     assert row.gain.mean == pytest.approx(0.2 / 3 - 0.2)
-    assert (row.against, row.wanted, row.verdict) == (
-        "how far words are apart",
-        "below",
-        "inconclusive",
-    )  # of two words
+    assert (row.against, row.wanted) == ("how far words are apart", "below")
+    assert row.verdict == "inconclusive"  # of two words
     np.testing.assert_allclose(nodes["shares_by_seed"]["share"], [[0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
 
 

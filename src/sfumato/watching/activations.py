@@ -39,14 +39,16 @@ class Activations:
 
     def install(self, run: Run) -> None:
         """Register hooks on the layers."""
-        self._maps = FeatureMaps(run.model, run.requests[0])
+        maps = FeatureMaps(run.model, run.requests[0])
         for name in self._layers:
-            run.hooks.after(run.model.denoiser.get_submodule(name), partial(self._see, run, name))
+            run.hooks.after(run.model.denoiser.get_submodule(name), partial(self._see, run, maps, name))
 
-    def _see(self, run: Run, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _see(
+        self, run: Run, maps: FeatureMaps, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any
+    ) -> None:
         if self._steps is not None and run.clock.step not in self._steps:
             return
-        features = self._maps.of(name, output)
+        features = maps.of(name, output)
         if features is None:
             raise CannotWatch(f"the output of {name} is no feature map; choose other layers")
         if self._raw:
