@@ -14,27 +14,30 @@ from sfumato.errors import OptionError
 _DRAWS_AT_ONCE = 2_000_000
 
 
-class Interval(NamedTuple):
-    """A mean, the ends of its confidence interval and the number of items behind it.
-
-    Attributes:
-        mean: Of the items.
-        low: The lower end.
-        high: The upper end.
-        n: How many items.
-        groups: How many groups they belong to, such as prompts; None where every item stands for itself.
-    """
+class _Numbers(NamedTuple):
+    """What an interval unpacks to."""
 
     mean: float
     low: float
     high: float
     n: int
-    groups: int | None = None
 
-    @property
-    def independent(self) -> int:
-        """How many independent observations the interval rests on."""
-        return self.n if self.groups is None else self.groups
+
+class Interval(_Numbers):
+    """A mean, the ends of its confidence interval and the number of items behind it.
+
+    Attributes:
+        independent: How many independent observations these are: the groups that the items belong to, such as prompts,
+            or the items where each stands for itself. Not among the four numbers that an interval unpacks to.
+    """
+
+    independent: int
+
+    def __new__(cls, mean: float, low: float, high: float, n: int, groups: int | None = None) -> Interval:
+        """Four numbers, and how many groups the items belong to where they are not independent."""
+        made = super().__new__(cls, mean, low, high, n)
+        made.independent = n if groups is None else groups
+        return made
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
@@ -92,5 +95,4 @@ def bootstrap(
         drawn = generator.integers(0, sums.size, size=(draws, sums.size))
         means += (sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)).tolist()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    owners = int(sums.size) if sums.size < numbers.size else None
-    return Interval(float(numbers.mean()), float(low), float(high), int(numbers.size), owners)
+    return Interval(float(numbers.mean()), float(low), float(high), int(numbers.size), int(sums.size))

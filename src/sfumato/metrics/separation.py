@@ -45,8 +45,8 @@ def separation(
         seed: Of the draws.
 
     Returns:
-        NaN everywhere where one of the two kinds has no item; n counts the items of both, and the
-        intervals' `groups` those of the kind that has fewer. NaN for the ends of the intervals where the items of a
+        NaN everywhere where one of the two kinds has no item; n counts the items of both, and the independent
+        observations are the groups of the kind that has fewer. NaN for the ends of the intervals where the items of a
         kind belong to one group, for then their spread is unknown.
 
     Raises:

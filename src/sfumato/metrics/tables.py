@@ -139,7 +139,7 @@ def localisation_table(
         for metric in [*(f"mIoU@{tau:g}" for tau in taus), "AP", "pointing"]:
             values = scores.get((name, metric), [])
             interval = bootstrap(values, groups=chosen, level=level, resamples=resamples, seed=seed)
-            rows.append(Row(name, metric, *interval[:4], control=name not in given))
+            rows.append(Row(name, metric, *interval, control=name not in given))
     settings = {"taus": list(taus), "tolerance": tolerance, "level": level, "resamples": resamples, "seed": seed}
     settings["grouped"] = groups is not None
     return LocalisationTable(tuple(rows), len(kept), len(truths) - len(kept), settings)
