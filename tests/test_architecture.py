@@ -99,7 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     "judging": MAKERS | {"explain"},
-    "findings": FOUNDATION | {"cache", "generations", "models", "results"},
+    "findings": FOUNDATION | {"cache", "generations", "metrics", "models", "results"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots"},
     "protocols": MAKERS | {"methods", "explain"},

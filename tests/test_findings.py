@@ -158,7 +158,9 @@ AWKWARD = 'a "red" circle, blue\nsquare, 红色'
 
 def a_finding(**more: Any) -> Finding:
     rows = [{"word": AWKWARD, "coverage": 0.25}, {"word": "dog", "note": "only here"}]
-    return Finding("pos", "Found before.", True, "Here.", rows, Image.new("RGB", (8, 4), "red"), {"steps": 2}, **more)
+    return Finding(
+        "pos", "Found before.", "replicated", "Here.", rows, Image.new("RGB", (8, 4), "red"), {"steps": 2}, **more
+    )
 
 
 def read(file: Path) -> list[dict[str, str]]:
@@ -181,7 +183,7 @@ def test_a_finding_is_written_with_its_items(tmp_path: Path) -> None:
         assert figure.size == (8, 4)
     found = json.loads((folder / "finding.json").read_text(encoding="utf-8"))
     assert found == json.loads(one.to_json())
-    assert set(found) == {"name", "source", "holds", "sentence", "about", "rows"}
+    assert set(found) == {"name", "source", "verdict", "sentence", "about", "rows"}
     assert found["rows"][0]["word"] == AWKWARD
 
 

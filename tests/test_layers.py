@@ -9,10 +9,12 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import OptionError
-from sfumato.layers import Layer, chosen, layers_of
+from sfumato.layers import Layer, attention_layers, chosen, layers_of
+from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.trace import generate
-from sfumato.watching.activations import as_map
+from sfumato.watching.activations import Activations, FeatureMaps, as_map
+from tests.families import family
 from tests.labels import REQUEST, SIDE, tiny_labels
 from tests.pipelines import PROMPT, fingerprint
 
@@ -109,6 +111,65 @@ def test_a_sequence_becomes_a_map_in_reading_order() -> None:
     assert as_map(torch.zeros(1, 47, 1), (12, 16)) is None
     assert as_map(torch.zeros(1, 48), (12, 16)) is None
     assert as_map(torch.zeros(1, 4, 6, 8, dtype=torch.int64), (12, 16)) is None
+
+
+JOINT = ("Stable Diffusion 3", "Flux dev")
+"""Image before text, and text before image; the latter also has blocks that hold both in one sequence."""
+
+
+def joint(name: str) -> tuple[Model, Request]:
+    model = family(name).wrapped()
+    return model, model.complete(family(name).request())
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_attention_over_text_and_image_has_feature_maps_of_the_image(name: str) -> None:
+    """The part of the image in what a plain hook sees, at every site, also where both are in one sequence."""
+    model, request = joint(name)
+    sites = {site.name: site for site in model.sites()}
+    height, width = model.token_grid(request)
+    layers = attention_layers(model, layers_of(model, request))
+    assert [layer.name for layer in layers] == list(sites)
+    assert {(layer.channels, layer.height, layer.width) for layer in layers} == {(32, height, width)}
+
+    taken: dict[str, torch.Tensor] = {}
+    plain: dict[str, torch.Tensor] = {}
+
+    def take(layer: str, step: int, maps: torch.Tensor) -> None:
+        taken[layer] = maps
+
+    def see(layer: str, output: Any) -> None:
+        plain[layer] = output[0] if isinstance(output, tuple) else output
+
+    hooks = [
+        model.denoiser.get_submodule(layer).register_forward_hook(
+            lambda module, args, output, layer=layer: see(layer, output)
+        )
+        for layer in sites
+    ]
+    try:
+        generate(model, request, attachments=[Activations(list(sites), take)])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer, site in sites.items():
+        sequence = plain[layer][-1]  # of the conditional row, (position, channel)
+        image = sequence[-height * width :] if site.text_first else sequence[: height * width]
+        torch.testing.assert_close(taken[layer][0], image.T.reshape(32, height, width), rtol=0, atol=0)
+    assert any(len(plain[layer][0]) > height * width for layer in sites) is (name == "Flux dev")
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_as_many_tokens_as_a_smaller_grid_are_no_feature_map(name: str) -> None:
+    """The latent is 16 x 24 and its tokens 8 x 12; a text of 24 tokens would fill 4 x 6."""
+    model, request = joint(name)
+    maps = FeatureMaps(model, request)
+    assert as_map(torch.zeros(1, 24, 32), model.latent_grid(request)) is not None
+    assert maps.of("context_embedder", torch.zeros(1, 24, 32)) is None
+    assert maps.of("context_embedder", torch.zeros(1, 96 + 24, 32)) is None
+    image = maps.of("x_embedder", torch.zeros(1, 96, 32))
+    assert image is not None
+    assert image.shape == (1, 32, 8, 12)
 
 
 def test_layers_come_in_order_of_execution(tiny_pipeline: StableDiffusionPipeline) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sfumato.cache import Cache, digest
 from sfumato.generations import identity
+from sfumato.metrics import Outcome
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.rows import as_csv, plain_rows
@@ -32,7 +33,7 @@ class Finding:
     Attributes:
         name: Of the experiment or the study.
         source: The source's finding, in one sentence.
-        holds: Whether it holds here.
+        verdict: "replicated", "not replicated" or "inconclusive"; see `sfumato.metrics.verdicts`.
         sentence: The measured result, computed from the numbers.
         rows: The table; a cell is a number, an `Interval`, text or None.
         figure: The picture.
@@ -42,7 +43,7 @@ class Finding:
 
     name: str
     source: str
-    holds: bool
+    verdict: Outcome
     sentence: str
     rows: Sequence[Mapping[str, Any]]
     figure: Image.Image
@@ -51,7 +52,7 @@ class Finding:
 
     def to_json(self) -> str:
         """All but the figure and the items as JSON text; an interval is ``{"value", "low", "high", "n"}``."""
-        parts = {part: getattr(self, part) for part in ("name", "source", "holds", "sentence", "about")}
+        parts = {part: getattr(self, part) for part in ("name", "source", "verdict", "sentence", "about")}
         (plain,) = plain_rows([parts])
         return json.dumps(plain | {"rows": plain_rows(self.rows)}, indent=2)
 

@@ -17,7 +17,7 @@ from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.run import Run
 from sfumato.trace import generate
-from sfumato.watching.activations import as_map
+from sfumato.watching.activations import FeatureMaps
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def layers_of(model: Model, request: Request) -> list[Layer]:
     """
     found: dict[str, Layer] = {}
     others: set[str] = set()  # modules that are also called on something else, such as the time's embedding
-    grid = model.latent_grid(request)
+    maps = FeatureMaps(model, request)
 
     def see(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        features = as_map(output, grid)
+        features = maps.of(name, output)
         if features is None:
             others.add(name)
         elif name not in found:
@@ -70,6 +70,34 @@ def layers_of(model: Model, request: Request) -> list[Layer]:
 
     first_call(model, request, look)
     return [layer for name, layer in found.items() if name not in others]
+
+
+def attention_layers(model: Model, layers: Sequence[Layer]) -> list[Layer]:
+    """Those layers in which positions of the image attend to one another, alone or together with the text.
+
+    Args:
+        model: The model.
+        layers: From ``layers_of``.
+    """
+    sites = {site.name for site in model.sites() if site.mixes_positions}
+    return [layer for layer in layers if layer.name in sites]
+
+
+def usual_layers(model: Model, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers that are looked into where none are chosen: of attention, or the outputs of blocks where it has none.
+
+    Args:
+        model: The model.
+        layers: From ``layers_of``.
+
+    Raises:
+        OptionError: The denoiser has neither.
+    """
+    found = attention_layers(model, layers)
+    found = found or [layer for layer in layers if layer.name.count(".") <= 1 and layer.channels > 1]
+    if not found:
+        raise OptionError(f"the denoiser of {model.source.name} has no layer whose output is a feature map")
+    return found
 
 
 def first_call(model: Model, request: Request, look: Callable[[Run], None]) -> None:

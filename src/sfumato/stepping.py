@@ -10,7 +10,7 @@ import torch
 
 from sfumato.models import noise
 from sfumato.trace import Trace
-from sfumato.watching.activations import Activations, as_map
+from sfumato.watching.activations import Activations, FeatureMaps
 
 Reading = Literal["mean", "noise"]
 Branch = Literal["guided", "conditional"]
@@ -24,16 +24,17 @@ class Stepped:
         sample: x before the step (1, channel, y, x), with gradients asked for.
         result: (y, x), the sum over channels of what the step made.
         features: Outputs of the chosen layers in the conditional branch, as the next layer gets them (1, ...).
+        reader: How these become maps.
     """
 
     sample: torch.Tensor
     result: torch.Tensor
     features: dict[str, torch.Tensor]
+    reader: FeatureMaps
 
     def maps(self, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Values shaped like the features (row, ...) as maps (row, channel, y, x)."""
-        height, width = self.result.shape
-        found = [as_map(one, (height, width)) for one in values]
+        found = [self.reader.of(name, one) for name, one in zip(self.features, values, strict=True)]
         return [one for one in found if one is not None]
 
 
@@ -70,7 +71,7 @@ def step_with_gradients(
         else:
             learned = str(scheduler.config.get("variance_type", "")).startswith("learned")
             made = noise.previous(scheduler, output if learned else predicted, noisy, call.timestep)
-        return Stepped(sample, made[0].sum(0), features)
+        return Stepped(sample, made[0].sum(0), features, FeatureMaps(trace.model, trace.requests[0]))
 
 
 def gradients(stepped: Stepped, pixels: torch.Tensor, *, chunk: int = 1) -> Iterator[list[torch.Tensor]]:

@@ -14,7 +14,6 @@ from sfumato.app.charts.process import (
     alike_chart,
     apart_chart,
     distance_chart,
-    reach_in_words,
     switch_chart,
     trajectory_chart,
     volume_chart,
@@ -28,7 +27,7 @@ from sfumato.errors import OptionError, RequestError, SfumatoError
 from sfumato.layers import Layer
 from sfumato.metrics.divergence import diverge
 from sfumato.models.model import Model
-from sfumato.plots.volumes import MOST_POINTS
+from sfumato.plots.volumes import MOST_POINTS, spread_in_words
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from tests.labels import SIDE, square, tiny_labels
@@ -192,7 +191,7 @@ def test_points_of_a_volume_are_its_values_above_the_mean(volume: Explanation) -
     assert titles == ["x (cells)", "y (cells)", "pixel of the part (number)"]
     strip = steps_of_volume(volume)
     assert [cell["caption"] for cell in strip["rows"][0]["cells"]] == [
-        reach_in_words(data.isel(step=place)) for place in range(2)
+        spread_in_words(data.isel(step=place)) for place in range(2)
     ]
 
 

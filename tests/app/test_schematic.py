@@ -12,6 +12,7 @@ from sfumato.app.pieces.schematic import Block, blocks_of, drawing, picked, side
 from sfumato.layers import Layer, layers_of
 from sfumato.models.model import Model
 from sfumato.request import Request
+from tests.families import family
 from tests.families.cross import pixart
 from tests.families.joint import flux
 from tests.labels import tiny_labels, tiny_unconditional
@@ -110,3 +111,7 @@ def test_the_first_layers_are_attention_where_there_is_any() -> None:
     model, request = model_of("labels")
     sites = {site.name for site in model.sites()}
     assert set(first_layers(model, layers_of(model, request))) <= sites
+    sd3 = family("Stable Diffusion 3")
+    joint, given = sd3.wrapped(), sd3.request()
+    known = layers_of(joint, joint.complete(given))
+    assert list(first_layers(joint, known)) == [site.name for site in joint.sites()]

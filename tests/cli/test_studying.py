@@ -19,6 +19,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.findings import Finding
+from sfumato.metrics import Outcome
 from tests.cli import interrupting
 from tests.cli.running import Finished, run
 from tests.labels import tiny_labels
@@ -87,7 +88,7 @@ def test_a_study_of_a_model_on_disk_is_said_and_written(model_folder: Path, tmp_
     assert lines[-5:] == [
         f"found before: {found['source']}",
         f"here: {found['sentence']}",
-        "it does not hold on this model",
+        "inconclusive on this model: an interval leaves it open, or rests on fewer than 5 seeds or prompts",
         "",
         f"results in {out}: a figure, a table and a finding for each question, and the items where it has some",
     ]
@@ -108,13 +109,13 @@ def test_notes_stand_beside_the_json(lent: Any, tmp_path: Path) -> None:
     done = study(tmp_path / "out", "--prompts", written(tmp_path, "a red okapi"), "--tagger", "lexicon", "--json")
     assert done.code == 0
     assert json.loads(done.out)["findings"][0]["about"]["unknown_words"] == 1
-    assert done.err.splitlines() == ["note: one prompt gives no interval, so nothing can be said to hold"]
+    assert done.err.splitlines() == ["note: one prompt gives no interval, so no finding can be confirmed"]
 
 
 def test_one_prompt_is_said_to_show_nothing(lent: Any, tmp_path: Path) -> None:
     done = study(tmp_path / "out", "--prompts", written(tmp_path, "a red circle"))
-    assert "one prompt cannot show whether it holds" in done.out
-    assert "hold on this model" not in done.out
+    assert "inconclusive on this model" in done.out
+    assert "replicated on this model" not in done.out
 
 
 def test_a_number_of_prompts_asks_held_out_captions(lent: Any, tmp_path: Path) -> None:
@@ -124,9 +125,18 @@ def test_a_number_of_prompts_asks_held_out_captions(lent: Any, tmp_path: Path) -
     assert {item["prompt"] for item in table(tmp_path / "out" / "items.csv")} == set(held_out_captions(2))
 
 
+VERDICTS: dict[str, Outcome] = {
+    "cohyponyms": "replicated",
+    "adjectives": "not replicated",
+    "leakage": "inconclusive",
+    "numbers": "replicated",
+    "scrambled": "replicated",
+}
+
+
 def a_finding(name: str) -> Finding:
     picture = Image.new("RGB", (8, 4))
-    return Finding(name, "Before.", name == "leakage", "Here.", [{"n": 1}], picture, {"model": "tiny"}, [{"leak": 0.5}])
+    return Finding(name, "Before.", VERDICTS[name], "Here.", [{"n": 1}], picture, {"model": "tiny"}, [{"leak": 0.5}])
 
 
 @pytest.fixture
@@ -158,8 +168,8 @@ def test_several_questions_have_a_folder_each(told: list[Any], tmp_path: Path) -
         assert set(seen(out / name)) == FILES - {".sfumato.json"}
     titles = [line for line in done.out.splitlines() if line.endswith(" on tiny")]
     assert titles == ["cohyponyms on tiny", "adjectives on tiny", "leakage on tiny"]
-    assert done.out.count("it holds on this model") == 1
-    assert done.out.count("it does not hold on this model") == 2
+    said = [line for line in done.out.splitlines() if " on this model" in line]
+    assert [line.partition(" on ")[0] for line in said] == ["replicated", "not replicated", "inconclusive"]
 
 
 @pytest.mark.parametrize("name", ["numbers", "scrambled"])

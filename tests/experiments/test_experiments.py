@@ -21,7 +21,7 @@ from sfumato.cache import Cache
 from sfumato.errors import ModelError, OptionError
 from sfumato.experiments.experiment import NAMES, Setting, experiment, setting
 from sfumato.findings import Finding
-from sfumato.metrics import bootstrap
+from sfumato.metrics import bootstrap, effective_area
 from sfumato.metrics.divergence import diverge
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
@@ -59,7 +59,7 @@ def run(model: Model, name: str, seeds: int = 3, **given: Any) -> Finding:
 
 
 def assert_same(one: Finding, other: Finding) -> None:
-    assert (one.sentence, one.holds, one.rows, one.about) == (other.sentence, other.holds, other.rows, other.about)
+    assert (one.sentence, one.verdict, one.rows, one.about) == (other.sentence, other.verdict, other.rows, other.about)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_a_run_gives_a_figure_a_table_and_a_sentence(fresh: dict[str, Finding], 
     found = fresh[name]
     assert found.name == name
     assert found.source
-    assert type(found.holds) is bool
+    assert found.verdict == "inconclusive"  # of three seeds
     pixels = np.asarray(found.figure.convert("L"))
     assert min(pixels.shape) > 200
     assert pixels.std() > 5
@@ -134,6 +134,22 @@ def test_a_run_gives_a_figure_a_table_and_a_sentence(fresh: dict[str, Finding], 
     assert "nan" not in found.sentence
     expected = {"model": "LabelPipeline", "condition": "0011", "seeds": "5 to 7", "steps": request(name).steps}
     assert found.about.items() >= (expected | {"scheduler": "ddim", "guidance": 2.0}).items()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_takes_a_sampler_and_goes_on_where_it_was(
+    model: Model, drawn: list[tuple[int, ...]], tmp_path: Path, name: str
+) -> None:
+    """DDPM with as many steps as asked for; of three seeds, two were computed before a stop."""
+    asked, cache = request(name).with_(scheduler="ddpm"), Cache(tmp_path)
+    found = run(model, name, 2, request=asked, cache=cache)
+    assert found.about.items() >= {"scheduler": "ddpm", "steps": asked.steps}.items()
+    drawn.clear()
+    assert run(model, name, 2, request=asked, cache=cache).rows == found.rows
+    assert drawn == []
+    run(model, name, 3, request=asked, cache=cache)
+    later = {FIRST + 2} if name != "artifact" else {FIRST, FIRST + 1, FIRST + 2}  # whose mean image has changed
+    assert counted(drawn) == later
 
 
 def test_seeds_count_from_the_first_and_differ_in_nothing_else(model: Model) -> None:
@@ -200,15 +216,17 @@ def test_every_layer_of_the_ablation_has_its_own_number(model: Model, entries: E
         assert row["most frequent channel"] == int(alone["channel_number"].values[0])
 
 
-def test_the_reach_is_the_share_that_exceeds_the_mean(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pixel that draws from itself alone reaches itself; one that draws from the left half reaches the left half."""
+def test_the_effective_area_is_what_the_method_found(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pixel that draws from itself alone covers itself; one that draws from the left half covers the left half."""
     inside = np.zeros((4, 4), bool)
     inside[1, 1] = inside[2, 3] = True
     itself, half = np.zeros((2, 4, 4)), np.zeros((2, 4, 4))
     itself[0, 1, 1], itself[1, 2, 3] = 3, -5
     half[:, :, :2] = -1
+    volumes = np.stack([itself, half])
     made = {
-        "volume": (("step", "pixel", "y", "x"), np.stack([itself, half])),
+        "volume": (("step", "pixel", "y", "x"), volumes),
+        "effective_area": ("step", effective_area(volumes).mean(1)),
         "mask": (("y", "x"), inside),
         "region": (("step", "y", "x"), np.zeros((2, 4, 4))),
         "timestep": ("step", [950.0, 100.0]),
@@ -225,10 +243,10 @@ def test_the_reach_is_the_share_that_exceeds_the_mean(model: Model, monkeypatch:
     monkeypatch.setattr("sfumato.experiments.localisation.explain", lambda *given, **options: Made())
     found = run(model, "localisation", 2)
     assert [row["timestep"] for row in found.rows] == [950, 100]
-    assert [row["reach"].mean for row in found.rows] == [0.125, 0.5]
+    assert [row["effective area"].mean for row in found.rows] == [0.0625, 0.5]
     # of the left half's 8 pixels, one lies in the mask
     assert [row["from outside the mask"].mean for row in found.rows] == [0, 0.875]
-    assert "the reach grows by 0.375 [0.375, 0.375] (n=2)" in found.sentence
+    assert "the effective area from which a pixel draws grows by 0.438 [0.438, 0.438] (n=2)" in found.sentence
 
 
 def test_the_artifacts_channel_is_ablated_as_the_method_does_it(model: Model, entries: Entries) -> None:
@@ -460,7 +478,7 @@ def test_a_model_without_attention_has_nothing_to_compare() -> None:
         up_block_types=("UpBlock2D",),
         add_attention=False,
     )
-    with pytest.raises(OptionError, match="DDPMPipeline has no self-attention layers to compare with"):
+    with pytest.raises(OptionError, match="DDPMPipeline has no attention over the image to compare with"):
         unconditional("ablation", DDPMPipeline(unet.eval(), DDPMScheduler()))
 
 

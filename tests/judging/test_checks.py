@@ -13,6 +13,7 @@ from sfumato.errors import SfumatoError
 from sfumato.judging.checks import Measured, alike, by_chance, measured
 from sfumato.judging.maps import named_maps, shares_of
 from sfumato.metrics import Interval, rank_correlation
+from sfumato.metrics.verdicts import LEAST
 from sfumato.results.explanation import Explanation
 from tests.judging.made_up import GRID, REQUEST, explained, pattern, patterns, shared, stepped
 from tests.results import synthetic
@@ -28,35 +29,36 @@ def of(wanted: Any, low: float, high: float, n: int = 9) -> Measured:
     ("wanted", "low", "high", "verdict"),
     [
         ("above", 0.1, 0.3, "passed"),
-        ("above", -0.1, 0.3, "undecided"),
-        ("above", 0.0, 0.3, "undecided"),
+        ("above", -0.1, 0.3, "inconclusive"),
+        ("above", 0.0, 0.3, "inconclusive"),
         ("above", -0.3, -0.1, "failed"),
         ("below", 0.1, 0.3, "failed"),
-        ("below", -0.1, 0.3, "undecided"),
-        ("below", -0.3, 0.0, "undecided"),
+        ("below", -0.1, 0.3, "inconclusive"),
+        ("below", -0.3, 0.0, "inconclusive"),
         ("below", -0.3, -0.1, "passed"),
-        ("like", 0.1, 0.3, "failed"),
-        ("like", -0.1, 0.3, "passed"),
-        ("like", 0.0, 0.3, "passed"),
+        ("like", 0.2, 0.3, "failed"),
+        ("like", -0.1, 0.3, "inconclusive"),
+        ("like", 0.02, 0.08, "passed"),
         ("like", -0.3, -0.1, "passed"),
     ],
 )
 def test_the_interval_of_the_gain_decides(wanted: str, low: float, high: float, verdict: str) -> None:
-    assert of(wanted, low, high).verdict == verdict
-    assert of(wanted, low, high, n=2).verdict == verdict
+    assert of(wanted, low, high, n=LEAST).verdict == verdict
+    assert of(wanted, low, high, n=LEAST - 1).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("wanted", ["above", "below", "like"])
 def test_one_item_or_none_decides_nothing(wanted: Any) -> None:
-    assert of(wanted, 0.2, 0.2, n=1).verdict == "undecided"
-    assert of(wanted, -0.2, -0.2, n=1).verdict == "undecided"
-    assert of(wanted, math.nan, math.nan, n=0).verdict == "undecided"
-    assert measured("seeds", "number", [0.9], "control", [0.1], wanted).verdict == "undecided"
-    assert measured("seeds", "number", [], "control", [], wanted).verdict == "undecided"
+    assert of(wanted, 0.2, 0.2, n=1).verdict == "inconclusive"
+    assert of(wanted, -0.2, -0.2, n=1).verdict == "inconclusive"
+    assert of(wanted, math.nan, math.nan, n=0).verdict == "inconclusive"
+    assert measured("seeds", "number", [0.9], "control", [0.1], wanted).verdict == "inconclusive"
+    assert measured("seeds", "number", [], "control", [], wanted).verdict == "inconclusive"
 
 
 def test_values_and_controls_are_paired() -> None:
-    found = measured("seeds", "number", [0.5, 0.9, 0.1], "random maps", [0.3, 0.7, -0.1], "above")
+    values, controls = [0.5, 0.9, 0.1, 0.5, 0.5], [0.3, 0.7, -0.1, 0.3, 0.3]
+    found = measured("seeds", "number", values, "random maps", controls, "above")
     assert (found.check, found.number, found.against) == ("seeds", "number", "random maps")
     assert found.value.mean == pytest.approx(0.5)
     assert found.control.mean == pytest.approx(0.3)
@@ -71,14 +73,14 @@ def test_what_one_of_the_two_lacks_counts_in_neither() -> None:
     assert found.value.n == found.control.n == found.gain.n == 2
     assert (found.value.mean, found.control.mean, found.gain.mean) == (3.0, 1.0, 2.0)
     nothing = measured("seeds", "number", [nan, 1.0], "control", [1.0, nan], "above")
-    assert (nothing.value.n, nothing.gain.n, nothing.verdict) == (0, 0, "undecided")
+    assert (nothing.value.n, nothing.gain.n, nothing.verdict) == (0, 0, "inconclusive")
 
 
 def test_groups_are_drawn_whole() -> None:
     values = [0.1] * 50 + [-0.05] * 50
     alone = measured("seeds", "number", values, "control", [0.0] * 100, "above")
     grouped = measured("seeds", "number", values, "control", [0.0] * 100, "above", [0] * 50 + [1] * 50)
-    assert (alone.verdict, grouped.verdict) == ("passed", "undecided")
+    assert (alone.verdict, grouped.verdict) == ("passed", "inconclusive")
     assert grouped.gain.mean == alone.gain.mean
 
 

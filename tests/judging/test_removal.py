@@ -67,7 +67,7 @@ def test_a_change_where_the_map_says_is_agreed_on() -> None:
         assert (row.value.n, row.value.mean) == (4, pytest.approx(1, abs=1e-3))
         assert row.gain.mean == pytest.approx(row.value.mean - row.control.mean)
         assert row.gain.low > 0.5
-        assert row.verdict == "passed"
+        assert row.verdict == "inconclusive"  # of four words
 
 
 def test_a_change_where_another_words_map_says_is_not() -> None:
@@ -78,7 +78,19 @@ def test_a_change_where_another_words_map_says_is_not() -> None:
     others, _ = found.measured()
     np.testing.assert_allclose(found.own, [rank_correlation(maps[a], maps[b]) for a, b in _turns()], atol=1e-2)
     assert others.gain.high < 0
-    assert others.verdict == "failed"
+    assert others.verdict == "inconclusive"  # of four words
+
+
+def test_five_words_are_enough_for_a_verdict() -> None:
+    prompt = "red cat dog left table"
+    maps, request = patterns(prompt), REQUEST.with_(prompt=prompt)
+    names = prompt.split()
+    without = [" ".join(word for word in names if word != name) for name in names]
+    right = removed(Fake({text: maps[name] for text, name in zip(without, names, strict=True)}), request)
+    assert {row.verdict for row in right.measured()} == {"passed"}
+    turned = [*names[1:], names[0]]
+    wrong = removed(Fake({text: maps[name] for text, name in zip(without, turned, strict=True)}), request)
+    assert wrong.measured()[0].verdict == "failed"
 
 
 def _turns() -> list[tuple[str, str]]:
@@ -121,13 +133,12 @@ def test_a_word_without_which_nothing_changes_is_not_counted(levels: int, counts
     assert np.isfinite(np.delete(found.own, 1)).all()
     for row in found.measured():
         assert row.value.n == row.control.n == row.gain.n == counts
-        assert row.verdict == "passed"
 
 
 def test_where_no_word_changes_anything_nothing_is_decided() -> None:
     fake = where_the_maps_say()
     found = removed(Fake({prompt: 0 * change for prompt, change in fake.changes.items()}))
-    assert [(row.value.n, row.verdict) for row in found.measured()] == [(0, "undecided")] * 2
+    assert [(row.value.n, row.verdict) for row in found.measured()] == [(0, "inconclusive")] * 2
 
 
 def test_a_map_that_is_the_same_everywhere_says_nothing_and_spoils_no_other() -> None:
@@ -157,7 +168,7 @@ def test_one_word_alone_is_compared_with_the_centre_only() -> None:
     found = removed(fake, request)
     (row,) = found.measured()
     assert row.against == "a blob in the middle"
-    assert (row.value.n, row.verdict) == (1, "undecided")
+    assert (row.value.n, row.verdict) == (1, "inconclusive")
     assert found.own == pytest.approx([1], abs=1e-3)
     assert np.isnan(found.others).tolist() == [True]
 

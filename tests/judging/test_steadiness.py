@@ -186,7 +186,8 @@ def test_how_far_shares_move_is_the_mean_deviation() -> None:
     assert row.value.mean == pytest.approx(0.2 / 3)  # 0.7 and 0.3 in the mean; 0.1, 0.1 and 0 off
     assert row.control.mean == pytest.approx(0.2)
     assert row.gain.mean == pytest.approx(0.2 / 3 - 0.2)
-    assert (row.against, row.wanted, row.verdict) == ("how far words are apart", "below", "passed")
+    assert (row.against, row.wanted) == ("how far words are apart", "below")
+    assert row.verdict == "inconclusive"  # of two words
     np.testing.assert_allclose(nodes["shares_by_seed"]["share"], [[0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
 
 
@@ -194,9 +195,10 @@ def test_shares_that_move_as_far_as_words_are_apart_mean_nothing() -> None:
     rows, _ = seeds(shared({"red": 0.9, "cat": 0.1}), [shared({"red": 0.1, "cat": 0.9})])
     assert rows[0].value.mean == pytest.approx(0.4)
     assert rows[0].control.mean == pytest.approx(0)
-    assert rows[0].verdict == "failed"
+    assert rows[0].gain.low > 0
+    assert rows[0].verdict == "inconclusive"  # of two words
     assert (rows[1].against, rows[1].value.mean, rows[1].value.n) == ("random maps", pytest.approx(-1), 1)
-    assert rows[1].verdict == "undecided"
+    assert rows[1].verdict == "inconclusive"
 
 
 def test_worths_without_shares_are_compared_all_the_same() -> None:
@@ -220,11 +222,11 @@ def test_maps_that_another_seed_gives_to_other_words_fail() -> None:
 
 def test_the_only_map_is_compared_with_random_ones() -> None:
     one = {"red": pattern(0)}
-    rows, _ = seeds(explained(one), [explained(one), explained(one)])
+    rows, _ = seeds(explained(one), [explained(one)] * 4)
     assert rows[-1].against == "random maps"
     assert rows[-1].value.mean == pytest.approx(1)
     assert abs(rows[-1].control.mean) < 0.2
-    assert (rows[-1].value.n, rows[-1].verdict) == (3, "passed")
+    assert (rows[-1].value.n, rows[-1].verdict) == (10, "passed")
 
 
 def test_maps_of_steps_have_no_shares() -> None:

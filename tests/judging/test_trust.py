@@ -340,7 +340,7 @@ def test_the_page_tells_every_number_and_verdict(checked: Trust) -> None:
 def test_numbers_that_nobody_knows_can_be_drawn_and_stored(model: Model, tmp_path: Path) -> None:
     found = trust(model, sfumato.explain(model, REQUEST.with_(prompt="cat")), repeats=1, stages=1)
     assert math.isnan(float(found.explanation.tree["removal"]["agreement_of_others"][0]))
-    assert {one.verdict for one in found.measured if one.gain.n < 2} == {"undecided"}
+    assert {one.verdict for one in found.measured if one.gain.n < 2} == {"inconclusive"}
     drawn(found)
     found.explanation.save(tmp_path / "one.zarr")
     assert open_explanation(tmp_path / "one.zarr", verify=True).tree["removal"].sizes["word"] == 1

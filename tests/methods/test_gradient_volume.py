@@ -17,6 +17,7 @@ from PIL import Image
 import sfumato
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.methods.gradient_volume import thresholded
+from sfumato.metrics import effective_area
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models import noise
 from sfumato.models.model import Model
@@ -96,6 +97,22 @@ def test_pixels_are_those_of_the_mask_in_reading_order(found: Explanation) -> No
     assert places == [(y, x) for y in (4, 5) for x in (4, 5, 6, 7, 8)]
     assert data["volume"].shape == (2, 10, SIDE, SIDE)
     np.testing.assert_array_equal(data["mask"].values, square())
+
+
+def test_the_effective_area_is_a_mean_over_pixels_so_the_size_of_the_mask_does_not_count(model: Model) -> None:
+    """Masks of 1, 5, 20 and 52 pixels at one step: each pixel has the area that it has in every other mask."""
+    order = [(y, x) for y in range(4, 12) for x in range(4, 12)]
+    areas, pixels = {}, {}
+    for count in (1, 5, 20, 52):
+        inside = np.zeros((16, 16), bool)
+        inside[tuple(zip(*order[:count], strict=True))] = True
+        data = volume(sfumato.explain(model, REQUEST, "gradient_volume", mask=inside, timesteps=500))
+        found = effective_area(data["volume"].values[0])
+        np.testing.assert_allclose(data["effective_area"].values[0], found.mean())
+        areas[count], pixels[count] = float(found.mean()), found
+    for count in (1, 5, 20):
+        np.testing.assert_allclose(pixels[count], pixels[52][:count], rtol=1e-4)
+    assert max(areas.values()) < 1.5 * min(areas.values())  # 15, 45, 71 and 82% of a union over pixels
 
 
 def test_a_region_is_the_sum_of_its_pixels(found: Explanation, model: Model, mask: str) -> None:

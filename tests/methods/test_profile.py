@@ -18,7 +18,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, UNet
 from PIL import Image
 
 import sfumato
-from sfumato.errors import BudgetExceeded, OptionError, StoreError
+from sfumato.errors import BudgetExceeded, ModelError, OptionError, StoreError
 from sfumato.layers import layers_of
 from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 from sfumato.models import schedulers
@@ -27,6 +27,7 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import Trace, generate
+from tests.families import family
 from tests.labels import REQUEST, square, tiny_labels
 from tests.pipelines import PROMPT, fingerprint
 
@@ -279,6 +280,58 @@ def test_an_unconditional_model() -> None:
     assert list(found.tree["activations"].children) == [site.name for site in model.sites()]
 
 
+def test_joint_attention_is_profiled_as_any_other() -> None:
+    """Stable Diffusion 3: attention over text and image, of which the image's positions are kept."""
+    sd3 = family("Stable Diffusion 3")
+    model, request = sd3.wrapped(), sd3.request()
+    sites = tuple(site.name for site in model.sites())
+    assert {site.kind for site in model.sites()} == {"joint"}
+    found = sfumato.explain(model, request, "profile")
+    assert tuple(found.tree["activations"].children) == sites
+    seen = outputs_of(model, request, sites)
+    for step in range(2):
+        maps = [seen[name][step][0][1].T.reshape(1, 32, 8, 12) for name in sites]  # type: ignore[index]
+        for name, one in zip(sites, maps, strict=True):
+            np.testing.assert_array_equal(node(found, f"activations/{name}")["map"].values[step], one[0].numpy())
+        sums = [one.sum(1, keepdim=True) for one in maps]
+        scaled = [F.interpolate(one, (16, 24), mode="bilinear", align_corners=False)[0, 0] for one in sums]
+        expected = torch.stack(scaled).sum(0).numpy()
+        np.testing.assert_allclose(node(found, "attention_map")["map"].values[step], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_reach_joint_attention() -> None:
+    sd3 = family("Stable Diffusion 3")
+    inside = np.zeros((64, 96), bool)
+    inside[:32, :32] = True
+    found = sfumato.explain(sd3.wrapped(), sd3.request(), "profile", objects="gradients", mask=inside)
+    for data in found.tree["gradients"].children.values():
+        assert data["map"].shape == (2, 32, 8, 12)
+        assert np.abs(data["map"].values[0]).sum() > 0
+
+
+def test_what_cannot_be_profiled_is_refused_and_never_empty() -> None:
+    flux = family("Flux dev")
+    with pytest.raises(ModelError, match="profile needs replay, which FluxPipeline"):
+        sfumato.explain(flux.wrapped(), flux.request(), "profile")
+    bare = sfumato.wrap(without_attention())
+    with pytest.raises(OptionError, match="has no attention over the image, so there is no attention map; choose"):
+        sfumato.explain(bare, Request(seed=1, steps=2), "profile", objects="attention")
+    found = sfumato.explain(bare, Request(seed=1, steps=2), "profile")
+    assert list(found.tree["activations"].children)  # the outputs of blocks
+
+
+def without_attention() -> DDPMPipeline:
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        add_attention=False,
+    )
+    return DDPMPipeline(unet.eval().requires_grad_(False), DDPMScheduler(clip_sample=False))
+
+
 def test_a_profile_beyond_the_budget_names_its_largest_part(model: Model) -> None:
     expected = r"needs 2\.44 MB; the budget is 0.1 MB; the largest part is activations/downs\.0\.2\.fn\.1\.to_qkv"
     with pytest.raises(BudgetExceeded, match=expected):
@@ -299,6 +352,7 @@ def test_a_streamed_profile_is_the_same_and_leaves_nothing_behind(
 KILLED = """
 import os, signal, sys
 import sfumato
+from tests.families import family
 from tests.labels import REQUEST, tiny_labels
 
 def kill(what, done, total):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.errors import OptionError
-from sfumato.metrics import bootstrap
+from sfumato.metrics import Interval, bootstrap
 
 numbers = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
@@ -59,8 +61,17 @@ def test_words_of_one_prompt_are_not_independent() -> None:
     grouped = bootstrap(values, groups=[i // 20 for i in range(200)])
     assert grouped.mean == alone.mean
     assert grouped.n == 200
+    assert (grouped.independent, alone.independent) == (10, 200)
     ratio = (grouped.high - grouped.low) / (alone.high - alone.low)
     assert ratio == pytest.approx(math.sqrt(20), rel=0.15)
+
+
+def test_an_interval_unpacks_to_four_numbers_and_knows_how_many_are_independent() -> None:
+    found = bootstrap([1.0, 2.0, 3.0], groups=["a", "a", "b"])
+    assert (len(found), found.n, found.independent) == (4, 3, 2)
+    for copied in (pickle.loads(pickle.dumps(found)), copy.copy(found)):
+        assert (copied, copied.independent) == (found, 2)
+    assert Interval(0.5, 0.4, 0.6, 9).independent == 9
 
 
 def test_groups_of_one_are_no_groups() -> None:

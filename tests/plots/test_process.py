@@ -13,13 +13,14 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import SfumatoError
+from sfumato.metrics import effective_area
 from sfumato.metrics.divergence import diverge
 from sfumato.models.model import Model
 from sfumato.plots.divergence import divergence_sheet
 from sfumato.plots.interventions import ablation_sheet, sweep_sheet, switch_sheet
 from sfumato.plots.process import layers_sheet, process_sheet
 from sfumato.plots.sheets import SHEETS, process_sheets
-from sfumato.plots.volumes import reach, volume_sheet
+from sfumato.plots.volumes import spread_in_words, volume_sheet
 from sfumato.results.explanation import Explanation
 from tests.labels import REQUEST, square, tiny_labels
 from tests.results import synthetic
@@ -146,10 +147,12 @@ def test_a_volume_without_its_pixels_has_one_row(made: dict[str, Explanation]) -
     assert volume_sheet(made["region"]).height < volume_sheet(made["volume"]).height
 
 
-def test_reach_is_the_share_of_places_above_the_mean() -> None:
-    volume = np.zeros((2, 2, 4))
-    volume[0, 0, 0], volume[1, 0, 0], volume[1, 1, 3] = 5, 5, 5
-    assert reach(xr.Dataset({"volume": (("pixel", "y", "x"), volume)})) == 2 / 8
+def test_a_volume_says_from_how_much_of_the_image_a_pixel_draws(made: dict[str, Explanation]) -> None:
+    first = made["volume"].tree["gradient_volume"].to_dataset().isel(step=0)
+    share = 100 * float(effective_area(first["volume"].values).mean())
+    assert spread_in_words(first) == f"t = {float(first['timestep']):.0f}: each pixel from {share:.2g}% of the image"
+    alone = made["region"].tree["gradient_volume"].to_dataset().isel(step=0)
+    assert spread_in_words(alone) == f"t = {float(alone['timestep']):.0f}"
 
 
 def test_an_ablation_shows_both_images(made: dict[str, Explanation]) -> None:

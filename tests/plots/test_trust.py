@@ -76,14 +76,14 @@ def test_every_number_has_a_line_in_the_colour_of_its_verdict() -> None:
     assert rgb(LINES[2]) in colours(passed)
     assert rgb(LINES[2]) not in colours(failed)
     assert rgb(LINES[0]) in colours(failed)
-    assert not {rgb(LINES[0]), rgb(LINES[2])} & colours(trust_sheet(made(trust=numbers("undecided"))))
-    several = trust_sheet(made(trust=numbers("passed", "failed", "undecided", "passed")))
+    assert not {rgb(LINES[0]), rgb(LINES[2])} & colours(trust_sheet(made(trust=numbers("inconclusive"))))
+    several = trust_sheet(made(trust=numbers("passed", "failed", "inconclusive", "passed")))
     assert several.height > passed.height + 200
     assert several.width == passed.width
 
 
 def test_numbers_that_nobody_knows_are_not_drawn() -> None:
-    sheet = trust_sheet(made(trust=numbers("undecided", "undecided", known=False)))
+    sheet = trust_sheet(made(trust=numbers("inconclusive", "inconclusive", known=False)))
     assert min(sheet.size) > 100
     removal_sheet(made(removal=removed("red", own=float("nan"), change=0)))
     randomisation_sheet(made(randomisation=randomised("red", likeness=float("nan"))))
@@ -100,7 +100,7 @@ def test_more_words_make_a_wider_sheet() -> None:
 def test_nothing_is_cut_off_beside_a_single_word() -> None:
     edges = np.asarray(removal_sheet(made(removal=removed("red"))))[:, [0, -1]]
     assert (edges > 250).all()
-    edges = np.asarray(trust_sheet(made(trust=numbers("undecided", "passed"))))[:, [0, -1]]
+    edges = np.asarray(trust_sheet(made(trust=numbers("inconclusive", "passed"))))[:, [0, -1]]
     assert (edges > 250).all()
 
 
@@ -132,10 +132,10 @@ def test_any_word_is_drawn_and_told_without_warnings() -> None:
 
 
 def test_the_page_has_verdicts_beside_the_controls() -> None:
-    read = Page(page(made(trust=numbers("passed", "undecided", known=False))))
+    read = Page(page(made(trust=numbers("passed", "inconclusive", known=False))))
     rows = [row.text for row in read.all("tr") if row.text.startswith("rank agreement by seed")]
     assert rows == [
-        f"rank agreement by seed– [–, –]– [–, –]random maps{verdict}" for verdict in ("passed", "undecided")
+        f"rank agreement by seed– [–, –]– [–, –]random maps{verdict}" for verdict in ("passed", "inconclusive")
     ]
     read = Page(page(made(trust=numbers("failed"), removal=removed("red"), randomisation=randomised("red"))))
     assert [row.text for row in read.all("tr") if row.text.endswith("failed")] == [

@@ -112,7 +112,7 @@ def test_requests_have_the_seeds_and_steps_asked_for(monkeypatch: pytest.MonkeyP
     assert asked(MODEL, [RED, BLUE], seeds=[7, 9], method="magic", steps=3) == []
     assert given["requests"] == [Request(RED, seed=7, steps=3), Request(BLUE, seed=9, steps=3)]
     assert given["method"] == "magic"
-    with pytest.warns(SfumatoWarning, match="one prompt gives no interval, so nothing can be said to hold"):
+    with pytest.warns(SfumatoWarning, match="one prompt gives no interval, so no finding can be confirmed"):
         asked(MODEL, [RED], seeds=[0])
     with pytest.raises(ValueError, match="shorter"):
         asked(MODEL, [RED, BLUE], seeds=[0])

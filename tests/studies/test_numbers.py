@@ -69,49 +69,53 @@ def test_captions_of_all_looks_come_again_from_the_beginning() -> None:
 def test_a_numeral_that_covers_less_where_the_count_is_wrong_makes_the_finding_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = found_of(monkeypatch, 6, wrong={0, 1, 4})
-    assert found.holds
+    found = found_of(monkeypatch, 10, wrong={0, 1, 4, 6, 8})
+    assert found.verdict == "replicated"
     assert found.sentence == (
-        "50% of 6 images show the number asked for. The numeral covers -0.400 [-0.400, -0.400] (n=6) more of the image "
-        "where the count is wrong; its coverage tells wrong from right with an AUC of 0.000 [0.000, 0.000] (n=6)."
+        "50% of 10 images show the number asked for. The numeral covers -0.400 [-0.400, -0.400] (n=10) more of the "
+        "image where the count is wrong; its coverage tells wrong from right with an AUC of 0.000 [0.000, 0.000] "
+        "(n=10)."
     )
-    assert [(item["asked"], item["drawn"]) for item in found.items] == [(2, 3), (3, 2), (2, 2), (3, 3), (2, 3), (3, 3)]
-    assert found.about["wrong"] == 3
+    pairs = [(2, 3), (3, 2), (2, 2), (3, 3), (2, 3), (3, 3), (2, 3), (3, 3), (2, 3), (3, 3)]
+    assert [(item["asked"], item["drawn"]) for item in found.items] == pairs
+    assert found.about["wrong"] == 5
     assert set(found.about["AUC by tau"]) == {f"{tau:g}" for tau in TAUS}
     two, three = found.rows
-    assert [two[f"drawn {n}"] for n in (0, 1, 2, 3, 4)] == [0, 0, 1, 2, 0]
+    assert [two[f"drawn {n}"] for n in (0, 1, 2, 3, 4)] == [0, 0, 1, 4, 0]
     assert two["drawn 5 or more"] == 0
-    assert str(two["right"]).startswith("0.333 [")
+    assert str(two["right"]).startswith("0.200 [")
     assert str(two["numeral covers where right"]) == "0.500 [0.500, 0.500] (n=1)"
-    assert str(two["numeral covers where wrong"]) == "0.100 [0.100, 0.100] (n=2)"
-    assert [three[f"drawn {n}"] for n in (2, 3)] == [1, 2]
+    assert str(two["numeral covers where wrong"]) == "0.100 [0.100, 0.100] (n=4)"
+    assert [three[f"drawn {n}"] for n in (2, 3)] == [1, 4]
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(("right", "less"), [(0.1, 0.5), (0.3, 0.3)])
+@pytest.mark.parametrize(("right", "less", "verdict"), [(0.1, 0.5, "not replicated"), (0.3, 0.3, "inconclusive")])
 def test_a_numeral_that_covers_more_or_as_much_does_not(
-    right: float, less: float, monkeypatch: pytest.MonkeyPatch
+    right: float, less: float, verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not found_of(monkeypatch, 4, wrong={0, 1}, right=right, less=less).holds
+    wrong = set(range(5))
+    assert found_of(monkeypatch, 10, wrong=wrong, right=right, less=less).verdict == verdict
+    assert found_of(monkeypatch, 8, wrong=wrong).verdict == "inconclusive"  # of three right ones
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_an_interval_that_includes_no_difference_is_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
-    covers = (0.1, 0.2, 0.6, 0.7, 0.4, 0.9)  # of three wrong counts and of three right ones
+    covers = (0.1, 0.2, 0.6, 0.1, 0.9, 0.7, 0.4, 0.9, 0.3, 0.5)  # of five wrong counts and of five right ones
     answered(
         monkeypatch,
         "numbers",
-        lambda prompt, seed: image_of(prompt, seed, wrong=seed < 3, right=covers[seed], less=covers[seed]),
+        lambda prompt, seed: image_of(prompt, seed, wrong=seed < 5, right=covers[seed], less=covers[seed]),
     )
-    found = study_numbers(MODEL, 6)
-    assert "covers -0.367 [" in found.sentence
-    assert not found.holds
+    found = study_numbers(MODEL, 10)
+    assert "covers -0.180 [" in found.sentence
+    assert found.verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("wrong", [set(), set(range(4))], ids=["all right", "all wrong"])
 def test_counts_that_are_alike_say_nothing(wrong: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     found = found_of(monkeypatch, 4, wrong=wrong)
-    assert not found.holds
+    assert found.verdict == "inconclusive"
     share = "0%" if wrong else "100%"
     assert found.sentence == (
         f"{share} of 4 images show the number asked for. All counts are alike right or wrong, so there is nothing to "
@@ -127,16 +131,16 @@ def test_counts_that_are_alike_say_nothing(wrong: set[int], monkeypatch: pytest.
 @pytest.mark.parametrize("prompts", [2, 5])
 def test_a_single_wrong_count_is_no_evidence(prompts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = found_of(monkeypatch, prompts, wrong={1})
-    assert not found.holds
+    assert found.verdict == "inconclusive"
     assert f"covers -0.400 [nan, nan] (n={prompts}) more" in found.sentence
-    assert not found_of(monkeypatch, prompts, wrong=set(range(prompts)) - {1}).holds
+    assert found_of(monkeypatch, prompts, wrong=set(range(prompts)) - {1}).verdict == "inconclusive"
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_images_that_show_nothing_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch, "numbers", blank)
     found = study_numbers(MODEL, 4)
-    assert not found.holds
+    assert found.verdict == "inconclusive"
     assert [row["drawn 0"] for row in found.rows] == [2, 2]
     assert {item["AP of the numeral"] for item in found.items} == {""}
     assert {item["drawn"] for item in found.items} == {0}
@@ -145,7 +149,7 @@ def test_images_that_show_nothing_are_wrong(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("undrawn")
 def test_one_prompt_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = found_of(monkeypatch, 1, wrong={0})
-    assert not found.holds
+    assert found.verdict == "inconclusive"
     assert found.rows[0]["right"] == (0, 0, 0, 1)
     assert found.rows[1]["right"].n == 0
 
@@ -191,4 +195,4 @@ def test_four_prompts_from_beginning_to_end(scenes: Any, nothing_is_made: Any) -
 
 def test_a_prompt_alone_is_warned_about(scenes: Any) -> None:
     with pytest.warns(SfumatoWarning, match="one prompt gives no interval"):
-        assert not study_numbers(scenes, 1, steps=2).holds
+        assert study_numbers(scenes, 1, steps=2).verdict == "inconclusive"

@@ -13,10 +13,11 @@ import pytest
 from sfumato.errors import RequestError, SfumatoWarning
 from sfumato.findings import Finding
 from sfumato.mapped import Mapped
+from sfumato.metrics.verdicts import LEAST
 from sfumato.models.words import Word
 from sfumato.studies.asking import TAUS
 from sfumato.studies.parsing import Dependent, Parse
-from sfumato.studies.relations import FEWEST, MEASURES, UNLINKED, study_relations
+from sfumato.studies.relations import MEASURES, UNLINKED, study_relations
 from sfumato.studio.scenes import held_out_captions
 from tests.studies.made_up import MODEL, answered, by_word, covering, fading, made
 
@@ -44,7 +45,7 @@ def found_of(monkeypatch: pytest.MonkeyPatch, given: Sequence[Mapped], **more: A
     return study_relations(MODEL, [one.request.prompt for one in given], **{"tagger": "lexicon"} | more)
 
 
-def circles(a: Any, red: Any, circle: Any, count: int = FEWEST) -> list[Mapped]:
+def circles(a: Any, red: Any, circle: Any, count: int = LEAST) -> list[Mapped]:
     return [made(CIRCLE, [a, red, circle], seed=seed) for seed in range(count)]
 
 
@@ -74,7 +75,7 @@ def test_a_dependent_within_its_head_has_an_miod_of_one(monkeypatch: pytest.Monk
         "the head's for det, the dependent's for amod. A word and its head overlap with an IoU of 0.412 [0.412, 0.412] "
         "(n=10) at 0.4, unlinked words of a prompt with 0.125 [0.125, 0.125] (n=5)."
     )
-    assert not found.holds
+    assert found.verdict == "not replicated"
     item = found.items[0]
     assert (item["relation"], item["dependent"], item["head"]) == ("det", "a", "circle")
     assert [item[f"{name} at 0.4"] for name in MEASURES] == [1, 0.2, 0.2]
@@ -83,11 +84,13 @@ def test_a_dependent_within_its_head_has_an_miod_of_one(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("undrawn")
 def test_a_sign_that_turns_with_the_threshold_makes_the_finding_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     found = found_of(monkeypatch, circles(FLAT, FLAT, fading()))
-    assert found.holds
+    assert found.verdict == "replicated"
     assert rows_of(found)["amod"]["head larger at tau"] == "0.1, 0.2, 0.3, 0.4, 0.5"
     assert rows_of(found)["amod"]["dependent larger at tau"] == "0.6, 0.7, 0.8, 0.9"
     assert "the sign turns for amod, det." in found.sentence
-    assert not found_of(monkeypatch, circles(FLAT, FLAT, FLAT)).holds
+    assert found_of(monkeypatch, circles(FLAT, FLAT, FLAT)).verdict == "inconclusive"
+    larger = circles(covering(0.1), covering(0.8), covering(0.5))  # of each pair one map is larger at all thresholds
+    assert found_of(monkeypatch, larger).verdict == "not replicated"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -100,10 +103,10 @@ def test_an_interval_that_includes_no_difference_says_nothing_of_either(monkeypa
 
 @pytest.mark.usefixtures("undrawn")
 def test_too_few_pairs_are_shown_but_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = found_of(monkeypatch, circles(FLAT, FLAT, fading(), count=FEWEST - 1))
-    assert not found.holds
+    found = found_of(monkeypatch, circles(FLAT, FLAT, fading(), count=LEAST - 1))
+    assert found.verdict == "inconclusive"
     assert "the sign turns for no relation" in found.sentence
-    assert rows_of(found)["amod"]["mIoU"].n == FEWEST - 1
+    assert rows_of(found)["amod"]["mIoU"].n == LEAST - 1
     assert rows_of(found)["amod"]["head larger at tau"] == ""
 
 
@@ -118,9 +121,9 @@ def test_many_pairs_of_one_image_are_one_observation(monkeypatch: pytest.MonkeyP
     with pytest.warns(SfumatoWarning, match="in 1 of 2 prompts"):
         found = found_of(monkeypatch, given)
     assert rows_of(found)["list"]["mIoU"].n == 6
-    assert not found.holds
-    again = [by_word(" ".join(words), {"head": fading()}, rest=FLAT, seed=seed) for seed in range(2)]
-    assert found_of(monkeypatch, again).holds
+    assert found.verdict == "inconclusive"
+    again = [by_word(" ".join(words), {"head": fading()}, rest=FLAT, seed=seed) for seed in range(5)]
+    assert found_of(monkeypatch, again).verdict == "replicated"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -159,7 +162,7 @@ def test_words_without_a_map_are_in_no_pair(monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_prompt_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = "a red ring left of a blue heart on the gray background"
     found = found_of(monkeypatch, [by_word(prompt, {"heart": fading(), "ring": fading()}, rest=FLAT)])
-    assert not found.holds
+    assert found.verdict == "inconclusive"
     assert "the sign turns for no relation" in found.sentence
     assert {row["head larger at tau"] for row in found.rows} == {""}
 
@@ -201,4 +204,4 @@ def test_four_prompts_from_beginning_to_end(scenes: Any, nothing_is_made: Any) -
 
 def test_a_prompt_alone_is_warned_about(scenes: Any) -> None:
     with pytest.warns(SfumatoWarning, match="one prompt gives no interval"):
-        assert not study_relations(scenes, [CIRCLE], steps=2).holds
+        assert study_relations(scenes, [CIRCLE], steps=2).verdict == "inconclusive"

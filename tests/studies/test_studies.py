@@ -62,30 +62,30 @@ def test_an_attribute_is_settled_after_the_last_step_that_differs() -> None:
     alike[[0, 2], 2] = 0  # shape: right in between, but not yet to stay
     alike[3, 3] = 0  # texture: the last estimate still differs
     unread = np.full_like(alike, np.nan)
-    found = steps._settled([{"alike": alike}, {"alike": alike}, {"alike": unread}], TIMES, ABOUT)
+    found = steps._settled([*([{"alike": alike}] * 5), {"alike": unread}], TIMES, ABOUT)
     shares = [row["settled after, as a share of the run"].mean for row in found.rows]
     assert shares == [0.25, 0.5, 0.75, 1.0]
-    assert found.holds
+    assert found.verdict == "replicated"
     assert "position after 25% of the run, colour after 50%" in found.sentence
 
 
 def test_the_leader_and_the_smallest_part_are_found() -> None:
     led = np.tile([3.0, 1.0, 6.0, 0.0], (4, 1))
     led[:2, 0] = 5.0
-    found = steps._words([{"relevance": led}] * 2, TIMES, ABOUT)
-    assert found.holds
+    found = steps._words([{"relevance": led}] * 5, TIMES, ABOUT)
+    assert found.verdict == "replicated"
     assert "the object leads" in found.sentence
     assert [row["part"] for row in found.rows] == ["subject", "relation", "object"]
     swapped = led[:, [1, 0, 2, 3]]
-    assert not steps._words([{"relevance": swapped}] * 2, TIMES, ABOUT).holds
+    assert steps._words([{"relevance": swapped}] * 5, TIMES, ABOUT).verdict == "not replicated"
 
 
 def test_low_frequencies_that_change_earlier_make_the_finding_hold() -> None:
     early, late = np.array([4.0, 1.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0, 4.0])
     energy = np.stack([early, early, late, late], axis=1)
-    found = steps._levels([{"energy": energy}] * 2, TIMES, ABOUT)
-    assert found.holds
-    assert not steps._levels([{"energy": energy[:, ::-1]}] * 2, TIMES, ABOUT).holds
+    found = steps._levels([{"energy": energy}] * 5, TIMES, ABOUT)
+    assert found.verdict == "replicated"
+    assert steps._levels([{"energy": energy[:, ::-1]}] * 5, TIMES, ABOUT).verdict == "not replicated"
 
 
 def test_two_prompts_answer_all_three_questions_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,11 @@ def experiment(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run an experiment of the source over many seeds: a figure, a table, and whether its finding holds here.
+    """Repeat an experiment of the thesis on the diffusion profile over many seeds: a figure, a table, a verdict.
 
-    What was computed for a seed is kept, so the same command goes on after a stop.
+    The verdict is replicated, not replicated or inconclusive. The thesis samples by DDPM in 1,000 steps; take
+    --scheduler ddpm --steps 250 or more to come near it. What was computed for a seed is kept, so the same command goes
+    on after a stop.
     """
     from sfumato.cli.loading import load_model
     from sfumato.cli.slugs import slug

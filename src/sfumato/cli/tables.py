@@ -98,13 +98,15 @@ def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def say_finding(finding: Finding, title: str) -> None:
-    """Print the table of a finding, what was found before, and whether it holds."""
+    """Print the table of a finding, what was found before, and the verdict."""
+    from sfumato.metrics.verdicts import LEAST
+
     say_rows(title, [dict(row) for row in finding.rows])
     say()
     say(f"found before: {finding.source}")
     say(f"here: {finding.sentence}")
-    held = f"it {'holds' if finding.holds else 'does not hold'} on this model"
-    say("one prompt cannot show whether it holds" if finding.about.get("prompts") == 1 else held)
+    why = f": an interval leaves it open, or rests on fewer than {LEAST} seeds or prompts"
+    say(f"{finding.verdict} on this model{why if finding.verdict == 'inconclusive' else ''}")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,8 @@ from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
 from sfumato.findings import Finding
-from sfumato.layers import chosen, layers_of
-from sfumato.metrics import bootstrap
+from sfumato.layers import attention_layers, chosen, layers_of
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import bars_sheet
 from sfumato.request import Request
 
@@ -37,9 +37,13 @@ def run(given: Setting) -> Finding:
     known = layers_of(given.model, given.requests[0])
     names = {layer.name for layer in known}
     patterns = LAST[0] if "downs.0.3" in names else LAST[1]
-    attention = [site.name for site in given.model.sites() if site.kind == "self"]
+    if not any(name.startswith(("downs.", "down_blocks.")) for name in names):
+        raise OptionError(f"{given.model.source.name} has no contracting and expanding path to compare; take a U-Net")
+    attention = [layer.name for layer in attention_layers(given.model, known)]
     if not attention:
-        raise OptionError(f"{given.model.source.name} has no self-attention layers to compare with; take another model")
+        raise OptionError(
+            f"{given.model.source.name} has no attention over the image to compare with; take another model"
+        )
     outputs = [layer.name for layer in chosen(patterns, known)]
     swept = [*outputs, *attention]
 
@@ -57,7 +61,7 @@ def run(given: Setting) -> Finding:
     up = [place for place, name in enumerate(outputs) if name.startswith("up")]
     contracting = bootstrap(own[:, up].mean(1) - own[:, down].mean(1))
     weakest = swept[int(values.mean(0).argmin())]
-    holds = gap.low > 0 and contracting.low > 0
+    verdict = verdict_of(lies(gap, above=0), lies(contracting, above=0))
     sentence = (
         f"Normalised SSIM after ablation in the last layers is lower than in the attention layers by {gap}, and in the "
         f"contracting path lower than in the expanding path by {contracting}; the largest change is that of {weakest} "
@@ -73,4 +77,4 @@ def run(given: Setting) -> Finding:
         for place, name in enumerate(swept)
     ]
     figure = bars_sheet(swept, values, "normalised SSIM to the image without ablation")
-    return Finding("ablation", SOURCE, holds, sentence, table, figure, about(given))
+    return Finding("ablation", SOURCE, verdict, sentence, table, figure, about(given))

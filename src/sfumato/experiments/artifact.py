@@ -14,7 +14,7 @@ from sfumato.experiments.experiment import Setting, about
 from sfumato.findings import Finding
 from sfumato.layers import chosen, layers_of
 from sfumato.masks import on_latent
-from sfumato.metrics import bootstrap
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.schedulers import nearest_steps
 from sfumato.plots.curves import maps_sheet
@@ -25,6 +25,9 @@ from sfumato.trace import generate
 AT = 200
 SIDE = 8
 """The artifact is the block of so many parts of the image's side that differs most from the mean image."""
+
+LEAST_ASIDE = 0.01
+"""Details elsewhere are lost where more than this share of the range changes outside the artifact."""
 
 SOURCE = (
     "Ablating the channel with the strongest gradient inside the area of an artifact removes the artifact, but also "
@@ -42,6 +45,8 @@ def run(given: Setting) -> Finding:
         raise OptionError("seeds is 1; an artifact is what differs from the other images: take 2 or more")
     known = layers_of(given.model, given.requests[0])
     own = any(layer.name == "downs.1.3" for layer in known)
+    if not own and not any(layer.name == "down_blocks.1" for layer in known):
+        raise OptionError(f"{given.model.source.name} has no second contracting block; take a U-Net")
     layer = chosen(["downs.1.3" if own else "down_blocks.1"], known)[0].name
     step = nearest_steps(given.model, given.requests[0], [AT])[0]
     images = [
@@ -78,7 +83,7 @@ def run(given: Setting) -> Finding:
     outside = np.stack([entry["outside"] for entry in entries])
     found = bootstrap(inside[:, 0] - inside[:, 1])
     aside = bootstrap(outside[:, 0])
-    holds = found.low > 0 and aside.low > 0.01
+    verdict = verdict_of(lies(found, above=0), lies(aside, above=LEAST_ASIDE))
     sentence = (
         f"The gradient's channel of {layer} changes the artifact by {bootstrap(inside[:, 0])} of the range, a random "
         f"channel by {bootstrap(inside[:, 1])} (difference {found}); outside the artifact the gradient's channel "
@@ -94,7 +99,7 @@ def run(given: Setting) -> Finding:
     ]
     shown = [(entry["image"], list(entry["moved"])) for entry in entries[:4]]
     figure = maps_sheet(shown, ["moved by the gradient's channel", "moved by a random channel"], None, one_scale=True)
-    return Finding("artifact", SOURCE, holds, sentence, table, figure, about(given) | {"layer": layer})
+    return Finding("artifact", SOURCE, verdict, sentence, table, figure, about(given) | {"layer": layer})
 
 
 def _unusual(image: NDArray[Any], mean: NDArray[Any]) -> NDArray[np.bool_]:

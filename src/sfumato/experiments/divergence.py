@@ -12,7 +12,8 @@ from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about, over_time
 from sfumato.findings import Finding
-from sfumato.metrics import bootstrap
+from sfumato.layers import attention_layers, layers_of
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.divergence import APART
 from sfumato.metrics.structure import frobenius, normalised_ssim
 from sfumato.models.schedulers import schedule_of
@@ -21,6 +22,9 @@ from sfumato.request import Request
 from sfumato.trace import generate
 from sfumato.watching.activations import Activations, attention_sum
 from sfumato.watching.samples import Samples
+
+PARTS = (650, 950)
+"""The timesteps between which "about t = 800" lies."""
 
 SOURCE = (
     "Samples of two labels from one seed are alike until about t = 800, part gradually to a plateau, and grow more "
@@ -37,7 +41,7 @@ def run(given: Setting) -> Finding:
     first = given.requests[0]
     if given.other == (first.label or first.prompt):
         raise OptionError(f"other is {given.other!r}, as in the request; give another")
-    names = [site.name for site in given.model.sites() if site.kind == "self"]
+    names = [layer.name for layer in attention_layers(given.model, layers_of(given.model, first))]
     grid = given.model.latent_grid(first)
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
@@ -59,7 +63,7 @@ def run(given: Setting) -> Finding:
         apart = [frobenius(maps[0].cpu(), maps[1].cpu()) for _, maps in sorted(attention.items())]
         return {"ssim": np.array(alike), "attention": np.array(apart)}
 
-    entries = given.each("divergence", work, other=given.other)
+    entries = given.each("divergence", work, other=given.other, attention=names)
     times = schedule_of(given.model, first)
     later = np.array([*times, 0.0])
     alike = np.stack([entry["ssim"] for entry in entries])  # (seed, step)
@@ -68,7 +72,7 @@ def run(given: Setting) -> Finding:
     late = int(np.abs(later - 100).argmin())
     drop = bootstrap(alike[:, late] - alike[:, -1])
     final = bootstrap(alike[:, -1])
-    holds = 650 <= when.mean <= 950 and drop.low > 0
+    verdict = verdict_of(lies(when, above=PARTS[0], below=PARTS[1]), lies(drop, above=0))
     sentence = (
         f"Samples of {len(parted) - parted.count(0.0)} of {len(parted)} seeds fall below a normalised SSIM of {APART} "
         f"before the end, on average at t = {when.mean:.0f} [{when.low:.0f}, {when.high:.0f}] (0 where they do not); "
@@ -80,5 +84,5 @@ def run(given: Setting) -> Finding:
     marks = (int(np.abs(later - t).argmin()) for t in (1000, 900, 800, 700, 600, 400, 200, 100, 50, 0))
     table = over_time(later, alike, marks)
     return Finding(
-        "divergence", SOURCE, holds, sentence, table, curves_sheet(panels), about(given) | {"other": given.other}
+        "divergence", SOURCE, verdict, sentence, table, curves_sheet(panels), about(given) | {"other": given.other}
     )

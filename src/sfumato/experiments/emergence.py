@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about, over_time
 from sfumato.findings import Finding
-from sfumato.metrics import bootstrap
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
@@ -61,7 +61,7 @@ def run(given: Setting) -> Finding:
     rise = bootstrap(rows[:, plateau].mean(1) - rows[:, start].mean(1))
     dip = bootstrap(rows[:, plateau].mean(1) - rows[:, last].min(1))
     back = bootstrap(rows[:, -1] - rows[:, last].min(1))
-    holds = rise.low > 0 and dip.low > 0 and back.low > 0
+    verdict = verdict_of(*(lies(change, above=0) for change in (rise, dip, back)))
     rising = float((np.diff(mean[early]) > 0).mean()) if early.sum() > 1 else float("nan")
     sentence = (
         f"From the first 100 timesteps to the plateau around t = 250 normalised SSIM changes by {rise}; in the last "
@@ -71,4 +71,4 @@ def run(given: Setting) -> Finding:
     marks = [0, *(int(np.abs(later - t).argmin()) for t in (750, 500, 250, 100, 50)), len(later) - 1]
     table = over_time(later, rows, marks)
     figure = curves_sheet({"normalised SSIM of a sample with the one before": (later, {"": rows})})
-    return Finding("emergence", SOURCE, holds, sentence, table, figure, about(given))
+    return Finding("emergence", SOURCE, verdict, sentence, table, figure, about(given))

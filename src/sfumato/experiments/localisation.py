@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
 from sfumato.findings import Finding
-from sfumato.metrics import bootstrap
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import maps_sheet
 from sfumato.request import Request
 
@@ -22,41 +22,40 @@ SOURCE = (
 
 
 def run(given: Setting) -> Finding:
-    """Measure from which share of the image the masked part draws more than the volume's mean."""
+    """Measure the effective area from which a pixel of the mask draws, and the share from outside the mask."""
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
         options = {"mask": given.mask, "timesteps": TIMES}
         found = explain(given.model, request, "gradient_volume", progress=given.progress, **options)
         data = found.tree["gradient_volume"].to_dataset()
         volume, inside = np.abs(data["volume"].values), data["mask"].values
-        level = volume.mean(axis=(1, 2, 3), keepdims=True)
-        reach = (volume > level).any(axis=1).mean(axis=(1, 2))
         outside = volume[..., ~inside].sum(axis=(1, 2)) / volume.sum(axis=(1, 2, 3))
         order = np.argsort(-data["timestep"].values)
         return {
-            "reach": reach[order],
+            "area": data["effective_area"].values[order],
             "outside": outside[order],
             "timestep": data["timestep"].values[order],
             "region": np.abs(data["region"].values[order]),
             "image": np.asarray(found.image),
         }
 
-    entries = given.each("localisation", work, mask=given.mask.tobytes().hex(), times=TIMES)
-    reach = np.stack([entry["reach"] for entry in entries])  # (seed, time)
+    entries = given.each("localisation", work, mask=given.mask.tobytes().hex(), times=TIMES, measure="effective area")
+    area = np.stack([entry["area"] for entry in entries])  # (seed, time)
     outside = np.stack([entry["outside"] for entry in entries])
     times = entries[0]["timestep"]
-    grows = bootstrap(reach[:, -1] - reach[:, 0])
+    grows = bootstrap(area[:, -1] - area[:, 0])
     moves = bootstrap(outside[:, -1] - outside[:, 0])
-    steady = bool((np.diff(reach.mean(0)) >= 0).all())
-    holds = grows.low > 0 and moves.low > 0
+    steady = bool((np.diff(area.mean(0)) >= 0).all())
+    verdict = verdict_of(lies(grows, above=0), lies(moves, above=0))
     sentence = (
-        f"From t = {times[0]:.0f} to {times[-1]:.0f} the reach grows by {grows} of the image, and the share of the "
-        f"gradient from outside the mask by {moves}; the growth is {'steady' if steady else 'not steady'}."
+        f"From t = {times[0]:.0f} to {times[-1]:.0f} the effective area from which a pixel draws grows by {grows} of "
+        f"the image, and the share of the gradient from outside the mask by {moves}; the growth is "
+        f"{'steady' if steady else 'not steady'}."
     )
     table = [
         {
             "timestep": float(time),
-            "reach": bootstrap(reach[:, place]),
+            "effective area": bootstrap(area[:, place]),
             "from outside the mask": bootstrap(outside[:, place]),
         }
         for place, time in enumerate(times)
@@ -64,4 +63,4 @@ def run(given: Setting) -> Finding:
     shown = entries[: min(4, len(entries))]
     titles = [f"t = {time:.0f}" for time in times]
     figure = maps_sheet([(entry["image"], list(entry["region"])) for entry in shown], titles, given.mask)
-    return Finding("localisation", SOURCE, holds, sentence, table, figure, about(given))
+    return Finding("localisation", SOURCE, verdict, sentence, table, figure, about(given))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
 from sfumato.findings import Finding
-from sfumato.metrics import bootstrap
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
 
@@ -38,7 +38,7 @@ def run(given: Setting) -> Finding:
     late = int(np.abs(times - 100).argmin())
     nearer = bootstrap(second[:, early] - first[:, early])
     end = bootstrap(first[:, late])
-    holds = nearer.low > 0 and end.low > 0.9
+    verdict = verdict_of(lies(nearer, above=0), lies(end, above=0.9))
     sentence = (
         f"After {settled.mean:.0%} [{settled.low:.0%}, {settled.high:.0%}] of the run a switch leaves normalised SSIM "
         f"to the first condition at 0.9 or more. Switched at t = {times[early]:.0f}, the outcome is nearer to the new "
@@ -55,4 +55,4 @@ def run(given: Setting) -> Finding:
     figure = curves_sheet(
         {"normalised SSIM of the outcome": (times, {"to the first alone": first, "to the second alone": second})}
     )
-    return Finding("switch", SOURCE, holds, sentence, table, figure, about(given) | {"other": given.other})
+    return Finding("switch", SOURCE, verdict, sentence, table, figure, about(given) | {"other": given.other})

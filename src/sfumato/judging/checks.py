@@ -9,14 +9,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.metrics import Interval, bootstrap, rank_correlation
+from sfumato.metrics import Interval, bootstrap, lies, rank_correlation
 from sfumato.metrics.controls import control_map
 
 CHANCES = 32
 """So many random maps stand for what a map is like by chance."""
 
+LIKE = 0.1
+"""A rank correlation is like that of its control where it lies above it by less than this."""
+
 Wanted = Literal["above", "below", "like"]
-"""Where a number should be: above that of the control, below it, or no higher than it."""
+"""Where a number should be: above that of the control, below it, or above it by less than `LIKE`."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,10 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """What the interval of the gain allows to say: "passed", "failed" or "undecided"."""
-        if not self.gain.n > 1:
-            return "undecided"
-        above, below = self.gain.low > 0, self.gain.high < 0
-        if self.wanted == "like":
-            return "failed" if above else "passed"
-        good, bad = (above, below) if self.wanted == "above" else (below, above)
-        return "passed" if good else "failed" if bad else "undecided"
+        """What the interval of the gain allows to say: "passed", "failed" or "inconclusive"."""
+        bounds = {"above": {"above": 0.0}, "below": {"below": 0.0}, "like": {"below": LIKE}}
+        decided = lies(self.gain, **bounds[self.wanted])
+        return "inconclusive" if decided is None else "passed" if decided else "failed"
 
 
 def measured(

@@ -21,6 +21,7 @@ from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import chosen, layers_of
 from sfumato.masks import mask_of, on_latent
 from sfumato.methods.costs import runs
+from sfumato.metrics import effective_area
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
@@ -95,7 +96,11 @@ def _cost(model: Model, request: Request, options: GradientVolumeOptions) -> str
 def gradient_volume(
     model: Model, requests: Sequence[Request], options: GradientVolumeOptions, progress: Progress
 ) -> list[Explanation]:
-    """Compute the volumes of every request, one generation each."""
+    """Compute the volumes of every request, one generation each.
+
+    ``effective_area`` is the share of the image from which a pixel of the mask draws, by
+    `sfumato.metrics.effective_area`, as the mean over these pixels; it needs the whole volume (``mode="volume"``).
+    """
     return [_explained(model, model.complete(request), options, progress) for request in requests]
 
 
@@ -141,7 +146,9 @@ def _explained(model: Model, request: Request, options: GradientVolumeOptions, p
     }
     data: dict[str, Any] = {"region": (("step", "y", "x"), np.stack(regions)), "mask": (("y", "x"), inside)}
     if options.mode == "volume":
-        data["volume"] = (("step", "pixel", "y", "x"), np.stack(maps))
+        volumes = np.stack(maps)  # (step, pixel, y, x)
+        data["volume"] = (("step", "pixel", "y", "x"), volumes)
+        data["effective_area"] = ("step", effective_area(volumes).mean(1))
         coords |= {"pixel_y": ("pixel", pixels // width), "pixel_x": ("pixel", pixels % width)}
     nodes = {"gradient_volume": xr.Dataset(data, coords=coords, attrs=attrs)}
     for name, found in features.items():

@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import BudgetExceeded, OptionError
-from sfumato.layers import Layer, chosen, layers_of
+from sfumato.layers import Layer, attention_layers, chosen, layers_of, usual_layers
 from sfumato.masks import mask_of, on_latent
 from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 from sfumato.models import noise
@@ -59,7 +59,7 @@ class ProfileOptions:
         default=(),
         metadata={
             "pattern": "glob",
-            "help": "names or globs, such as 'ups.1.*' (see: sfumato layers); the attention layers",
+            "help": "names or globs, such as 'ups.1.*' (see: sfumato layers); the attention layers, or the blocks",
         },
     )
     mask: str | None = field(
@@ -142,18 +142,22 @@ def plan_of(model: Model, request: Request, options: ProfileOptions) -> Plan:
     """What the profile of a completed request will hold.
 
     Raises:
-        OptionError: A layer or a timestep does not exist.
+        OptionError: A layer or a timestep does not exist, or nothing is left that could be kept.
     """
     if request.images != 1:
         raise OptionError("profile follows one image; explain each seed by itself")
     schedule = schedule_of(model, request)
     kept = _kept(model, request, options, len(schedule))
     known = layers_of(model, request)
-    sites = {site.name for site in model.sites() if site.kind == "self"}
-    attention = [layer for layer in known if layer.name in sites]
+    attention = attention_layers(model, known)
     wants_layers = {"activations", "gradients"} & set(options.objects)
-    layers = (chosen(options.layers, known) if options.layers else attention) if wants_layers else []
+    layers = (chosen(options.layers, known) if options.layers else usual_layers(model, known)) if wants_layers else []
     objects = frozenset(options.objects) - (set() if attention else {"attention"})
+    if not objects:
+        raise OptionError(
+            f"the denoiser of {model.source.name} has no attention over the image, so there is no attention map; "
+            "choose other objects, such as samples"
+        )
     plan = Plan(schedule, kept, layers, attention, objects)
     plan.nodes = _nodes(model, request, plan, masked=options.mask is not None)
     return plan

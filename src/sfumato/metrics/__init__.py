@@ -7,13 +7,17 @@ from sfumato.metrics.intervals import bootstrap
 from sfumato.metrics.localisation import average_precision, box, box_iou, coverage, hard, iou, miou, pointing
 from sfumato.metrics.overlap import Overlap, overlap
 from sfumato.metrics.separation import Separation, separation
+from sfumato.metrics.spread import effective_area
 from sfumato.metrics.tables import LocalisationTable, localisation_table
+from sfumato.metrics.verdicts import Decision, Outcome, every, lies, some, verdict_of
 from sfumato.results.interval import Interval
 
 __all__ = [
     "CONTROLS",
+    "Decision",
     "Interval",
     "LocalisationTable",
+    "Outcome",
     "Overlap",
     "Separation",
     "average_precision",
@@ -21,9 +25,12 @@ __all__ = [
     "box",
     "box_iou",
     "coverage",
+    "effective_area",
+    "every",
     "hard",
     "imacs",
     "iou",
+    "lies",
     "localisation_table",
     "miou",
     "overlap",
@@ -33,4 +40,6 @@ __all__ = [
     "ranks_aligned",
     "rmse",
     "separation",
+    "some",
+    "verdict_of",
 ]

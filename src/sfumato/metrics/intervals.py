@@ -66,4 +66,4 @@ def bootstrap(
         drawn = generator.integers(0, sums.size, size=(draws, sums.size))
         means += (sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)).tolist()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(numbers.mean()), float(low), float(high), int(numbers.size))
+    return Interval(float(numbers.mean()), float(low), float(high), int(numbers.size), int(sums.size))

@@ -46,8 +46,9 @@ def separation(
         seed: Of the draws.
 
     Returns:
-        NaN everywhere where one of the two kinds has no item; n counts the items of both. NaN for the ends of the
-        intervals where the items of a kind belong to one group, for then nothing tells how much they vary.
+        NaN everywhere where one of the two kinds has no item; n counts the items of both, and the independent
+        observations are the groups of the kind that has fewer. NaN for the ends of the intervals where the items of a
+        kind belong to one group, for then their spread is unknown.
 
     Raises:
         OptionError: The lengths differ, or the level or the number of draws is out of range.
@@ -71,7 +72,8 @@ def separation(
     generator = np.random.default_rng(seed)
     count = len(numbering)
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)  # (resample, group)
-    varied = min(len(np.unique(member[marked])), len(np.unique(member[~marked]))) > 1
+    fewest = min(len(np.unique(member[marked])), len(np.unique(member[~marked])))
+    varied = fewest > 1
     differences, areas = [], []
     for weights in (np.ones(count), *drawn):
         mine, theirs = weights[member[marked]], weights[member[~marked]]
@@ -79,11 +81,11 @@ def separation(
             mine, theirs = mine / mine.sum(), theirs / theirs.sum()
             differences.append(float(mine @ one - theirs @ other))
             areas.append(float(mine @ larger @ theirs))
-    found = [_interval(one, level, numbers.size, varied=varied) for one in (differences, areas)]
+    found = [_interval(one, level, numbers.size, fewest, varied=varied) for one in (differences, areas)]
     return Separation(*found)
 
 
-def _interval(found: list[float], level: float, count: int, *, varied: bool) -> Interval:
+def _interval(found: list[float], level: float, count: int, groups: int, *, varied: bool) -> Interval:
     """The first number with the quantiles of the others."""
     low, high = np.quantile(found[1:] or found, [(1 - level) / 2, (1 + level) / 2]) if varied else (math.nan, math.nan)
-    return Interval(found[0], float(low), float(high), count)
+    return Interval(found[0], float(low), float(high), count, groups)

@@ -56,6 +56,11 @@ class Site:
     text_first: bool = True
     registers: int = 0
 
+    @property
+    def mixes_positions(self) -> bool:
+        """Whether positions of the image attend to one another, alone or in one softmax with the text."""
+        return self.kind != "cross"
+
 
 @dataclass(frozen=True)
 class ReferenceTokens:

@@ -12,7 +12,7 @@ from sfumato.plots.lettering import families, lettered
 from sfumato.plots.overlays import overlay
 from sfumato.results.explanation import Explanation
 
-VERDICTS = {"passed": LINES[2], "failed": LINES[0], "undecided": QUIET}
+VERDICTS = {"passed": LINES[2], "failed": LINES[0], "inconclusive": QUIET}
 _LINE = 44
 
 

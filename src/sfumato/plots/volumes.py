@@ -42,15 +42,16 @@ def volume_sheet(explanation: Explanation) -> Image.Image:
         axis.imshow(found**0.5, cmap="magma", alpha=0.75, extent=(0, 1, 1, 0))
         mask = np.kron(one["mask"].values, np.ones((8, 8)))
         axis.contour(mask, levels=[0.5], colors="white", linewidths=0.8, extent=(0, 1, 0, 1))
-        spread = f": from {reach(one):.0%} of the image" if whole else ""
-        axis.set_title(f"t = {float(one['timestep']):.0f}{spread}", fontsize=7, color=INK)
+        axis.set_title(spread_in_words(one), fontsize=7, color=INK)
     return finished(figure)
 
 
-def reach(one: xr.Dataset) -> float:
-    """The share of the image from which any masked pixel draws more than the volume's mean."""
-    volume = one["volume"].values  # (pixel, y, x)
-    return float((volume > volume.mean()).any(axis=0).mean())
+def spread_in_words(one: xr.Dataset) -> str:
+    """The timestep of a step, and from how much of the image a pixel of the mask draws, where that was measured."""
+    time = f"t = {float(one['timestep']):.0f}"
+    if "effective_area" not in one:
+        return time
+    return f"{time}: each pixel from {100 * float(one['effective_area']):.2g}% of the image"
 
 
 def _points(axis: Any, one: xr.Dataset) -> None:

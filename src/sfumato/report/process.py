@@ -23,8 +23,8 @@ _TEXTS = {
     "ablation": ("Ablation", "The image as it was, with the ablation, and where they differ."),
     "trust": (
         "How far can this be trusted?",
-        "Each check compares a number of the explanation with the same number of a control that knows nothing. Passed "
-        "and failed mean that the 95% interval of the difference excludes none.",
+        "Each check compares a number of the explanation with the same number of an uninformative baseline. Passed and "
+        "failed mean that the 95% interval of the difference excludes zero and rests on five items or more.",
     ),
     "removal": (
         "Without each word",

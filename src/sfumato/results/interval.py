@@ -6,13 +6,30 @@ import math
 from typing import Any, NamedTuple
 
 
-class Interval(NamedTuple):
-    """A mean, the ends of its confidence interval and the number of items behind it."""
+class _Numbers(NamedTuple):
+    """What an interval unpacks to."""
 
     mean: float
     low: float
     high: float
     n: int
+
+
+class Interval(_Numbers):
+    """A mean, the ends of its confidence interval and the number of items behind it.
+
+    Attributes:
+        independent: How many independent observations these are: the groups that the items belong to, such as prompts,
+            or the items where each stands for itself. Not among the four numbers that an interval unpacks to.
+    """
+
+    independent: int
+
+    def __new__(cls, mean: float, low: float, high: float, n: int, groups: int | None = None) -> Interval:
+        """Four numbers, and how many groups the items belong to where they are not independent."""
+        made = super().__new__(cls, mean, low, high, n)
+        made.independent = n if groups is None else groups
+        return made
 
     @property
     def brief(self) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from sfumato.errors import NonFinite
 from sfumato.saliency.recovering import Recovery
-from sfumato.watching.activations import Activations, as_map
+from sfumato.watching.activations import Activations, FeatureMaps
 
 LAYERS = (
     "down_blocks.*.resnets.*",
@@ -95,12 +95,13 @@ def _passes(
     reached = {name: maps for name, maps in raw.items() if maps.requires_grad}
     found = torch.autograd.grad(total, list(reached.values()), allow_unused=True)
     known = dict(zip(reached, found, strict=True))
+    reader = FeatureMaps(recovery.trace.model, recovery.trace.requests[0])
     features: dict[str, torch.Tensor] = {}
     gradients: dict[str, torch.Tensor] = {}
     for name, maps in raw.items():
         gradient = torch.zeros_like(maps) if known.get(name) is None else known[name]
         for values, kept in ((maps, features), (gradient, gradients)):
-            shaped = as_map(values.detach(), recovery.grid)
+            shaped = reader.of(name, values.detach())
             assert shaped is not None  # the watcher has refused others
             kept[name] = shaped.float()
     return features, gradients

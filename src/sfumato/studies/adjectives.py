@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from sfumato.findings import Finding
 from sfumato.mapped import Mapped
-from sfumato.metrics import bootstrap
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.studies.asking import about
@@ -28,6 +28,8 @@ MARGIN = 3
 """So many pixels around an object count as the object: an edge that moves by one is no change elsewhere."""
 NEAR = 4.0
 """Pixels by which the centre of an object that stays may move."""
+LEAST_OUTSIDE = 0.05
+"""The scene changes beyond the noun where more than this share of the pixels outside it change visibly."""
 SOURCE = "Changing an adjective changes the scene beyond the noun that it describes."
 
 
@@ -68,7 +70,8 @@ def adjectives(model: Model, found: Sequence[Mapped]) -> Finding:
     bars = panels_sheet({"share": values})
     figure = stacked(bars, examples_sheet(pictures)) if pictures else bars
     told = about(model, found, visible=VISIBLE, images_without_the_object=len(items) - len(read_ones))
-    return Finding("adjectives", SOURCE, outside.n > 1 and outside.low > 0.05, sentence, rows, figure, told, items)
+    verdict = verdict_of(lies(outside, above=LEAST_OUTSIDE))
+    return Finding("adjectives", SOURCE, verdict, sentence, rows, figure, told, items)
 
 
 def _swap(one: Mapped, other: Mapped) -> tuple[dict[str, Any], NDArray[np.float64]]:

@@ -56,7 +56,7 @@ def asked(
     """
     _reads_text(model)
     if len(prompts) == 1:
-        warnings.warn("one prompt gives no interval, so nothing can be said to hold", SfumatoWarning, stacklevel=2)
+        warnings.warn("one prompt gives no interval, so no finding can be confirmed", SfumatoWarning, stacklevel=2)
     requests = [Request(prompt, seed=seed, steps=steps) for prompt, seed in zip(prompts, seeds, strict=True)]
     return mapped(model, requests, method=method, progress=progress, **options)
 

@@ -22,7 +22,7 @@ from sfumato.information.calibrating import (
     out_of_fold,
     sums_of,
 )
-from sfumato.metrics import bootstrap, rank_correlation
+from sfumato.metrics import bootstrap, lies, rank_correlation, verdict_of
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.plots.studies import panels_sheet
@@ -108,7 +108,7 @@ def calibrate(
     )
     total = weights.sum() or 1.0
     made = Calibration(layers, (weights / total).reshape(shape), facts)
-    return made, Finding("calibration", SOURCE, gain.low > 0, sentence, rows, figure, facts)
+    return made, Finding("calibration", SOURCE, verdict_of(lies(gain, above=0)), sentence, rows, figure, facts)
 
 
 def _attention(model: Model, request: Request) -> dict[str, NDArray[Any]]:

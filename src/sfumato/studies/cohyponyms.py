@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.findings import Finding
 from sfumato.mapped import Mapped
-from sfumato.metrics import bootstrap, overlap, rank_correlation
+from sfumato.metrics import bootstrap, lies, overlap, rank_correlation, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.results.summary import TAU
@@ -78,9 +78,9 @@ def cohyponyms(model: Model, found: Sequence[Mapped], method: str) -> Finding:
     )
     closest = np.argsort(-values[measures[0]][:, 0], kind="stable")[:EXAMPLES]
     pictures = examples_sheet([[*_shown(found[2 * place]), *_shown(found[2 * place + 1])] for place in closest])
-    holds = len(found) > 2 and shared.low > 0 and drawn.high < 0
+    verdict = verdict_of(lies(shared, above=0), lies(drawn, below=0))
     told = about(model, found, method=method, tau=TAU)
-    return Finding("cohyponyms", SOURCE, holds, sentence, rows, stacked(bars, pictures), told, items)
+    return Finding("cohyponyms", SOURCE, verdict, sentence, rows, stacked(bars, pictures), told, items)
 
 
 def _nouns(one: Mapped) -> list[int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sfumato.findings import Finding
 from sfumato.mapped import Mapped
-from sfumato.metrics import bootstrap, separation
+from sfumato.metrics import bootstrap, lies, separation, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.studies.asking import about
@@ -79,7 +79,7 @@ def leakage(model: Model, found: Sequence[Mapped], method: str) -> Finding:
     pictures = [_shown(by_key[one["prompt"], one["seed"]], one) for one in worst]
     figure = stacked(figure, examples_sheet(pictures)) if pictures else figure
     told = about(model, found, method=method, clear_images=clear)
-    return Finding("leakage", SOURCE, bool(apart.difference.low > 0), sentence, rows, figure, told, items)
+    return Finding("leakage", SOURCE, verdict_of(lies(apart.difference, above=0)), sentence, rows, figure, told, items)
 
 
 def _owners(items: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:

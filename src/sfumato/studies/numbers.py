@@ -16,7 +16,7 @@ from sfumato.bounds import checked_int
 from sfumato.errors import OptionError
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
-from sfumato.metrics import Interval, Separation, average_precision, bootstrap, separation
+from sfumato.metrics import Interval, Separation, average_precision, bootstrap, lies, separation, verdict_of
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.plots.studies import sweep_sheet
@@ -43,8 +43,8 @@ def study_numbers(
 ) -> Finding:
     """Ask for two or three objects, count what is drawn, and compare the numeral's map where it is right and wrong.
 
-    The finding holds if the numeral covers less where the count is wrong, with a 95% interval that excludes no
-    difference, at a threshold of 0.4.
+    The finding is replicated if the numeral covers less where the count is wrong, with a 95% interval that excludes
+    zero, at a threshold of 0.4.
 
     Args:
         model: One that draws studio scenes.
@@ -85,7 +85,7 @@ def study_numbers(
     figure = sweep_sheet(bars, TAUS, curves, f"share of the image covered, tau {TAU:g}", "threshold tau", mark=TAU)
     rows = [_row(items, number, wrong) for number in NUMERALS.values()]
     told = about(model, found, method=method, wrong=int(wrong.sum())) | {"AUC by tau": _sweep(gaps)}
-    return Finding("numbers", SOURCE, bool(at.difference.high < 0), sentence, rows, figure, told, items)
+    return Finding("numbers", SOURCE, verdict_of(lies(at.difference, below=0)), sentence, rows, figure, told, items)
 
 
 def count_captions(count: int, seed: int) -> list[str]:

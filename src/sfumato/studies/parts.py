@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sfumato.cache import Cache, default_folder
 from sfumato.findings import Finding, one_by_one, remembered
-from sfumato.metrics import bootstrap
+from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet
 from sfumato.progress import Progress, silent
@@ -82,8 +82,8 @@ def study_parts(
         "guidance": asked[0].guidance,
     }
     source = "Early sampling moves relevance from the subject to the object; the relation has the least."
-    holds = lost.low > 0 and won.low > 0
-    return Finding("parts", source, holds, sentence, rows, bars_sheet(names, values, "share of relevance"), about)
+    verdict = verdict_of(lies(lost, above=0), lies(won, above=0))
+    return Finding("parts", source, verdict, sentence, rows, bars_sheet(names, values, "share of relevance"), about)
 
 
 def _summed(model: Model, request: Request) -> dict[str, NDArray[Any]]:

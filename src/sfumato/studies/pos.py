@@ -13,7 +13,7 @@ import numpy as np
 
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
-from sfumato.metrics import Interval, bootstrap
+from sfumato.metrics import Decision, Interval, bootstrap, every, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress, silent
@@ -54,8 +54,8 @@ def study_pos(
     """Measure the coverage of every word's map at nine thresholds and compare parts of speech within each prompt.
 
     A part of speech is an outlier where its words cover less (or more) than the prompt's other words outside the two
-    pairs, with a 95% interval over prompts that excludes no difference. The finding holds if all four are outliers on
-    their side at a threshold of 0.4.
+    pairs, with a 95% interval over prompts that excludes zero. The finding is replicated if all four are outliers on
+    their side at a threshold of 0.4, and not replicated if one of them lies on the other side.
 
     Args:
         model: Any that reads words.
@@ -73,8 +73,8 @@ def study_pos(
     present = [tag for tag in NAMES if any(item["pos"] == tag for item in items)]
     gaps = {tau: {tag: _gap(items, tag, tau) for tag in (*LOW, *HIGH) if tag in present} for tau in TAUS}
     rows = [_row(items, tag, gaps[TAU].get(tag)) for tag in present]
-    low = {tau: _all(gaps[tau], LOW, below=True) for tau in TAUS}
-    high = {tau: _all(gaps[tau], HIGH, below=False) for tau in TAUS}
+    low = {tau: [_side(gaps[tau].get(tag), below=True) for tag in LOW] for tau in TAUS}
+    high = {tau: [_side(gaps[tau].get(tag), below=False) for tag in HIGH] for tau in TAUS}
     measured = ", ".join(f"{ONE[tag]} covers {gap} more of the image" for tag, gap in gaps[TAU].items())
     sentence = (
         (f"Against the other words of the same prompt {measured}" if measured else "No prompt has any of the four")
@@ -93,7 +93,7 @@ def study_pos(
         words_cut_off=sum(len(one.words) - len(one.seen) for one in found),
     )
     figure = sweep_sheet(bars, TAUS, curves, f"share of the image covered, tau {TAU:g}", "threshold tau", mark=TAU)
-    return Finding("pos", SOURCE, low[TAU] and high[TAU], sentence, rows, figure, told, items)
+    return Finding("pos", SOURCE, verdict_of(*low[TAU], *high[TAU]), sentence, rows, figure, told, items)
 
 
 def _items(one: Mapped, tags: Sequence[str]) -> list[dict[str, Any]]:
@@ -127,14 +127,15 @@ def _gap(items: Sequence[dict[str, Any]], tag: str, tau: float) -> Interval:
     return bootstrap([np.mean(own[key]) - np.mean(others[key]) for key in own if key in others])
 
 
-def _all(gaps: dict[str, Interval], tags: Sequence[str], *, below: bool) -> bool:
-    """Whether all of some parts of speech are outliers on one side; those that fewer than two prompts have are none."""
-    found = [gaps[tag] for tag in tags if tag in gaps and gaps[tag].n > 1]
-    return len(found) == len(tags) and all(gap.high < 0 if below else gap.low > 0 for gap in found)
+def _side(gap: Interval | None, *, below: bool) -> Decision:
+    """Whether a part of speech is an outlier on one side; open where no prompt has it."""
+    if gap is None:
+        return None
+    return lies(gap, below=0) if below else lies(gap, above=0)
 
 
-def _at(held: dict[float, bool]) -> str:
-    taus = [f"{tau:g}" for tau, holds in held.items() if holds]
+def _at(held: dict[float, list[Decision]]) -> str:
+    taus = [f"{tau:g}" for tau, sides in held.items() if every(sides)]
     return f"{len(taus)} of {len(held)} thresholds" + (f" ({', '.join(taus)})" if taus else "")
 
 

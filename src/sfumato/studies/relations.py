@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sfumato.errors import RequestError, SfumatoWarning
 from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
-from sfumato.metrics import Interval, bootstrap, overlap
+from sfumato.metrics import Decision, Interval, bootstrap, lies, overlap, some, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress, silent
@@ -26,8 +26,6 @@ from sfumato.studies.parsing import Parse, parser_of
 
 UNLINKED = "unlinked words"
 MEASURES = ("iod", "ioh", "iou")
-FEWEST = 5
-"""A relation of fewer pairs, or of one image alone, is in the table, but nothing is concluded from it."""
 SOURCE = "Which of head and dependent has the larger map depends on the threshold; two published analyses disagree."
 
 
@@ -43,8 +41,9 @@ def study_relations(
 ) -> Finding:
     """Measure the overlap of every dependent with its head at nine thresholds, beside words that are not linked.
 
-    A word dominates at a threshold where the 95% interval over prompts of mIoD - mIoH excludes 0. The finding holds if
-    for some relation the head dominates at one threshold and the dependent at another.
+    A word dominates at a threshold where the 95% interval over prompts of mIoD - mIoH excludes zero. The finding is
+    replicated if for some relation the head dominates at one threshold and the dependent at another, and not replicated
+    if for every relation one of the two dominates at all thresholds.
 
     Args:
         model: Any that reads words.
@@ -74,11 +73,10 @@ def study_relations(
     if _count(items, UNLINKED):
         names.append(UNLINKED)
     signs = {name: {tau: _difference(items, name, tau) for tau in TAUS} for name in names}
-    enough = [name for name in names if _count(items, name) >= FEWEST and len(set(_owners(items, [name]))) > 1]
-    judged = [name for name in enough if name in linked]
-    flips = [name for name in judged if _dominates(signs[name], 1) and _dominates(signs[name], -1)]
-    heads = [name for name in judged if _dominates(signs[name], 1) and name not in flips]
-    dependents = [name for name in judged if _dominates(signs[name], -1) and name not in flips]
+    flips = [name for name in linked if _turns(signs[name])]
+    turns = some(_turns(signs[name]) for name in linked)
+    heads = [name for name in linked if _dominates(signs[name], 1) and name not in flips]
+    dependents = [name for name in linked if _dominates(signs[name], -1) and name not in flips]
     near = bootstrap(_values(items, linked, TAU, "iou"), groups=_owners(items, linked))
     far = bootstrap(_values(items, [UNLINKED], TAU, "iou"), groups=_owners(items, [UNLINKED]))
     sentence = (
@@ -108,8 +106,8 @@ def study_relations(
         ),
         prompts_without_heads=without,
     )
-    rows = [_row(items, name, signs[name] if name in enough else {}) for name in names]
-    return Finding("relations", SOURCE, bool(flips), sentence, rows, figure, told, items)
+    rows = [_row(items, name, signs[name]) for name in names]
+    return Finding("relations", SOURCE, verdict_of(turns), sentence, rows, figure, told, items)
 
 
 def _items(one: Mapped, parse: Parse) -> list[dict[str, Any]]:
@@ -155,7 +153,15 @@ def _difference(items: Sequence[dict[str, Any]], name: str, tau: float) -> Inter
 
 def _dominates(signs: dict[float, Interval], side: int) -> list[float]:
     """The thresholds at which the head (1) or the dependent (-1) has the larger map."""
-    return [tau for tau, one in signs.items() if (one.low > 0 if side > 0 else one.high < 0)]
+    return [tau for tau, one in signs.items() if lies(one, above=0) is (side > 0)]
+
+
+def _turns(signs: dict[float, Interval]) -> Decision:
+    """Whether the head dominates at one threshold and the dependent at another; False if one does at all."""
+    heads = {lies(one, above=0) for one in signs.values()}
+    if {True, False} <= heads:
+        return True
+    return None if None in heads else False
 
 
 def _listed(names: Sequence[str]) -> str:

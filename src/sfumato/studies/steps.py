@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from sfumato.cache import Cache, default_folder
 from sfumato.findings import Finding, one_by_one, remembered
-from sfumato.metrics import bootstrap
+from sfumato.metrics import Interval, bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet, curves_sheet
 from sfumato.progress import Progress, silent
@@ -134,7 +134,7 @@ def _levels(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64], 
     curves = {name: np.nan_to_num(share[:, :, place]) for place, name in enumerate(LEVELS)}
     figure = curves_sheet({"share of each level's change, by step": (times, curves)})
     source = "Early steps recover the semantic level (layout, low frequencies), late ones the details."
-    return Finding("levels", source, later.low > 0, sentence, rows, figure, about)
+    return Finding("levels", source, verdict_of(lies(later, above=0)), sentence, rows, figure, about)
 
 
 def _words(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64], about: dict[str, Any]) -> Finding:
@@ -152,17 +152,20 @@ def _words(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64], a
         for place, part in enumerate(shown)
     ]
     moved = bootstrap(share[:, half, 0].mean(1) - share[:, ~half, 0].mean(1))
+    whole = led[:, :, :3] / np.where(total > 0, total, 1)  # subject, relation, object
+    margins = [bootstrap((whole[:, :, other] - whole[:, :, 1]).mean(1)) for other in (0, 2)]
     means = share.mean((0, 1))
     leader = PARTS[shown[int(means.argmax())]]
     sentence = (
-        f"Over all steps the {leader} leads with {means.max():.0%} of the relevance; the subject's share is {moved} "
-        "larger in the first half of the run than in the second."
+        f"Over all steps the {leader} leads with {means.max():.0%} of the relevance; the relation has {margins[0]} "
+        f"less than the subject and {margins[1]} less than the object. The subject's share is {moved} larger in the "
+        "first half of the run than in the second."
     )
     curves: dict[str, NDArray[Any]] = {PARTS[part]: share[:, :, place] for place, part in enumerate(shown)}
     figure = curves_sheet({"share of each part's words in the relevance": (times, curves)})
     source = "Which words lead changes from step to step; the relation has the smallest share."
-    smallest = PARTS[shown[int(means[:3].argmin())]] == "relation"
-    return Finding("words", source, bool(smallest), sentence, rows, figure, about)
+    verdict = verdict_of(*(lies(margin, above=0) for margin in margins))
+    return Finding("words", source, verdict, sentence, rows, figure, about)
 
 
 def _settled(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64], about: dict[str, Any]) -> Finding:
@@ -182,9 +185,14 @@ def _settled(entries: list[dict[str, NDArray[Any]]], times: NDArray[np.float64],
     sentence = "Settled in this order: " + ", ".join(
         f"{ATTRIBUTES[place]} after {intervals[place].mean:.0%} of the run" for place in order
     )
-    paired = bootstrap(share[:, ATTRIBUTES.index("texture")] - share[:, ATTRIBUTES.index("position")])
-    sentence += f"; texture comes {paired} of the run after position."
+    later = {(late, early): _later(share, late, early) for late in ("shape", "texture") for early in ATTRIBUTES[:2]}
+    sentence += "".join(f"; {late} comes {gap} of the run after {early}" for (late, early), gap in later.items()) + "."
     figure = bars_sheet(ATTRIBUTES, share, "settled after this share of the run")
     source = "Position and colour are settled early, shape and texture late."
-    early = max(intervals[0].mean, intervals[1].mean) < min(intervals[2].mean, intervals[3].mean)
-    return Finding("settled", source, bool(early and paired.low > 0), sentence, rows, figure, about)
+    verdict = verdict_of(*(lies(gap, above=0) for gap in later.values()))
+    return Finding("settled", source, verdict, sentence, rows, figure, about)
+
+
+def _later(share: NDArray[np.float64], late: str, early: str) -> Interval:
+    """By how much of the run one attribute is settled after another, over prompts; shares are (prompt, attribute)."""
+    return bootstrap(share[:, ATTRIBUTES.index(late)] - share[:, ATTRIBUTES.index(early)])

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from sfumato.errors import CannotWatch
+from sfumato.models.model import Model
+from sfumato.request import Request
 from sfumato.run import Run
 
 Take = Callable[[str, int, torch.Tensor], None]
@@ -37,14 +39,16 @@ class Activations:
 
     def install(self, run: Run) -> None:
         """Register hooks on the layers."""
+        maps = FeatureMaps(run.model, run.requests[0])
         for name in self._layers:
-            run.hooks.after(run.model.denoiser.get_submodule(name), partial(self._see, run, name))
+            run.hooks.after(run.model.denoiser.get_submodule(name), partial(self._see, run, maps, name))
 
-    def _see(self, run: Run, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _see(
+        self, run: Run, maps: FeatureMaps, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any
+    ) -> None:
         if self._steps is not None and run.clock.step not in self._steps:
             return
-        grid = run.model.latent_grid(run.requests[0])
-        features = as_map(output, grid)
+        features = maps.of(name, output)
         if features is None:
             raise CannotWatch(f"the output of {name} is no feature map; choose other layers")
         if self._raw:
@@ -62,6 +66,42 @@ def attention_sum(maps: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 def tensor_of(output: Any) -> Any:
     """The output itself, or the first entry of a tuple, or ``sample`` of an output class."""
     return output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
+
+
+class FeatureMaps:
+    """Reads the outputs of a denoiser's modules as feature maps.
+
+    Where text and image share a sequence, the part of the image is taken: a sequence of any other length than the
+    image's is none of positions, unless it comes from an attention over both.
+
+    Args:
+        model: Whose denoiser.
+        request: Completed; its size counts.
+    """
+
+    def __init__(self, model: Model, request: Request) -> None:
+        joint = {site.name: site for site in model.sites() if site.kind == "joint"}
+        self._joint = joint
+        self._grid = model.latent_grid(request)
+        self._tokens = model.token_grid(request) if joint else None
+
+    def of(self, name: str, output: Any) -> torch.Tensor | None:
+        """The output of a module as (row, channel, y, x), or None where it is no feature map.
+
+        Args:
+            name: Path of the module.
+            output: Of the module; of a tuple the first entry.
+        """
+        first = tensor_of(output)
+        if self._tokens is None or not isinstance(first, torch.Tensor) or first.ndim != 3:
+            return as_map(first, self._grid)
+        positions, site = self._tokens[0] * self._tokens[1], self._joint.get(name)
+        text = first.shape[1] - positions
+        if text < 0 or (text and site is None):
+            return None
+        if site is not None:
+            first = first[:, text:] if site.text_first else first[:, :positions]
+        return _folded(first, self._tokens)
 
 
 def as_map(output: Any, grid: tuple[int, int]) -> torch.Tensor | None:
@@ -82,5 +122,9 @@ def as_map(output: Any, grid: tuple[int, int]) -> torch.Tensor | None:
     found = next((size for size in sizes if size[0] * size[1] == first.shape[1]), None)
     if found is None:
         return None
-    height, width = found
-    return first.transpose(1, 2).reshape(first.shape[0], first.shape[2], height, width)
+    return _folded(first, found)
+
+
+def _folded(sequence: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """A sequence (row, position, channel) as (row, channel, y, x)."""
+    return sequence.transpose(1, 2).reshape(sequence.shape[0], sequence.shape[2], *grid)

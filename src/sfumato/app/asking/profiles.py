@@ -17,7 +17,7 @@ from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, check_pattern, deci
 from sfumato.app.asking.links import Asked
 from sfumato.app.pieces.schematic import drawing
 from sfumato.errors import RequestError
-from sfumato.layers import Layer, layers_of
+from sfumato.layers import Layer, layers_of, usual_layers
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import notes_of, regions_of
@@ -161,11 +161,8 @@ def facts_of(model: Model, request: Request) -> Facts:
 
 
 def first_layers(model: Model, known: Sequence[Layer]) -> tuple[str, ...]:
-    """At most six layers to begin with, evenly over the denoiser: self-attention, or the outputs of its blocks."""
-    sites = {site.name for site in model.sites() if site.kind == "self"}
-    found = [layer.name for layer in known if layer.name in sites]
-    if not found:
-        found = [layer.name for layer in known if layer.name.count(".") <= 1 and layer.channels > 1]
+    """At most six layers to begin with, evenly over the denoiser: attention, or the outputs of its blocks."""
+    found = [layer.name for layer in usual_layers(model, known)]
     if len(found) <= MOST_LAYERS:
         return tuple(found)
     places = sorted({round(place) for place in np.linspace(0, len(found) - 1, MOST_LAYERS)})

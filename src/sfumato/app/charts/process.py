@@ -6,7 +6,6 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from sfumato.app.charts.chart import INK, chart
 from sfumato.metrics.divergence import Divergence
@@ -184,14 +183,6 @@ def volume_chart(explanation: Explanation, place: int) -> Figure | None:
     figure.add_annotation(text=wrapped, showarrow=False, align="left", font={"size": 13}, **where)
     figure.update_layout(title=None)  # with one, Gradio leaves a wide margin around the scene
     return figure
-
-
-def reach_in_words(one: xr.Dataset) -> str:
-    """From how much of the sample the part drew at a step, where a whole volume was made."""
-    from sfumato.plots.volumes import reach
-
-    time = f"t = {float(one['timestep']):.0f}"
-    return f"{time}: from {reach(one):.0%} of the image" if "volume" in one else time
 
 
 def _titled(title: str, across: str, up: str, **more: Any) -> Figure:

@@ -13,7 +13,7 @@ from PIL import Image
 from sfumato.app.asking.answers import asked, priced_in
 from sfumato.app.asking.inputs import mask_from, options_from
 from sfumato.app.asking.profiles import BUDGET_MB, Part, said_of
-from sfumato.app.charts.process import reach_in_words, volume_chart
+from sfumato.app.charts.process import volume_chart
 from sfumato.app.pieces.film import cell, strips
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.maps import NOTHING, maps_view, shown_maps
@@ -27,6 +27,7 @@ from sfumato.errors import RequestError, SfumatoError
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.plots.overlays import overlay
+from sfumato.plots.volumes import spread_in_words
 from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 
@@ -237,7 +238,7 @@ def steps_of_volume(explanation: Explanation) -> dict[str, Any]:
     for place in range(data.sizes["step"]):
         one = data.isel(step=place)
         picture = overlay(explanation.image, above_mean(one["region"].values))
-        cells.append(cell(outlined(picture, one["mask"].values), reach_in_words(one)))
+        cells.append(cell(outlined(picture, one["mask"].values), spread_in_words(one)))
     return {
         "title": "Where the part drew from, one step before",
         "note": "Bright: changing the sample there changes the part in the next one (log of the derivative, where "
