@@ -15,6 +15,7 @@ from sfumato.errors import RequestError, SfumatoWarning
 from sfumato.generations import said
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
+from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.registry import Method, find
 from sfumato.request import Request
@@ -49,6 +50,9 @@ def explain(
 ) -> Explanation | list[Explanation]:
     """Generate the images of a request and explain them.
 
+    A thread that explains holds the model until it is done; others that want it, or a pipeline that shares a part with
+    it, wait in a queue. So any number of threads may explain on one model.
+
     Args:
         model: From ``sfumato.load`` or ``sfumato.wrap``.
         request: What to generate; several requests are run in batches and give a list in the same order.
@@ -82,10 +86,11 @@ def explain(
     asked = [request] if isinstance(request, Request) else request
     if not isinstance(asked, Sequence) or any(not isinstance(r, Request) for r in asked):
         raise RequestError("explain takes a request or a list of them, such as sfumato.Request('a red circle', seed=7)")
-    completed = [model.complete(r) for r in asked]
     results: dict[int, Explanation] = {}
-    for group in _batches(completed, batch, model.mixes):
-        results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
+    with alone(model.pipeline):
+        completed = [model.complete(r) for r in asked]
+        for group in _batches(completed, batch, model.mixes):
+            results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
     return results[0] if single else [results[i] for i in range(len(completed))]
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from sfumato.errors import ModelError
 from sfumato.models.loading import STUDIO
+from sfumato.models.turns import alone
 
 EMBEDDED = "studio/clip"
 BATCH = 32
@@ -77,7 +78,8 @@ class Clip:
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Directions of texts in the shared space: (text, channel), each of length 1."""
         limit = self.model.config.text_config.max_position_embeddings
-        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        with alone(self.model):  # models of several threads may be compared by one CLIP
+            tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
         return F.normalize(_features(self.model.get_text_features(**tokens)), dim=-1)
 
     @property
