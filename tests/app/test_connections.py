@@ -152,7 +152,7 @@ def taken_of(one: socket.socket, pauses: Iterator[float]) -> int:
     """Bytes that come before the end, with some pauses between them."""
     taken = 0
     with suppress(ConnectionResetError):
-        while taken <= LARGE and (more := one.recv(4_000_000)):
+        while taken <= LARGE and (more := one.recv(4_000_000, socket.MSG_WAITALL)):
             taken += len(more)
             time.sleep(next(pauses, 0))
     return taken

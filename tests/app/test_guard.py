@@ -12,7 +12,7 @@ from sfumato.app.server.events import CANCEL, DATA, HEARTBEAT, JOIN, Queue, sess
 from sfumato.app.server.guard import LOCAL, Guard
 from sfumato.app.server.visitors import COOKIE
 
-QUEUE = Queue({0, 7}, lambda session: False)
+QUEUE = Queue({0: 1, 7: 0}, lambda session: False)
 EVENT = {"data": [], "fn_index": 7, "session_hash": "mine", "event_data": None, "trigger_id": None}
 EVENT_BODY = json.dumps(EVENT).encode()
 KEYS = ("a" * 43, "b" * 43)
@@ -163,9 +163,9 @@ FILE = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
 @pytest.mark.parametrize(
     "body",
     [
-        {"data": [FILE]},
-        {"data": [{"path": "http://evil.example/x", "meta": {}}]},
-        {"data": ["a", {"chosen": {"deep": [[FILE]]}}]},
+        {"data": [FILE], "fn_index": 0},
+        {"data": [{"path": "http://evil.example/x", "meta": {}}], "fn_index": 0},
+        {"data": [{"chosen": {"deep": ["a", [FILE]]}}], "fn_index": 0},
         {"data": [], "event_data": FILE},
     ],
 )
@@ -185,11 +185,11 @@ def test_an_event_that_is_none_is_refused(body: bytes) -> None:
 
 def test_an_event_of_plain_values_comes_through_whole() -> None:
     values = ["a path", {"path": "x"}, {"meta": 1}, None, 2.5, "Straße \U0001f600"]
-    body = json.dumps(EVENT | {"data": values, "event_data": {"at": [1, 2]}}).encode()
+    body = json.dumps(EVENT | {"data": [values], "fn_index": 0, "event_data": {"at": [1, 2]}}).encode()
     *_, inner = ask(JOIN, method="POST", headers={"content-length": "999"}, chunks=(body[:20], body[20:]))
     came = json.loads(inner.seen[0]["body"])
     assert came.pop("session_hash") != "mine"
-    assert came == {"data": values, "event_data": {"at": [1, 2]}, "fn_index": 7, "trigger_id": None}
+    assert came == {"data": [values], "event_data": {"at": [1, 2]}, "fn_index": 0, "trigger_id": None}
     lengths = [int(value) for name, value in inner.seen[0]["scope"]["headers"] if name == b"content-length"]
     assert lengths == [len(inner.seen[0]["body"])]
 
@@ -244,9 +244,10 @@ def test_sockets_are_closed() -> None:
         ("fn_index", "7"),
         ("data", None),
         ("data", {"0": 1}),
-        ("data", [float("nan")]),
-        ("data", [float("inf")]),
-        ("data", ["\ud800"]),
+        ("data", [1]),
+        ("event_data", float("nan")),
+        ("event_data", [float("inf")]),
+        ("event_data", ["\ud800"]),
         ("event_data", {"\udfff": 1}),
         ("trigger_id", "1"),
         ("trigger_id", [1]),
@@ -290,7 +291,7 @@ def came_through(path: str, key: str, queue: Queue = QUEUE) -> list[str]:
 
 
 def test_a_session_is_its_visitors_wherever_it_is_named() -> None:
-    known = Queue({7}, lambda session: True)
+    known = Queue({7: 0}, lambda session: True)
     mine, other = (
         {name for path in (JOIN, CANCEL, DATA, HEARTBEAT) for name in came_through(path, key, known)} for key in KEYS
     )
@@ -300,7 +301,7 @@ def test_a_session_is_its_visitors_wherever_it_is_named() -> None:
 
 
 def test_a_session_that_has_no_events_is_refused_and_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    queue = Queue({7}, lambda session: session == session_of(KEYS[0], "mine"))
+    queue = Queue({7: 0}, lambda session: session == session_of(KEYS[0], "mine"))
     assert came_through(DATA, KEYS[0], queue)
     assert not came_through(DATA, KEYS[1], queue)
     guard, answers = Guard(Inner(), LOCAL, queue), list[Any]()

@@ -145,7 +145,8 @@ def application(
         **look(),
     )
     blocks.has_launched = True  # only then does Gradio refuse paths that nobody uploaded
-    queue = Queue(blocks.fns.keys(), lambda session: session in blocks._queue.pending_messages_per_session)
+    listeners = {number: len(one.inputs) for number, one in blocks.fns.items() if one.fn is not None}
+    queue = Queue(listeners, lambda session: session in blocks._queue.pending_messages_per_session)
     return Guard(served, {*LOCAL, host, *names} if host in LOOPBACK else {host, *names}, queue), workshop
 
 

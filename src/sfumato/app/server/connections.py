@@ -96,7 +96,18 @@ class Connection(H11Protocol):
             self._arriving.cancel()
         limits = {h11.IDLE: self.head, h11.SEND_BODY: self.body}
         if awaited in limits:
-            self._arriving = self.loop.call_later(limits[awaited], self.transport.abort)
+            self._must_arrive(limits[awaited])
+
+    def _must_arrive(self, within: float) -> None:
+        def look() -> None:
+            if (
+                self.transport.get_write_buffer_size()
+            ):  # who still takes the last answer may be late with the next request
+                self._must_arrive(within)
+            else:
+                self.transport.abort()
+
+        self._arriving = self.loop.call_later(within, look)
 
 
 class Server(uvicorn.Server):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -29,11 +29,11 @@ class Queue:
     """What is behind the page.
 
     Attributes:
-        listeners: The numbers of its listeners.
+        listeners: How many values each listener takes, by its number.
         waits_for: Whether a session has events, so that there is something to be told of it.
     """
 
-    listeners: Collection[int]
+    listeners: Mapping[int, int]
     waits_for: Callable[[str], bool]
 
 
@@ -58,8 +58,8 @@ def joined(body: bytes, visitor: str, queue: Queue) -> bytes:
     listener, data, trigger = (event.get(name) for name in ("fn_index", "data", "trigger_id"))
     if type(listener) is not int or listener not in queue.listeners:
         raise NoEvent("the page has no such listener; reload it")
-    if not isinstance(data, list):
-        raise NoEvent("the data of an event is a list of values")
+    if not isinstance(data, list) or len(data) != queue.listeners[listener]:
+        raise NoEvent(f"the data of this event is a list of {queue.listeners[listener]} values")
     if trigger is not None and type(trigger) is not int:
         raise NoEvent("trigger_id is the number of a component")
     if _names_a_file(event):
