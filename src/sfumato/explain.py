@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, overload
 
+import torch
+
 from sfumato.errors import RequestError, SfumatoWarning
 from sfumato.generations import said
 from sfumato.models.fingerprint import weight_hash
@@ -51,7 +53,8 @@ def explain(
     """Generate the images of a request and explain them.
 
     A thread that explains holds the model until it is done; others that want it, or a pipeline that shares a part with
-    it, wait in a queue. So any number of threads may explain on one model.
+    it, wait in a queue. So any number of threads may explain on one model. Where the caller has switched derivatives
+    off (``torch.inference_mode``, ``torch.no_grad``), methods still take those that they need.
 
     Args:
         model: From ``sfumato.load`` or ``sfumato.wrap``.
@@ -87,7 +90,7 @@ def explain(
     if not isinstance(asked, Sequence) or any(not isinstance(r, Request) for r in asked):
         raise RequestError("explain takes a request or a list of them, such as sfumato.Request('a red circle', seed=7)")
     results: dict[int, Explanation] = {}
-    with alone(model.pipeline):
+    with alone(model.pipeline), torch.inference_mode(False):
         completed = [model.complete(r) for r in asked]
         for group in _batches(completed, batch, model.mixes):
             results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)

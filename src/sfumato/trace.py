@@ -144,7 +144,12 @@ class Trace:
             given = replaced(given, path, repeated(summary, count, path))
         if timestep is not None:
             given["timestep"] = _like(given.get("timestep"), timestep / self.model.time_scale)
-        with alone(self.model.pipeline), torch.set_grad_enabled(gradients):
+        if gradients and next(self.model.denoiser.parameters()).is_inference():
+            raise ModelError(
+                "the weights were made under torch.inference_mode, so there are no derivatives; "
+                "load the pipeline outside it"
+            )
+        with alone(self.model.pipeline), torch.inference_mode(False), torch.set_grad_enabled(gradients):
             clock = Clock(self.model.pipeline.scheduler, silent)
             clock.hold(call.step, call.timestep if timestep is None else timestep)
             with _running(self.model, self.requests, count, Branches((branch,)), clock, attachments):
@@ -218,7 +223,7 @@ def generate(
         RequestError: The requests cannot share a batch.
     """
     given = (requests,) if isinstance(requests, Request) else tuple(requests)
-    with alone(model.pipeline), _under_way(model.pipeline):
+    with alone(model.pipeline), _under_way(model.pipeline), torch.inference_mode(False):
         return _generated(model, given, attachments, record, progress)
 
 

@@ -8,6 +8,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +100,8 @@ def test_the_real_server_gives_the_page_and_nothing_else(served: str) -> None:
     assert ask(served, "/config", Origin="https://evil.example")[0] == 403
 
 
-def test_with_passwords_nothing_is_given_without_one_and_control_c_closes_it_although_work_waits(
-    tmp_path: Path,
+def test_with_passwords_nothing_is_given_without_one_and_control_c_closes_it_with_work_waiting(
+    tmp_path: Path, come: Callable[..., Visitor]
 ) -> None:
     found = start("--model", "studio/scenes", "--auth", str(passwords(tmp_path, "ann:correct horse\n")))
     try:
@@ -115,13 +117,26 @@ def test_with_passwords_nothing_is_given_without_one_and_control_c_closes_it_alt
             cookies = "; ".join(one.partition(";")[0] for one in answer.headers.get_all("set-cookie") or [])
         assert ask(found.address, "/config", Cookie=cookies)[0] == 200
         for number in range(3):
-            visitor = Visitor(found.address, number, {"username": "ann", "password": "correct horse"})
+            visitor = come(found.address, number, {"username": "ann", "password": "correct horse"})
             assert [sent(visitor, "mine", steps=1000).status_code for _ in range(4)] == [200] * 4
     finally:
         began = time.monotonic()
         ended = found.stop(signal.SIGINT)
     assert ended in (0, 130)
     assert time.monotonic() - began < 15  # two seconds, where nothing else runs
+
+
+@pytest.fixture
+def come() -> Iterator[Callable[..., Visitor]]:
+    """Makes visitors, who leave at the end."""
+    with ExitStack() as stack:
+
+        def make(*given: Any) -> Visitor:
+            visitor = Visitor(*given)
+            stack.callback(visitor.http.close)
+            return visitor
+
+        yield make
 
 
 def sent(visitor: Visitor, session: str, **more: Any) -> httpx.Response:
@@ -146,8 +161,8 @@ def told(visitor: Visitor, session: str) -> list[str]:
         return found
 
 
-def test_events_of_a_session_are_told_to_its_own_visitor_only(served: str) -> None:
-    mine, other = Visitor(served, 0), Visitor(served, 1)
+def test_events_of_a_session_are_told_to_its_own_visitor_only(served: str, come: Callable[..., Visitor]) -> None:
+    mine, other = come(served, 0), come(served, 1)
     assert sent(mine, "shared").status_code == 200
     assert told(other, "shared") == ["404"]
     end = {"session_hash": "shared", "fn_index": mine.listeners["explain", "click"]["id"], "event_id": "0" * 32}
@@ -157,8 +172,8 @@ def test_events_of_a_session_are_told_to_its_own_visitor_only(served: str) -> No
     assert told(mine, "shared")[-1] == "process_completed"
 
 
-def test_what_is_not_of_the_page_is_refused_as_such(served: str) -> None:
-    visitor = Visitor(served, 0)
+def test_what_is_not_of_the_page_is_refused_as_such(served: str, come: Callable[..., Visitor]) -> None:
+    visitor = come(served, 0)
     refused: tuple[dict[str, Any], ...] = ({"fn_index": 9999}, {"fn_index": -1}, {"data": []})
     for more in refused:
         assert sent(visitor, "mine", **more).status_code == 400, more

@@ -251,12 +251,12 @@ class LatentModel:
 
     def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """Hidden states of the text encoders for prompts: (prompt, token, channel)."""
-        with alone(self.pipeline), torch.set_grad_enabled(gradients):
+        with alone(self.pipeline), torch.inference_mode(False), torch.set_grad_enabled(gradients):
             return self.text.encode(conditions)
 
     def pooled(self, conditions: Sequence[str]) -> dict[str, torch.Tensor]:
         """Summaries and masks of prompts, by the denoiser's arguments."""
-        with alone(self.pipeline), torch.no_grad():
+        with alone(self.pipeline), torch.inference_mode(False), torch.no_grad():
             return self.text.pooled(conditions)
 
     def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:

@@ -100,9 +100,7 @@ class Connection(H11Protocol):
 
     def _must_arrive(self, within: float) -> None:
         def look() -> None:
-            if (
-                self.transport.get_write_buffer_size()
-            ):  # who still takes the last answer may be late with the next request
+            if self.transport.get_write_buffer_size():  # the last answer is still being taken
                 self._must_arrive(within)
             else:
                 self.transport.abort()

@@ -98,7 +98,7 @@ def in_session(scope: MutableMapping[str, Any], visitor: str) -> str | None:
     return None
 
 
-def _read(body: bytes) -> Mapping[str, Any]:
+def _read(body: bytes) -> dict[str, Any]:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
