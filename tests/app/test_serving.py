@@ -147,8 +147,8 @@ def sent(visitor: Visitor, session: str, **more: Any) -> httpx.Response:
     return visitor.http.post("/gradio_api/queue/join", json=event | more)
 
 
-def told(visitor: Visitor, session: str) -> list[str]:
-    """What a visitor is told of a session: the kinds of messages, up to the end of its first event."""
+def messages(visitor: Visitor, session: str) -> list[str]:
+    """The kinds of messages that a visitor gets of a session, up to the end of its first event."""
     with visitor.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as lines:
         if lines.status_code != 200:
             return [str(lines.status_code)]
@@ -161,15 +161,15 @@ def told(visitor: Visitor, session: str) -> list[str]:
         return found
 
 
-def test_events_of_a_session_are_told_to_its_own_visitor_only(served: str, come: Callable[..., Visitor]) -> None:
+def test_events_of_a_session_go_to_its_own_visitor_only(served: str, come: Callable[..., Visitor]) -> None:
     mine, other = come(served, 0), come(served, 1)
     assert sent(mine, "shared").status_code == 200
-    assert told(other, "shared") == ["404"]
+    assert messages(other, "shared") == ["404"]
     end = {"session_hash": "shared", "fn_index": mine.listeners["explain", "click"]["id"], "event_id": "0" * 32}
     assert other.http.post("/gradio_api/cancel", json=end).status_code == 200
     with other.http.stream("GET", "/gradio_api/heartbeat/shared") as beat:  # as if a tab of that name was closed
         assert beat.status_code == 200
-    assert told(mine, "shared")[-1] == "process_completed"
+    assert messages(mine, "shared")[-1] == "process_completed"
 
 
 def test_what_is_not_of_the_page_is_refused_as_such(served: str, come: Callable[..., Visitor]) -> None:
@@ -180,4 +180,4 @@ def test_what_is_not_of_the_page_is_refused_as_such(served: str, come: Callable[
     assert sent(visitor, "x" * 5000).status_code == 400
     for path in ("/assets/" + "x" * 300, "/static/" + "x" * 30_000, "/static/" + "x/" * 3000):
         assert visitor.http.get(path).status_code == 404, path
-    assert told(visitor, "unknown") == ["404"]
+    assert messages(visitor, "unknown") == ["404"]

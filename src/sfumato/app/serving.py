@@ -77,10 +77,12 @@ def serve(
         ready(f"http://{'localhost' if host in LOOPBACK else host}:{actual}")
         try:
             server.run(sockets=[listening])
-        finally:
-            workshop.close()
+        except KeyboardInterrupt:
             if not workshop.ended(within=CLOSING):
                 _cut_off()
+            raise
+        finally:
+            workshop.close()
 
 
 def _cut_off() -> None:

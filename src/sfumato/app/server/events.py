@@ -30,7 +30,7 @@ class Queue:
 
     Attributes:
         listeners: How many values each listener takes, by its number.
-        waits_for: Whether a session has events, so that there is something to be told of it.
+        waits_for: Whether a session has events.
     """
 
     listeners: Mapping[int, int]
@@ -119,7 +119,7 @@ def _names_a_file(event: Mapping[str, Any]) -> bool:
     """Whether an event names a file.
 
     Gradio walks all values of an event and takes an object with a path and a meta for a file: it copies the path, or
-    fetches it where it is an address, whatever the component. No component of this page takes files.
+    fetches it where it is an address, for any component. No component of this page takes files.
     """
     waiting: list[Any] = [event]
     while waiting:

@@ -98,15 +98,13 @@ class Guard:
             if scope["path"] in (JOIN, CANCEL) and scope["method"] == "POST":
                 body = await _whole(receive)
                 body = joined(body, key, self._queue) if scope["path"] == JOIN else cancelled(body, key)
-                headers_of_body = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
-                others = [one for one in scope["headers"] if one[0].lower() not in dict(headers_of_body)]
-                scope["headers"] = [*others, *headers_of_body]
+                scope["headers"] = _describing(body, scope["headers"])
                 receive = _again(body, receive)
         except NoEvent as error:
             await _answer(send, 400, str(error))
             return
         if scope["path"] == DATA and session is not None and not self._queue.waits_for(session):
-            self._note("refused to tell of a session that has no events")
+            self._note("refused the stream of a session that has no events")
             await _answer(send, 404, "this session has no events; reload the page")
             return
         await self._app(scope, receive, _marked(send, key if fresh else None))
@@ -164,6 +162,13 @@ async def _whole(receive: Receive) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
+
+
+def _describing(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a request with another body."""
+    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    gone = {b"transfer-encoding", *dict(own)}
+    return [*(one for one in headers if one[0].lower() not in gone), *own]
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
