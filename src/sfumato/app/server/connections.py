@@ -29,7 +29,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *given: Any, **settings: Any) -> None:
         super().__init__(*given, **settings)
-        self._awaited: type[h11.Sentinel] | None = None
+        self._awaited: Any = None
         self._arriving: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
 
