@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, overload
 
+import torch
+
 from sfumato.bounds import checked_int
 from sfumato.errors import RequestError, SfumatoWarning
 from sfumato.generations import said
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.loading import as_model
 from sfumato.models.model import Model
+from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.registry import Method, find
 from sfumato.request import Request
@@ -61,6 +64,10 @@ def explain(
 ) -> Explanation | list[Explanation]:
     """Generate the images of a request and explain them.
 
+    A thread that explains holds the model until it is done; others that want it, or a pipeline that shares a part with
+    it, wait in a queue. So any number of threads may explain on one model. Where the caller has switched derivatives
+    off (``torch.inference_mode``, ``torch.no_grad``), methods still take those that they need.
+
     Args:
         model: From ``sfumato.load`` or ``sfumato.wrap``; a pipeline of diffusers is wrapped.
         request: What to generate; several requests are run in batches and give a list in the same order.
@@ -98,10 +105,11 @@ def explain(
         or any(not isinstance(r, Request) for r in asked)
     ):
         raise RequestError("explain takes a request or a list of them, such as sfumato.Request('a red circle', seed=7)")
-    completed = [model.complete(r) for r in asked]
     results: dict[int, Explanation] = {}
-    for group in _batches(completed, batch, model.mixes):
-        results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
+    with alone(model.pipeline), torch.inference_mode(False):
+        completed = [model.complete(r) for r in asked]
+        for group in _batches(completed, batch, model.mixes):
+            results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
     return results[0] if single else [results[i] for i in range(len(completed))]
 
 

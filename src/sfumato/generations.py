@@ -18,6 +18,7 @@ from torch import nn
 from sfumato.cache import Cache, digest
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model, modules_of
+from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.trace import generate
@@ -71,16 +72,17 @@ class Generator:
             requests: Of one image each, alike in all but prompt, negative prompt and seed.
             progress: Told about every call of the denoiser.
         """
-        asked = [self.model.complete(request) for request in requests]
-        model = identity(self.model)
-        keys = [digest({"request": request.key, "model": model}) for request in asked]
-        missing: dict[str, Request] = {}
-        for key, request in zip(keys, asked, strict=True):
-            if key not in self._known and key not in missing and not self._recall(key):
-                missing[key] = request
-        waiting = list(missing.items())
-        for start in range(0, len(waiting), self.batch):
-            self._make(waiting[start : start + self.batch], progress)
+        with alone(self.model.pipeline):  # what is made is of the model that the keys are of
+            asked = [self.model.complete(request) for request in requests]
+            model = identity(self.model)
+            keys = [digest({"request": request.key, "model": model}) for request in asked]
+            missing: dict[str, Request] = {}
+            for key, request in zip(keys, asked, strict=True):
+                if key not in self._known and key not in missing and not self._recall(key):
+                    missing[key] = request
+            waiting = list(missing.items())
+            for start in range(0, len(waiting), self.batch):
+                self._make(waiting[start : start + self.batch], progress)
         return [self._known[key] for key in keys]
 
     def _recall(self, key: str) -> bool:

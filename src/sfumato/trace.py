@@ -21,6 +21,7 @@ from sfumato.errors import ModelError, NonFinite, RequestError
 from sfumato.models import noise, schedulers
 from sfumato.models.arguments import of_rows, repeated, replaced
 from sfumato.models.model import Branches, Model, modules_of
+from sfumato.models.turns import alone
 from sfumato.models.variation import varied
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
@@ -115,7 +116,8 @@ class Trace:
     ) -> torch.Tensor:
         """Call the denoiser again as in one step, with some of it different, without running the rest.
 
-        Only the attachments given here are active: a change of the recorded run is not made again.
+        Only the attachments given here are active: a change of the recorded run is not made again. A run of another
+        thread on this model is waited for.
 
         Args:
             step: Which step.
@@ -144,13 +146,16 @@ class Trace:
             given = replaced(given, path, repeated(summary, count, path))
         if timestep is not None:
             given["timestep"] = _like(given.get("timestep"), timestep / self.model.time_scale)
-        clock = Clock(self.model.pipeline.scheduler, silent)
-        clock.hold(call.step, call.timestep if timestep is None else timestep)
-        with (
-            _running(self.model, self.requests, count, Branches((branch,)), clock, attachments),
-            torch.set_grad_enabled(gradients),
-        ):
-            output: torch.Tensor = self.model.denoiser(sample, **given)[0]
+        if gradients and next(self.model.denoiser.parameters()).is_inference():
+            raise ModelError(
+                "the weights were made under torch.inference_mode, so there are no derivatives; "
+                "load the pipeline outside it"
+            )
+        with alone(self.model.pipeline), torch.inference_mode(False), torch.set_grad_enabled(gradients):
+            clock = Clock(self.model.pipeline.scheduler, silent)
+            clock.hold(call.step, call.timestep if timestep is None else timestep)
+            with _running(self.model, self.requests, count, Branches((branch,)), clock, attachments):
+                output: torch.Tensor = self.model.denoiser(sample, **given)[0]
         return output
 
     def replay_guided(
@@ -205,6 +210,8 @@ def generate(
     Every image has a CPU generator of its own, so it does not depend on what else is in the batch (up to the float
     tolerance of batched kernels, about 1e-5 in float32).
 
+    One thread at a time runs a model; calls from others wait their turn.
+
     Args:
         model: The model.
         requests: Requests that share all settings but text, label, pictures (of one size), seed and number of images.
@@ -214,10 +221,21 @@ def generate(
 
     Raises:
         NonFinite: Latents or image became NaN or infinite; the message says at which step.
-        ModelError: A safety checker blacked out an image.
+        ModelError: A safety checker blacked out an image, or the model is in the middle of a run of this thread.
         RequestError: The requests cannot share a batch.
     """
     given = (requests,) if isinstance(requests, Request) else tuple(requests)
+    with alone(model.pipeline), _under_way(model.pipeline), torch.inference_mode(False):
+        return _generated(model, given, attachments, record, progress)
+
+
+def _generated(
+    model: Model,
+    given: Sequence[Request],
+    attachments: Sequence[Attachment],
+    record: bool | Collection[int],
+    progress: Progress,
+) -> Trace:
     asked = tuple(model.complete(request) for request in given)
     _check_batch(asked)
     items = sum(request.images for request in asked)
@@ -233,6 +251,25 @@ def generate(
     _refuse_blocked(made.blocked)
     final = model.spatial(latents.final(made.latents), asked[0])
     return Trace(model, asked, made.images, final, time.perf_counter() - start, calls, scheduler)
+
+
+_pipelines: list[Any] = []
+"""Those whose call is under way; only the thread that holds a pipeline asks for it."""
+
+
+@contextmanager
+def _under_way(pipeline: Any) -> Iterator[None]:
+    """Refuse a run inside a run: the pipeline's call keeps its settings and steps in the pipeline and the scheduler."""
+    if any(one is pipeline or one.scheduler is pipeline.scheduler for one in list(_pipelines)):
+        raise ModelError(
+            "this model is in the middle of a run, which another run inside it would break; explain when the run is "
+            "over, not in its progress callback"
+        )
+    _pipelines.append(pipeline)
+    try:
+        yield
+    finally:
+        _pipelines.remove(pipeline)
 
 
 @contextmanager

@@ -26,9 +26,11 @@ COLOURS = ("red", "blue", "green", "yellow", "purple", "black", "white")
 class Visitor:
     """A browser's tab without the browser: it speaks to the page as Gradio's front end does."""
 
-    def __init__(self, address: str, number: int) -> None:
+    def __init__(self, address: str, number: int, login: dict[str, str] | None = None) -> None:
         self.http = httpx.Client(base_url=address, timeout=240)
         self.http.get("/")
+        if login is not None:
+            self.http.post("/login", data=login)
         config = self.http.get("/config").json()
         self.session = secrets.token_hex(6)
         self.shown = ""

@@ -1,17 +1,24 @@
-"""Who may open the page, and how: hosts, passwords, ports, the extra."""
+"""Who may open the page, and how: hosts, passwords, ports, the extra, strangers; and how it closes."""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from sfumato.app.serving import CannotServe, allows, read_passwords, serve
 from tests.app.conftest import start
+from tests.app.test_load import Visitor
 from tests.cli.running import run
 
 
@@ -93,7 +100,9 @@ def test_the_real_server_gives_the_page_and_nothing_else(served: str) -> None:
     assert ask(served, "/config", Origin="https://evil.example")[0] == 403
 
 
-def test_with_passwords_nothing_is_given_without_one_and_control_c_closes_it(tmp_path: Path) -> None:
+def test_with_passwords_nothing_is_given_without_one_and_control_c_closes_it_with_work_waiting(
+    tmp_path: Path, come: Callable[..., Visitor]
+) -> None:
     found = start("--model", "studio/scenes", "--auth", str(passwords(tmp_path, "ann:correct horse\n")))
     try:
         assert ask(found.address, "/config")[0] == 401
@@ -107,6 +116,68 @@ def test_with_passwords_nothing_is_given_without_one_and_control_c_closes_it(tmp
         with urllib.request.urlopen(request, timeout=30) as answer:
             cookies = "; ".join(one.partition(";")[0] for one in answer.headers.get_all("set-cookie") or [])
         assert ask(found.address, "/config", Cookie=cookies)[0] == 200
+        for number in range(3):
+            visitor = come(found.address, number, {"username": "ann", "password": "correct horse"})
+            assert [sent(visitor, "mine", steps=1000).status_code for _ in range(4)] == [200] * 4
     finally:
+        began = time.monotonic()
         ended = found.stop(signal.SIGINT)
     assert ended in (0, 130)
+    assert time.monotonic() - began < 15  # two seconds, where nothing else runs
+
+
+@pytest.fixture
+def come() -> Iterator[Callable[..., Visitor]]:
+    """Makes visitors, who leave at the end."""
+    with ExitStack() as stack:
+
+        def make(*given: Any) -> Visitor:
+            visitor = Visitor(*given)
+            stack.callback(visitor.http.close)
+            return visitor
+
+        yield make
+
+
+def sent(visitor: Visitor, session: str, **more: Any) -> httpx.Response:
+    """An event of Explain, without waiting for its end."""
+    values = ["studio/scenes", "a red circle", "1", str(more.pop("steps", 1)), "", "", "", ""]
+    listener = visitor.listeners["explain", "click"]["id"]
+    event = {"data": values, "fn_index": listener, "session_hash": session, "event_data": None, "trigger_id": None}
+    return visitor.http.post("/gradio_api/queue/join", json=event | more)
+
+
+def messages(visitor: Visitor, session: str) -> list[str]:
+    """The kinds of messages that a visitor gets of a session, up to the end of its first event."""
+    with visitor.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as lines:
+        if lines.status_code != 200:
+            return [str(lines.status_code)]
+        found = []
+        for line in lines.iter_lines():
+            if line.startswith("data:"):
+                found.append(str(json.loads(line.removeprefix("data:"))["msg"]))
+                if found[-1] == "process_completed":
+                    break
+        return found
+
+
+def test_events_of_a_session_go_to_its_own_visitor_only(served: str, come: Callable[..., Visitor]) -> None:
+    mine, other = come(served, 0), come(served, 1)
+    assert sent(mine, "shared").status_code == 200
+    assert messages(other, "shared") == ["404"]
+    end = {"session_hash": "shared", "fn_index": mine.listeners["explain", "click"]["id"], "event_id": "0" * 32}
+    assert other.http.post("/gradio_api/cancel", json=end).status_code == 200
+    with other.http.stream("GET", "/gradio_api/heartbeat/shared") as beat:  # as if a tab of that name was closed
+        assert beat.status_code == 200
+    assert messages(mine, "shared")[-1] == "process_completed"
+
+
+def test_what_is_not_of_the_page_is_refused_as_such(served: str, come: Callable[..., Visitor]) -> None:
+    visitor = come(served, 0)
+    refused: tuple[dict[str, Any], ...] = ({"fn_index": 9999}, {"fn_index": -1}, {"data": []})
+    for more in refused:
+        assert sent(visitor, "mine", **more).status_code == 400, more
+    assert sent(visitor, "x" * 5000).status_code == 400
+    for path in ("/assets/" + "x" * 300, "/static/" + "x" * 30_000, "/static/" + "x/" * 3000):
+        assert visitor.http.get(path).status_code == 404, path
+    assert messages(visitor, "unknown") == ["404"]

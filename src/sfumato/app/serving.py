@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hmac
 import os
+import signal
 import socket
 import stat
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,8 @@ from sfumato.reading import path_of, read_text
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST = 1800.0
+CLOSING = 1.0
+"""Seconds that work under way has for its end, when the server is closed."""
 THREADS = 256
 """Events that may be under way: each that waits for a model is one, so more than all queues together have places."""
 SESSIONS = 300
@@ -69,14 +73,26 @@ def serve(
         actual = listening.getsockname()[1]
         settings: dict[str, Any] = {"device": device, "longest": longest, "library": folder, "names": names}
         app, workshop = application(models, host=host, port=actual, people=people, **settings)
-        import uvicorn
+        from sfumato.app.server.connections import Server
 
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
+        server = Server(app, workshop.close)
         ready(f"http://{'localhost' if host in LOOPBACK else host}:{actual}")
         try:
             server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            if not workshop.ended(within=CLOSING):
+                _cut_off()
+            raise
         finally:
             workshop.close()
+
+
+def _cut_off() -> None:
+    """End the process although a thread still computes, which cannot be stopped and would not survive Python's end."""
+    print("closed; what was under way is cut off", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(128 + signal.SIGINT)
 
 
 def application(
@@ -103,6 +119,7 @@ def application(
     except ImportError as error:
         raise CannotServe("the page needs Gradio and Plotly: pip install 'sfumato[app]'") from error
     from sfumato.app.page import look, page
+    from sfumato.app.server.events import Queue
     from sfumato.app.server.guard import LOCAL, Guard
     from sfumato.app.server.results import results_route
     from sfumato.app.server.workshop import Workshop
@@ -132,7 +149,9 @@ def application(
         **look(),
     )
     blocks.has_launched = True  # only then does Gradio refuse paths that nobody uploaded
-    return Guard(served, {*LOCAL, host, *names} if host in LOOPBACK else {host, *names}), workshop
+    listeners = {number: len(one.inputs) for number, one in blocks.fns.items() if one.fn is not None}
+    queue = Queue(listeners, lambda session: session in blocks._queue.pending_messages_per_session)
+    return Guard(served, {*LOCAL, host, *names} if host in LOOPBACK else {host, *names}, queue), workshop
 
 
 def read_passwords(file: Path) -> dict[str, str]:

@@ -22,6 +22,7 @@ from sfumato.judging.maps import named_maps
 from sfumato.layers import first_call
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
+from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -56,6 +57,7 @@ def randomisation(
     images = [np.asarray(explanation.image.convert("RGB"))]
     done = 0
     with ExitStack() as stack:
+        stack.enter_context(alone(model.pipeline))
         for stage, end in enumerate(ends):
             stack.enter_context(permuted([model.denoiser.get_submodule(name) for name in blocks[done:end]], stage))
             done = end

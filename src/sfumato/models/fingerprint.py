@@ -11,6 +11,7 @@ from torch import nn
 
 from sfumato.errors import ModelError
 from sfumato.models.model import modules_of
+from sfumato.models.turns import alone
 
 _known: weakref.WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], str]] = weakref.WeakKeyDictionary()
 
@@ -18,8 +19,14 @@ _known: weakref.WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], str]] 
 def weight_hash(whole: Any) -> str:
     """SHA-256 over name, shape, type and bytes of every tensor of a pipeline or of one network.
 
-    Computed again only when a tensor was replaced or written to since the last call.
+    Computed again only when a tensor was replaced or written to since the last call, and never while another thread
+    has changed weights for a check.
     """
+    with alone(whole):
+        return _weight_hash(whole)
+
+
+def _weight_hash(whole: Any) -> str:
     parts = {"": whole} if isinstance(whole, nn.Module) else modules_of(whole)
     tensors = {
         f"{part}.{name}": tensor if tensor.device.type != "meta" else _offloaded(module, name)

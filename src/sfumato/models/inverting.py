@@ -50,7 +50,7 @@ def prepared(model: LatentModel, request: Request) -> Request:
     forced = {
         "steps": 1,
         "schedule": (int(request.at or 0),),
-        "scheduler": schedulers.scheduler_name(own) if flow else DDIM,
+        "scheduler": schedulers.known_scheduler(model.pipeline, None) if flow else DDIM,
     }
     for name, value in forced.items():
         if getattr(request, name) not in (None, value):

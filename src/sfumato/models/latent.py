@@ -21,6 +21,7 @@ from sfumato.models.notes import Notes, notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
 from sfumato.models.sites import sites_of
 from sfumato.models.tasks import Task
+from sfumato.models.turns import alone
 from sfumato.models.words import Tokens, split
 from sfumato.request import Request
 
@@ -177,7 +178,8 @@ class LatentModel:
 
     def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
         """The prompt, or the negative one, as the denoiser's context holds it."""
-        return self.text.tokens(prompt, negative=negative)
+        with alone(self.pipeline):  # a tokenizer is set anew for each reading
+            return self.text.tokens(prompt, negative=negative)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words outside the vocabulary that the model was trained on, where the model's folder lists it."""
@@ -244,12 +246,12 @@ class LatentModel:
 
     def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """Hidden states of the text encoders for prompts: (prompt, token, channel)."""
-        with torch.set_grad_enabled(gradients):
+        with alone(self.pipeline), torch.inference_mode(False), torch.set_grad_enabled(gradients):
             return self.text.encode(conditions)
 
     def pooled(self, conditions: Sequence[str]) -> dict[str, torch.Tensor]:
         """Summaries and masks of prompts, by the denoiser's arguments."""
-        with torch.no_grad():
+        with alone(self.pipeline), torch.inference_mode(False), torch.no_grad():
             return self.text.pooled(conditions)
 
     def clean(self, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:

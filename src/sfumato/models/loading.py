@@ -66,7 +66,8 @@ def load(
     kind = dtype or (torch.float32 if target.type == "cpu" else torch.float16)
     if known is None:
         _check_hub(place, revision)
-    pipeline = _for(task, _read(place, kind, None if known else revision))
+    with torch.inference_mode(False):  # else no derivative could ever be taken
+        pipeline = _for(task, _read(place, kind, None if known else revision))
     try:
         pipeline.to(target)
     except (RuntimeError, AssertionError) as error:

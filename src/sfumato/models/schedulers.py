@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.listed import following
 from sfumato.models.noise import is_flow
+from sfumato.models.turns import alone
 from sfumato.request import Request
 from sfumato.timesteps import listed
 
@@ -46,11 +47,13 @@ def known_scheduler(pipeline: Any, wanted: str | None) -> str:
     Raises:
         ModelError: No scheduler of that name fits; the message lists those that do.
     """
-    if wanted is None:
-        return scheduler_name(pipeline.scheduler)
+    with alone(pipeline):  # else it may be the scheduler of another thread's run
+        if wanted is None:
+            return scheduler_name(pipeline.scheduler)
+        known = choices(pipeline)
     short = wanted.strip().lower().removesuffix("scheduler").replace("discrete", "")
-    if short not in choices(pipeline):
-        raise ModelError(f"no scheduler {wanted!r} fits this model; choose from: {', '.join(choices(pipeline))}")
+    if short not in known:
+        raise ModelError(f"no scheduler {wanted!r} fits this model; choose from: {', '.join(known)}")
     return short
 
 
@@ -104,10 +107,10 @@ def nearest_steps(model: Model, request: Request, wanted: Sequence[int]) -> list
 
 
 def _built(pipeline: Any, request: Request) -> Any:
-    own, name = pipeline.scheduler.config, str(request.scheduler)
+    with alone(pipeline):
+        own, kind = pipeline.scheduler.config, choices(pipeline)[str(request.scheduler)]
     # the PNDM of Stable Diffusion begins without Runge-Kutta steps, which the configuration of others does not say
-    more = {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in own else {}
-    kind = choices(pipeline)[name]
+    more = {"skip_prk_steps": True} if request.scheduler == "pndm" and "skip_prk_steps" not in own else {}
     if request.schedule is not None:
         trained = int(own.get("num_train_timesteps", 1000))
         kind = following(kind, tuple(listed(request.schedule, int(request.steps or 0), trained)))

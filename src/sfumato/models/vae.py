@@ -9,19 +9,20 @@ from typing import Any
 import torch
 
 from sfumato.errors import ModelError
+from sfumato.models.turns import alone
 
 
 def decoded(vae: Any, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
     """The images (item, 3, y, x) of latents that are scaled as a denoiser takes them (item, channel, y, x)."""
     unscaled = latents / float(vae.config.scaling_factor) + _shift(vae)
-    with torch.set_grad_enabled(gradients), _precise(vae):
+    with alone(vae), torch.set_grad_enabled(gradients), _precise(vae):
         images: torch.Tensor = vae.decode(unscaled.to(vae.dtype), return_dict=False)[0]
     return images
 
 
 def embedded(vae: Any, images: torch.Tensor) -> torch.Tensor:
     """The mean of the posterior of images, scaled as a denoiser takes it."""
-    with _precise(vae):
+    with alone(vae), _precise(vae):  # which other threads would meet in another precision
         made = vae.encode(images.to(vae.dtype))
     latents: torch.Tensor = (made.latent_dist.mean if hasattr(made, "latent_dist") else made.latent).to(images.dtype)
     return (latents - _shift(vae)) * float(vae.config.scaling_factor)

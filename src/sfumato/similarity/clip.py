@@ -19,6 +19,7 @@ from PIL import Image
 from sfumato.errors import ModelError
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.loading import STUDIO
+from sfumato.models.turns import alone
 
 EMBEDDED = "studio/clip"
 BATCH = 32
@@ -122,9 +123,10 @@ class Clip:
         towers = self.towers
         if towers.texts is None:
             raise ModelError(f"{self.source} reads images alone, no text; give a folder or a hub id of a CLIPModel")
-        tokens = towers.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=towers.longest, return_tensors="pt"
-        )
+        with alone(towers.vision):  # models of several threads may be compared by one CLIP
+            tokens = towers.tokenizer(
+                list(texts), padding=True, truncation=True, max_length=towers.longest, return_tensors="pt"
+            )
         return F.normalize(towers.texts(tokens).float(), dim=-1)
 
     def pixels(self, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:

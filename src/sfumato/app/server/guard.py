@@ -1,4 +1,4 @@
-"""What stands before the page: only known hosts and origins, only the paths that the page needs, only bodies that fit.
+"""What stands before the page: only known hosts, origins and paths, bodies that fit, and sessions of one's own.
 
 A page on 127.0.0.1 is open to every web site that its user visits: by another name that leads there (DNS rebinding), or
 by forms and scripts of another origin. So the name that the browser used and the origin it came from must be ours.
@@ -6,13 +6,15 @@ by forms and scripts of another origin. So the name that the browser used and th
 
 from __future__ import annotations
 
-import json
+import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
+from sfumato.app.server.events import CANCEL, DATA, HEARTBEAT, JOIN, NoEvent, Queue, cancelled, in_session, joined
 from sfumato.app.server.visitors import COOKIE
 
 Scope = MutableMapping[str, Any]
@@ -24,7 +26,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BYTES = 24_000_000
 """Of a request's body: a picture of 8 MB in base64, twice, and what goes with it."""
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
-JOIN = "/gradio_api/queue/join"
 OPEN = {
     "/",
     "/theme.css",
@@ -35,14 +36,18 @@ OPEN = {
     "/login/",
     "/logout",
     JOIN,
-    "/gradio_api/queue/data",
-    "/gradio_api/cancel",
+    DATA,
+    CANCEL,
     "/gradio_api/reset",
     "/gradio_api/startup-events",
 }
-BELOW = ("/assets/", "/static/", "/results/", "/gradio_api/heartbeat/")
+BELOW = ("/assets/", "/static/", "/results/", HEARTBEAT)
 """The paths that the page asks for, and the beginnings of such. Uploads, files and the rest of Gradio's API are not
 among them: pictures come inside an event, and results go out by their secret id."""
+LONGEST_PATH = 1000
+"""Bytes of a path, and of each name in it 255: no file system has longer ones."""
+QUIET = 60.0
+"""Seconds in which the log says only once that sessions were refused."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
@@ -63,11 +68,13 @@ class Guard:
     Args:
         app: The page.
         hosts: Names under which it may be asked for, without port.
+        queue: What its events are for.
         most: Bytes that a request's body may have.
     """
 
-    def __init__(self, app: App, hosts: Iterable[str], most: int = MOST_BYTES) -> None:
-        self._app, self._most = app, most
+    def __init__(self, app: App, hosts: Iterable[str], queue: Queue, most: int = MOST_BYTES) -> None:
+        self._app, self._queue, self._most = app, queue, most
+        self._said = -QUIET
         self._hosts = frozenset(f"[{host}]" if ":" in host.strip("[]") else host.lower() for host in map(_bare, hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,13 +93,27 @@ class Guard:
         if fresh:
             scope["headers"] = [*scope["headers"], (b"cookie", f"{COOKIE}={key}".encode())]
         receive = _bounded(receive, self._most)
-        if scope["path"] == JOIN and scope["method"] == "POST":
-            body = await _whole(receive)
-            if body is None or _names_a_file(body):
-                await _answer(send, 400, "an event carries plain values; files cannot be named in it")
-                return
-            receive = _again(body, receive)
+        try:
+            session = in_session(scope, key)
+            if scope["path"] in (JOIN, CANCEL) and scope["method"] == "POST":
+                body = await _whole(receive)
+                body = joined(body, key, self._queue) if scope["path"] == JOIN else cancelled(body, key)
+                scope["headers"] = _describing(body, scope["headers"])
+                receive = _again(body, receive)
+        except NoEvent as error:
+            await _answer(send, 400, str(error))
+            return
+        if scope["path"] == DATA and session is not None and not self._queue.waits_for(session):
+            self._note("refused the stream of a session that has no events")
+            await _answer(send, 404, "this session has no events; reload the page")
+            return
         await self._app(scope, receive, _marked(send, key if fresh else None))
+
+    def _note(self, what: str) -> None:
+        """Say it in the log, once in a while."""
+        if time.monotonic() - self._said >= QUIET:
+            self._said = time.monotonic()
+            logging.getLogger("uvicorn.error").warning("%s (said at most once in %.0f seconds)", what, QUIET)
 
     def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -104,7 +125,8 @@ class Guard:
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             return 403, "a page of another site may not use this one"
         path = str(scope["path"])
-        if path not in OPEN and not path.startswith(BELOW):
+        known = path in OPEN or path.startswith(BELOW)
+        if not known or len(path) > LONGEST_PATH or any(len(name.encode()) > 255 for name in path.split("/")):
             return 404, "there is nothing here; the page is at /"
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "GET and POST only"
@@ -126,16 +148,27 @@ def _origin(origin: str) -> str | None:
         return None
 
 
-async def _whole(receive: Receive) -> bytes | None:
-    """The whole body; None where it was cut off."""
+async def _whole(receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        NoEvent: It was cut off.
+    """
     body, more = b"", True
     while more:
         message = await receive()
         if message["type"] != "http.request":
-            return None
+            raise NoEvent("the event was cut off")
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
+
+
+def _describing(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a request with another body."""
+    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    gone = {b"transfer-encoding", *dict(own)}
+    return [*(one for one in headers if one[0].lower() not in gone), *own]
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -146,27 +179,6 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return take
-
-
-def _names_a_file(body: bytes) -> bool:
-    """Whether an event names a file, or is none.
-
-    Gradio walks all values of an event and takes an object with a path and a meta for a file: it copies the path, or
-    fetches it where it is an address, whatever the component. No component of this page takes files.
-    """
-    try:
-        waiting = [json.loads(body)]
-    except (ValueError, RecursionError):
-        return True
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if "path" in value and "meta" in value:
-                return True
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return False
 
 
 def _name(host: str) -> str:

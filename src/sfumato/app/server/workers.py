@@ -198,14 +198,18 @@ class Worker:
                 job.stop(why)
 
     def close(self) -> None:
-        """End the thread; what waits is called off."""
+        """Call off all that waits or runs, and end the thread as soon as its work lets it."""
         with self._news:
             self._closed = True
             waiting = self._all()
             self._news.notify()
         for job in waiting:
             job.stop("the server is closing")
-        self._thread.join(timeout=30)
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for the end of the thread, at most so long; whether it has ended."""
+        self._thread.join(timeout=seconds)
+        return not self._thread.is_alive()
 
     def _drop(self, job: Job[Any]) -> None:
         with self._news:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,9 +101,17 @@ class Workshop:
             worker.stop(tab, why)
 
     def close(self) -> None:
-        """End all workers."""
+        """Call off all that waits or runs, and end all workers as soon as their work lets them."""
         for worker in self.workers.values():
             worker.close()
+
+    def ended(self, within: float) -> bool:
+        """Wait for the end of all workers, at most so many seconds; whether they have ended.
+
+        One that loads a model, or is between two signs of progress, cannot be stopped.
+        """
+        end = time.monotonic() + within
+        return all([worker.ended(max(0.0, end - time.monotonic())) for worker in self.workers.values()])
 
     def driven(
         self,
