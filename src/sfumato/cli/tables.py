@@ -16,7 +16,14 @@ COLUMNS = ("word", "pos", "coverage", "peak (x, y)", "share")
 
 
 def say_results(summary: Mapping[str, Any]) -> None:
-    """Print what a summary says about every word, one table for each image."""
+    """Print what a summary says about every word, one table for each image, then its notes."""
+    _say_tables(summary)
+    for node, text in summary["notes"].items():
+        say()
+        say(f"note on {node}: {text}")
+
+
+def _say_tables(summary: Mapping[str, Any]) -> None:
     for method, rows in summary["importance"].items():
         _say_importance(method, rows, summary["images"])
     if not summary["words"]:

@@ -81,8 +81,8 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
 
     Returns:
         ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``numbers``
-        (what a method measured beside its arrays, by node), ``tau`` and
-        ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``coverage`` (share of the image's
+        (what a method measured beside its arrays, by node), ``notes`` (what to mind in reading them, by node), ``tau``
+        and ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``coverage`` (share of the image's
         pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
         bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
         word that the model did not see. ``importance`` has the rows of each method that says what a word is worth.
@@ -108,6 +108,7 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
             for node in explanation.tree.subtree
             if (found := {str(name): value for name, value in node.attrs.items() if _is_number(value)})
         },
+        "notes": {node.path.strip("/"): note for node in explanation.tree.subtree if (note := node.attrs.get("note"))},
         "tau": tau,
         "importance": {
             method: [row for i in range(len(images)) for row in importance_rows(explanation, method, i)]
