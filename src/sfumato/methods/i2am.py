@@ -46,6 +46,7 @@ class I2amOptions:
         default=(),
         metadata={"help": "points x,y of the reference, at the size the model reads it: who looked at their patches?"},
     )
+    adapter: int = field(default=1, metadata={"help": "of several IP-Adapters, which one; 1 is the first"})
     groups: int = field(default=5, metadata={"help": "in how many groups of steps the maps over time are"})
     keep: tuple[PairAxis, ...] = field(
         default=(), metadata={"help": "axes of the pairs of place and patch that are kept: group, head"}
@@ -79,6 +80,8 @@ class I2amOptions:
         object.__setattr__(self, "keep", (keep,) if isinstance(keep, str) else tuple(keep))
         if wrong := [axis for axis in self.keep if axis not in PAIR_AXES]:
             raise OptionError(f"keep has {wrong[0]!r}; choose from: {', '.join(PAIR_AXES)} (layers are always kept)")
+        if isinstance(self.adapter, bool) or not isinstance(self.adapter, int) or self.adapter < 1:
+            raise OptionError(f"adapter is {self.adapter!r}; expected a whole number, 1 or more")
         if isinstance(self.groups, bool) or not isinstance(self.groups, int) or self.groups < 1:
             raise OptionError(f"groups is {self.groups!r}; expected a whole number, 1 or more")
         if self.unit not in UNITS:
@@ -116,7 +119,7 @@ def i2am(model: Model, requests: Sequence[Request], options: I2amOptions, progre
 def _explained(model: Model, request: Request, options: I2amOptions, progress: Progress) -> Explanation:
     if request.images != 1:
         raise OptionError("i2am looks at one image; explain each seed by itself")
-    tokens = model.reference_tokens()
+    tokens = model.reference_tokens(options.adapter)
     _refuse_what_cannot_be(model, request, tokens, options)
     inside = _reference_mask(request, options)
     trace, nodes = _mapped(model, request, tokens, options, inside, progress, NODE)
@@ -127,9 +130,9 @@ def _explained(model: Model, request: Request, options: I2amOptions, progress: P
     if options.causal:
         changed = occluded(trace, tokens, options.occlude, progress)
         nodes["causal"] = _causal(changed, nodes, tokens)
-    assert request.reference is not None
+    reference = request.references[options.adapter - 1 if request.more_references else 0]
     nodes["reference"] = xr.Dataset(
-        {"pixels": (("y", "x", "channel"), request.reference.array.copy())},
+        {"pixels": (("y", "x", "channel"), reference.array.copy())},
         coords={"channel": ("channel", ["R", "G", "B"])},
     )
     return trace.explanation(0, nodes)
