@@ -19,6 +19,8 @@ from sfumato.results.pairs import NODE, looking_at
 
 MARK = "#2f9bd6"
 ACROSS, MOST_PATCHES = 8, 4
+CELL = 1.45
+"""Inches of a map's side, with the gap to the next."""
 TOKENS = "tokens, of no place"
 NON_CAUSAL = "one token: its attention has no say in the image (non-causal)"
 
@@ -36,15 +38,16 @@ def reference_sheet(explanation: Explanation) -> Image.Image:
         axes.append(("head", "head", data.sizes["head"]))
     axes.append(("layer", "layer", data.sizes["layer"]))
     ways = ("forward", "backward") if both else ("forward",)
-    across = min(max(4, *(count for _, _, count in axes)), ACROSS)
+    across = max(4, *(math.ceil(count / math.ceil(count / ACROSS)) for _, _, count in axes))  # rows of equal length
     lines = [len(ways) * math.ceil(count / across) for _, _, count in axes]
-    figure = figure_of(1.45 * across, 1.6 * (2 + sum(lines)))
     runs = [(data, image, "")]
     if "i2am_unguided" in explanation.tree.children:
         other = explanation.tree["i2am_unguided"].to_dataset()
         runs.append((other, other["pixels"].values, ", without guidance"))
-    figure.set_figheight(figure.get_figheight() + 3.2 * (len(runs) - 1))
-    top, *rest = figure.subfigures(1 + len(axes), 1, height_ratios=[2 * len(runs), *lines])
+    head = len(runs) * (CELL * across / 4 + 0.3)  # four pictures across, and their titles
+    heights = [head, *((CELL + 0.15) * count for count in lines)]
+    figure = figure_of(CELL * across, sum(heights))
+    top, *rest = figure.subfigures(len(heights), 1, height_ratios=heights)
     for cells, (run, made, note) in zip(top.subplots(len(runs), 4, squeeze=False), runs, strict=True):
         back = _on_reference(reference, run["backward"], data) if both else reference
         for axis, picture, title in (
