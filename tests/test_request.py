@@ -155,11 +155,12 @@ def test_every_field_changes_the_key() -> None:
         "schedule": "early",
         "variation": (5, 0.1),
     }
-    assert set(others) | {"invert", "at"} == set(plain.to_dict())
+    assert set(others) | {"invert", "at", "more_references"} == set(plain.to_dict())
     keys = {plain.key, *(plain.with_(**{name: value}).key for name, value in others.items())}
     given = plain.with_(image=others["image"], invert="noise")
     keys |= {given.key, given.with_(at=400).key}
-    assert len(keys) == len(others) + 3
+    keys.add(plain.with_(reference=others["reference"], more_references=[others["image"]]).key)
+    assert len(keys) == len(others) + 4
 
 
 def test_a_variation_is_another_seed_and_a_strength() -> None:

@@ -169,4 +169,6 @@ def _adapters(network: nn.Module) -> list[Any]:
         factors = [getattr(module, factor, None) for factor in ("s1", "s2", "b1", "b2")]
         if any(factor is not None for factor in factors):
             found.append([name, factors])
+        if hasattr(module, "to_k_ip"):  # the processor of an IP-Adapter
+            found.append([name, list(module.scale)])
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 64
 MAX_SIDE = 8192
+MAX_REFERENCES = 16
 SEEDS = 2**63
-LATER = frozenset({"image", "strength", "label", "schedule", "mask", "reference", "invert", "at", "variation"})
+LATER = frozenset(
+    {"image", "strength", "label", "schedule", "mask", "reference", "invert", "at", "variation", "more_references"}
+)
 AT = 300
 """By default: on scenes with known truth maps at 100 and 300 are far better than at 500 (docs/pipelines.md)."""
 PICTURES = ("image", "mask", "reference")
@@ -51,6 +54,8 @@ class Request:
         mask: Where an inpainting pipeline paints: a black and white picture of the image's size, white inside, given
             like `image`, or an array (y, x) of booleans.
         reference: What is painted is read from this picture, by models that take one; given like `image`.
+        more_references: Where several IP-Adapters are loaded, those of the second and the following ones, in order;
+            given like `reference`, which all of them read where this is left out.
         invert: "noise" looks at a given image instead of making one: it is noised to the timestep `at`, and the
             denoiser is called once. For text-to-image pipelines, where `image` has no other meaning.
         at: The timestep that a given image is noised to, 1 to 999; 300 by default.
@@ -86,6 +91,7 @@ class Request:
     invert: str | None = None
     at: int | None = None
     variation: tuple[int, float] | None = None
+    more_references: tuple[Picture, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check every field, so that an existing request is a possible one."""
@@ -101,7 +107,7 @@ class Request:
             object.__setattr__(self, "guidance", guidance + 0.0)  # not -0.0: equal requests have equal keys
         _check_name("scheduler", self.scheduler, "a scheduler's name, such as 'ddim'")
         _check_name("label", self.label, "it as text, such as '0011'")
-        if any(getattr(self, name) is not None for name in PICTURES):
+        if any(getattr(self, name) is not None for name in (*PICTURES, "more_references")):
             self._read_pictures()
         if self.strength is not None:
             strength = float(checked_number("strength", self.strength, RequestError, above=0, most=1))
@@ -134,18 +140,27 @@ class Request:
         return tuple(self.seed + i for i in range(self.images))
 
     @property
+    def references(self) -> tuple[Picture, ...]:
+        """All pictures that are read as references, in order."""
+        return () if self.reference is None else (self.reference, *(self.more_references or ()))
+
+    @property
     def key(self) -> str:
         """SHA-256 of the canonical form: equal requests have equal keys in every process and version of Python."""
         plain = {name: value for name, value in self._fields().items() if name not in LATER or value is not None}
         for name in PICTURES:
             if (picture := getattr(self, name)) is not None:
                 plain[name] = picture.sha256
+        if self.more_references is not None:
+            plain["more_references"] = [one.sha256 for one in self.more_references]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, ready for JSON; an image as ``Picture.to_dict`` gives it."""
         pictures = {name: getattr(self, name) for name in PICTURES}
-        return self._fields() | {name: None if one is None else one.to_dict() for name, one in pictures.items()}
+        more = None if self.more_references is None else [one.to_dict() for one in self.more_references]
+        found = {name: None if one is None else one.to_dict() for name, one in pictures.items()}
+        return self._fields() | found | {"more_references": more}
 
     def _set_whole(self, name: str, least: int, most: int) -> None:
         object.__setattr__(self, name, checked_int(name, getattr(self, name), least, most, RequestError))
@@ -170,6 +185,8 @@ class Request:
         for name in PICTURES:
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, (Picture.of_mask if name == "mask" else Picture.of)(given))
+        if self.more_references is not None:
+            self._read_more(Picture.of)
         if self.mask is not None and self.image is not None:
             sizes = [(one.height, one.width) for one in (self.mask, self.image)]
             if sizes[0] != sizes[1]:
@@ -177,6 +194,16 @@ class Request:
                     f"the mask is {sizes[0][0]} x {sizes[0][1]} pixels (height x width), the image {sizes[1][0]} x "
                     f"{sizes[1][1]}; give a mask of the image's size"
                 )
+
+    def _read_more(self, of: Callable[[Any], Picture]) -> None:
+        given: Any = self.more_references
+        if not isinstance(given, list | tuple) or not given:
+            raise RequestError(f"more_references is {type(given).__name__}; expected a list of pictures, at least one")
+        if len(given) >= MAX_REFERENCES:
+            raise RequestError(f"more_references has {len(given)} pictures; expected fewer than {MAX_REFERENCES}")
+        if self.reference is None:
+            raise RequestError("more_references was given without a reference; the first picture is the reference")
+        object.__setattr__(self, "more_references", tuple(of(one) for one in given))
 
     def _fields(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -403,7 +403,7 @@ def _check_batch(requests: Sequence[Request]) -> None:
     if not requests:
         raise RequestError("there is no request; give at least one")
     own = {"prompt": "", "negative_prompt": "", "label": None, "image": None, "mask": None, "reference": None}
-    own |= {"invert": None, "at": None}  # what is the same where their schedules are
+    own |= {"more_references": None, "invert": None, "at": None}  # what is the same where their schedules are
     if len({r.invert for r in requests}) > 1:
         raise RequestError("requests of one batch must share invert: an image is given in some and made in others")
     plain = [r.with_(**own, seed=0, images=1) for r in requests]

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from sfumato.studio.garments import pair
+from tests.adapters import adapter_weights, vision
 from tests.cli.running import run
+from tests.pipelines import stable_diffusion
 from tests.references import tiny_references
 
 
@@ -93,3 +96,37 @@ def test_masks_that_are_none(folder: Path, tmp_path: Path, kind: str, message: s
     mask.save(tmp_path / "mask.png")
     found = run(*asked(folder, mask=str(tmp_path / "mask.png")), "--out", str(tmp_path / "out"))
     assert message in found.error
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-image model and an adapter for it."""
+    place = tmp_path_factory.mktemp("adapted")
+    pipeline = stable_diffusion()
+    pipeline.save_pretrained(place / "model")
+    save_file(adapter_weights(pipeline.unet), place / "adapter.safetensors")
+    vision().save_pretrained(place / "image_encoder")
+    Image.fromarray(pair(8).reference).save(place / "reference.png")
+    return place
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_adapters_and_their_references_are_given_in_order(adapted: Path, tmp_path: Path) -> None:
+    words = ["explain", "a red cat", "--model", str(adapted / "model"), "--steps", "1", "--size", "32x32", "--json"]
+    words += ["--image", str(adapted / "reference.png"), "--method", "daam", "--out", str(tmp_path / "out")]
+    adapter, reference = str(adapted / "adapter.safetensors"), ("--reference", str(adapted / "reference.png"))
+    done = run(
+        *words, "--strength", "1", "--adapter", f"{adapter},scale=0.4", "--adapter", adapter, *reference, *reference
+    )
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
+    assert len(summary["request"]["more_references"]) == 1
+    assert summary["request"]["strength"] == 1.0
+    for more, message in (
+        (("--adapter", adapter), "--adapter was given without --reference"),
+        (("--adapter", "absent", *reference), "there is no adapter 'absent'"),
+        (("--adapter", f"{adapter},scale=much", *reference), "is no number"),
+        (("--adapter", adapter, *reference, *reference), "2 references were given; this model reads one"),
+    ):
+        assert message in run(*words[:-1], str(tmp_path / "none"), *more).error
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

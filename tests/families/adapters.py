@@ -1,7 +1,8 @@
-"""Stable Diffusion with a network beside it: ControlNet, which sees a picture, and IP-Adapter, which reads one."""
+"""Stable Diffusion with a further network: ControlNet, which sees a picture, and IP-Adapter, which reads one."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,14 +10,16 @@ from diffusers import (
     ControlNetModel,
     DiffusionPipeline,
     StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 
 from tests.families.family import Family, random_weights
-from tests.families.parts import IMAGE_WIDTH, PROMPT, SIZE, amplified, clip_images, clip_vision, picture
+from tests.families.parts import IMAGE_WIDTH, PROMPT, SIZE, amplified, clip_images, clip_vision, mask, picture
 from tests.families.unets import stable_diffusion_parts, stable_diffusion_xl_parts
 
 IMAGE_TOKENS = 4
@@ -74,25 +77,39 @@ def controlled_xl() -> DiffusionPipeline:
 
 
 @random_weights
-def adapted() -> DiffusionPipeline:
-    """Text and a picture that is read beside it."""
+def adapted(kind: type[DiffusionPipeline] = StableDiffusionPipeline) -> DiffusionPipeline:
+    """Text and a picture that is read as well."""
     parts = stable_diffusion_parts() | {"image_encoder": clip_vision(), "feature_extractor": clip_images()}
-    return with_adapter(StableDiffusionPipeline(**parts))
+    return with_adapter(kind(**parts))
 
 
 @random_weights
-def adapted_xl() -> DiffusionPipeline:
-    """Text and a picture that is read beside it, on Stable Diffusion XL."""
+def adapted_xl(kind: type[DiffusionPipeline] = StableDiffusionXLPipeline) -> DiffusionPipeline:
+    """Text and a picture that is read as well, on Stable Diffusion XL."""
     parts = stable_diffusion_xl_parts() | {"image_encoder": clip_vision(), "feature_extractor": clip_images()}
-    return with_adapter(StableDiffusionXLPipeline(**parts))
+    return with_adapter(kind(**parts))
 
 
 CONTROLLED = {"prompt": PROMPT, "image": picture(), **SIZE, "guidance_scale": 5.0}
 ADAPTED = {"prompt": PROMPT, "ip_adapter_image": picture(seed=1), **SIZE, "guidance_scale": 5.0}
+
+STARTED = ADAPTED | {"image": picture(seed=2), "strength": 0.8}
 
 ADAPTERS = (
     Family("Stable Diffusion, ControlNet", "StableDiffusionControlNetPipeline", controlled, CONTROLLED),
     Family("Stable Diffusion, IP-Adapter", "StableDiffusionPipeline", adapted, ADAPTED),
     Family("Stable Diffusion XL, ControlNet", "StableDiffusionXLControlNetPipeline", controlled_xl, CONTROLLED),
     Family("Stable Diffusion XL, IP-Adapter", "StableDiffusionXLPipeline", adapted_xl, ADAPTED),
+    Family(
+        "Stable Diffusion, IP-Adapter, image to image",
+        "StableDiffusionImg2ImgPipeline",
+        partial(adapted, StableDiffusionImg2ImgPipeline),
+        {name: value for name, value in STARTED.items() if name not in SIZE},
+    ),
+    Family(
+        "Stable Diffusion XL, IP-Adapter, inpainting",
+        "StableDiffusionXLInpaintPipeline",
+        partial(adapted_xl, StableDiffusionXLInpaintPipeline),
+        STARTED | {"mask_image": mask()},
+    ),
 )

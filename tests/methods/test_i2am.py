@@ -14,12 +14,14 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import BudgetExceeded, ModelError, OptionError, RequestError
-from sfumato.metrics import box, box_iou, imacs
+from sfumato.methods.i2am import UNITS
+from sfumato.metrics import average_precision, box, box_iou, imacs
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import looking_at, seen_from, seen_from_part
 from sfumato.results.store import open as open_explanation
+from sfumato.results.upscale import bicubic
 from sfumato.trace import generate
 from sfumato.watching.reference import ReferenceSums
 from tests.labels import tiny_labels
@@ -72,7 +74,7 @@ def test_watching_changes_neither_the_image_nor_the_pipeline() -> None:
 
 
 def test_the_maps_are_those_of_the_formulas() -> None:
-    found = maps(explained(groups=3))
+    found, published = maps(explained(groups=3)), maps(explained(groups=3, unit="probability"))
     seen = scores()
     layers = found["layer"].values.tolist()
     assert layers == list(seen)
@@ -85,7 +87,8 @@ def test_the_maps_are_those_of_the_formulas() -> None:
         )
         if side == 16:  # the grid of the latent: nothing is resampled
             forward = torch.stack([one.softmax(1).mean(-1) for one in steps]).reshape(3, -1, side, side)
-            np.testing.assert_allclose(found["forward_layer"].values[place], forward.mean((0, 1)), atol=1e-6)
+            np.testing.assert_allclose(published["forward_layer"].values[place], forward.mean((0, 1)), atol=1e-6)
+            np.testing.assert_allclose(found["forward_layer"].values[place], 256 * forward.mean((0, 1)), atol=1e-4)
     every = torch.stack([torch.stack([one.softmax(-1).mean(1) for one in steps]) for steps in seen.values()])
     np.testing.assert_allclose(found["backward"].values.ravel(), every.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(found["backward_time"].values.reshape(3, -1), every.mean((0, 2)), atol=1e-6)
@@ -144,6 +147,42 @@ def test_what_a_point_looked_at_and_who_looked_at_a_patch() -> None:
     np.testing.assert_allclose(seen_from_part(large, part), seen_from(large, (12 / SIDE, 10 / SIDE)), atol=1e-6)
     with pytest.raises(OptionError, match="outside the image"):
         seen_from(grids, (1.0, 0.5))
+
+
+def test_every_layer_has_equal_weight_in_the_forward_map_however_few_its_places() -> None:
+    whole = explained()
+    found, published = maps(whole), maps(explained(unit="probability"))
+    of_layers = found["forward_layer"].mean(("y", "x"))
+    np.testing.assert_allclose(of_layers, 1, atol=0.02)  # bicubic upscaling moves a mean a little
+    dominant = published["forward_layer"].mean(("y", "x")).values
+    assert dominant.max() > 3.9 * dominant.min()  # of 8 x 8 places against 16 x 16
+    np.testing.assert_allclose(found["forward"], found["forward_layer"].mean("layer"), atol=1e-5)
+    np.testing.assert_allclose(found["forward"], found["forward_head"].mean("head"), atol=1e-5)
+    tokens = np.mean([looking_at(pairs(whole), token, (16, 16)) for token in range(TOKENS)], axis=0)
+    np.testing.assert_allclose(found["forward"], tokens, atol=1e-4)
+    assert (found.attrs["unit"], published.attrs["unit"]) == tuple(UNITS.values())
+
+
+def test_scores_stand_with_those_of_the_whole_image() -> None:
+    found, mask = maps(explained()).attrs, pictures()[2]
+    assert found["iou_whole_image"] == found["average_precision_whole_image"] == pytest.approx(mask.mean())
+    assert found["imacs_g_whole_image"] == 0
+    assert found["box_iou_whole_image"] == pytest.approx(mask.mean())  # this mask is a rectangle
+    assert found["average_precision"] != found["average_precision_whole_image"]
+    assert found["average_precision"] == average_precision(bicubic(maps(explained())["forward"], (SIDE, SIDE)), mask)
+
+
+def test_a_map_that_finds_everything_is_noted() -> None:
+    all_of_it, part = explained(threshold=0.01), explained(threshold=0.99)
+    found = maps(all_of_it)
+    assert found["found"].all()
+    assert found.attrs["found_share"] == 1
+    assert found.attrs["iou"] == found.attrs["iou_whole_image"]
+    assert found.attrs["box"] == [0, 0, SIDE, SIDE]
+    assert all_of_it.summary()["notes"] == {"i2am": found.attrs["note"]}
+    assert "every pixel reaches 0.01 of the forward map's maximum" in found.attrs["note"]
+    assert 0 < maps(part).attrs["found_share"] < 1
+    assert part.summary()["notes"] == {}
 
 
 def test_numbers_are_those_of_the_maps() -> None:
@@ -246,6 +285,7 @@ def test_an_explanation_survives_the_disk(tmp_path: Path) -> None:
         ({"groups": 0}, OptionError, "groups is 0"),
         ({"keep": ("layer",)}, OptionError, "choose from: group, head"),
         ({"threshold": 1.0}, OptionError, "threshold is 1.0"),
+        ({"unit": "nats"}, OptionError, "unit is 'nats'; choose from: share, probability"),
         ({"occlude": "black"}, OptionError, "choose from: mean, grey"),
         ({"budget": 0.001}, BudgetExceeded, "keep fewer axes or raise the budget"),
     ],

@@ -87,10 +87,22 @@ def explain(
         ),
     ] = None,
     reference: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="Paint what this picture shows, with models that read a reference; --image and --mask say where.",
+            help="Paint what this picture shows, with models that read a reference; --image and --mask say where. "
+            "Repeated, one for each --adapter.",
+            show_default=False,
+            rich_help_panel=IMAGE,
+        ),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="An IP-Adapter that reads --reference: its safetensors file, or the folder of it. Append ,scale=0.6 "
+            "for how strongly it acts and ,encoder=FOLDER for its image encoder (else the model's own, or "
+            "image_encoder next to the file). May be repeated.",
             show_default=False,
             rich_help_panel=IMAGE,
         ),
@@ -203,7 +215,9 @@ def explain(
         raise RequestError("--size was given together with --height or --width; give the size once")
     if size is not None:
         height, width = _parsed_size(size)
-    if prompt is None and label is None and reference is None and method is None and invert is None:
+    if adapter and not reference:
+        raise RequestError("--adapter was given without --reference; give the picture that it reads")
+    if prompt is None and label is None and not reference and method is None and invert is None:
         raise RequestError(
             "there is nothing to explain; give a prompt, such as: sfumato explain 'a red circle' (models without text "
             "take a --label, a --reference, a --method, or some of them)"
@@ -219,7 +233,8 @@ def explain(
         scheduler=scheduler,
         images=images,
         image=image,  # type: ignore[arg-type]  # a path becomes a picture
-        reference=reference,  # type: ignore[arg-type]
+        reference=reference[0] if reference else None,  # type: ignore[arg-type]
+        more_references=reference[1:] or None if reference else None,  # type: ignore[arg-type]
         strength=strength,
         label=label,
         schedule=schedule,
@@ -240,7 +255,7 @@ def explain(
     from sfumato.results.joining import join
     from sfumato.writing.folders import write_folder
 
-    usual = "i2am" if reference is not None else "profile" if prompt is None else "daam"
+    usual = "i2am" if reference else "profile" if prompt is None else "daam"
     chosen = [find(name) for name in dict.fromkeys(method or [usual])]
     painted = mask is not None and image is not None  # the mask says where to paint, not what to follow
     if painted:
@@ -255,7 +270,9 @@ def explain(
             given.setdefault("stream", f"{target}.partial")
     configured = [one.configure(given) for one, given in zip(chosen, options, strict=True)]
     with progress_shown() as progress, write_folder(target) as folder:
-        loaded = load_model(model, device, progress, task=task, arguments=parse_arguments(argument or ()))
+        loaded = load_model(
+            model, device, progress, task=task, arguments=parse_arguments(argument or ()), adapters=adapter or ()
+        )
         request = loaded.complete(request)
         for one, settings in zip(chosen, configured, strict=True):
             one.check(loaded)

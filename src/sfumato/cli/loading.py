@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,16 @@ def load_model(
     *,
     task: Task | None = None,
     arguments: Mapping[str, Any] | None = None,
+    adapters: Sequence[str] = (),
 ) -> Model:
-    """The model of a name, a folder or a hub id; see ``sfumato.load``."""
+    """The model of a name, a folder or a hub id, with adapters as the command line has them; see ``sfumato.load``."""
     progress("loading the model", 0, 1)
     from sfumato.models import loading
+    from sfumato.models.adapter_files import Adapter
 
     with _other_bars_hidden():
-        model = loading.load(name, device=device, task=task, arguments=arguments)
+        chosen = [Adapter.parse(one) for one in adapters]
+        model = loading.load(name, device=device, task=task, arguments=arguments, adapters=chosen)
     progress("loading the model", 1, 1)
     return model
 

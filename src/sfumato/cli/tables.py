@@ -20,7 +20,14 @@ COLUMNS = ("word", "pos", "coverage", "peak (x, y)", "share")
 
 
 def say_results(summary: Mapping[str, Any]) -> None:
-    """Print the numbers of a summary: of words one table for each image, of every other node its own."""
+    """Print the numbers of a summary, then its notes: words, one table for each image; every other node, its own."""
+    _say_tables(summary)
+    for node, text in summary["notes"].items():
+        say()
+        say(f"note on {node}: {text}")
+
+
+def _say_tables(summary: Mapping[str, Any]) -> None:
     for method, rows in summary["importance"].items():
         _say_importance(method, rows, summary["images"])
     if summary["words"]:

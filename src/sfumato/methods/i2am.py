@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, RequestError
-from sfumato.metrics import box, box_iou, hard, imacs, iou, rank_correlation
+from sfumato.metrics import average_precision, box, box_iou, coverage, hard, imacs, iou, rank_correlation
 from sfumato.models.model import Model, ReferenceTokens
 from sfumato.option_values import INNER_SHARE, MEGABYTES, PIXELS
 from sfumato.pictures import Picture
@@ -26,7 +26,7 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.results.pairs import NODE as PAIRS
-from sfumato.results.pairs import looking_at, seen_from, seen_from_part
+from sfumato.results.pairs import in_shares, looking_at, seen_from, seen_from_part
 from sfumato.results.upscale import bicubic
 from sfumato.saliency.reference_occlusion import occluded
 from sfumato.timesteps import MAX_STEPS
@@ -34,6 +34,7 @@ from sfumato.trace import Trace, generate
 from sfumato.watching.reference import PAIR_AXES, LayerMaps, PairAxis, ReferenceSums
 
 NODE, UNGUIDED = "i2am", "i2am_unguided"
+UNITS = {"share": "multiples of an even share", "probability": "mean attention probability"}
 Floats = NDArray[np.float64]
 
 
@@ -54,8 +55,18 @@ class I2amOptions:
         default=5,
         metadata={"least": 1, "most": MAX_STEPS, "help": "in how many groups of steps the maps over time are"},
     )
+    adapter: int = field(
+        default=1, metadata={"least": 1, "most": 100, "help": "of several IP-Adapters, which one; 1 is the first"}
+    )
     keep: tuple[PairAxis, ...] = field(
         default=(), metadata={"help": "axes of the pairs of place and patch that are kept: group, head"}
+    )
+    unit: Literal["share", "probability"] = field(
+        default="share",
+        metadata={
+            "help": "of forward maps: multiples of an even share, in which all layers have equal weight, or the "
+            "probabilities, as published, in which coarse layers dominate"
+        },
     )
     unguided: bool = field(default=False, metadata={"help": "also explain the run with guidance switched off"})
     causal: bool = field(
@@ -106,7 +117,7 @@ def i2am(model: Model, requests: Sequence[Request], options: I2amOptions, progre
 def _explained(model: Model, request: Request, options: I2amOptions, progress: Progress) -> Explanation:
     if request.images != 1:
         raise OptionError("i2am looks at one image; explain each seed by itself")
-    tokens = model.reference_tokens()
+    tokens = model.reference_tokens(options.adapter)
     _refuse_what_cannot_be(model, request, tokens, options)
     inside = _reference_mask(request, options)
     trace, nodes = _mapped(model, request, tokens, options, inside, progress, NODE)
@@ -117,9 +128,9 @@ def _explained(model: Model, request: Request, options: I2amOptions, progress: P
     if options.causal:
         changed = occluded(trace, tokens, options.occlude, progress)
         nodes["causal"] = _causal(changed, nodes, tokens)
-    assert request.reference is not None
+    reference = request.references[options.adapter - 1 if request.more_references else 0]
     nodes["reference"] = xr.Dataset(
-        {"pixels": (("y", "x", "channel"), request.reference.array.copy())},
+        {"pixels": (("y", "x", "channel"), reference.array.copy())},
         coords={"channel": ("channel", ["R", "G", "B"])},
     )
     return trace.explanation(0, nodes)
@@ -208,9 +219,7 @@ def _maps(
     weights = layers[0].weights / layers[0].weights.sum()
     onto = {"forward": ("y", "x"), "backward": ("ry", "rx")}
     # of every layer (group, head, ...); layers may differ in their number of heads
-    parts: dict[str, list[Floats]] = {
-        "forward": [np.clip(bicubic(one.forward[0].astype(np.float64), latent), 0, None) for one in layers]
-    }
+    parts: dict[str, list[Floats]] = {"forward": [_forward(one, latent, options) for one in layers]}
     if grid != (1, 1):
         parts["backward"] = [
             one.backward[0].astype(np.float64).reshape(*one.backward.shape[1:3], *grid) for one in layers
@@ -247,26 +256,48 @@ def _maps(
         coords |= {"patch_x": ("patch", [x for x, _ in points]), "patch_y": ("patch", [y for _, y in points])}
     attrs: dict[str, Any] = {
         "method": "i2am",
-        "unit": "mean attention probability",
+        "unit": UNITS[options.unit],
         "causal": grid != (1, 1),
         "patches": tokens.patches,
         "guidance": request.guidance,
     }
     whole = bicubic(data["forward"][1], (height, width))
     found = hard(whole, options.threshold)
-    attrs["box"] = box(found)
+    attrs |= {"box": box(found), "found_share": coverage(whole, options.threshold)}
+    if found.all():
+        attrs["note"] = (
+            f"every pixel reaches {options.threshold:g} of the forward map's maximum, so found, box and iou are those "
+            "of the whole image; raise threshold, or read average_precision, which needs none"
+        )
     if request.mask is not None:
-        inside = request.mask.inside
-        attrs["imacs_g"] = imacs(whole, inside)
-        attrs["iou"] = iou(whole, inside, options.threshold)
-        attrs["box_iou"] = box_iou(attrs["box"], box(inside))
+        attrs |= _scores(whole, request.mask.inside, options.threshold)
         if grid != (1, 1):
-            data["specific_mask"] = (("ry", "rx"), seen_from_part(pairs, inside).reshape(grid))
+            data["specific_mask"] = (("ry", "rx"), seen_from_part(pairs, request.mask.inside).reshape(grid))
     if on_reference is not None:
         attrs["imacs_r"] = imacs(data["backward"][1], on_reference)
     arrays = {name: (dims, np.asarray(values, np.float32)) for name, (dims, values) in data.items()}
     node = xr.Dataset(arrays, coords=coords, attrs=attrs)
     return node.assign(found=(("image_y", "image_x"), found))
+
+
+def _forward(one: LayerMaps, latent: tuple[int, int], options: I2amOptions) -> Floats:
+    """A layer's forward maps on the latent's grid, in the unit of the options (group, head, y, x)."""
+    maps = one.forward[0].astype(np.float64)
+    return in_shares(maps, latent) if options.unit == "share" else np.clip(bicubic(maps, latent), 0, None)
+
+
+def _scores(whole: Floats, inside: NDArray[np.bool_], threshold: float) -> dict[str, float]:
+    """How well the forward map fits the mask, and how well a map that is the same everywhere does."""
+
+    def of(heat: Floats) -> dict[str, float]:
+        return {
+            "imacs_g": imacs(heat, inside),
+            "iou": iou(heat, inside, threshold),
+            "box_iou": box_iou(box(hard(heat, threshold)), box(inside)),
+            "average_precision": average_precision(heat, inside),
+        }
+
+    return of(whole) | {f"{name}_whole_image": value for name, value in of(np.ones(inside.shape)).items()}
 
 
 def _causal(changed: Floats, nodes: dict[str, xr.Dataset], tokens: ReferenceTokens) -> xr.Dataset:

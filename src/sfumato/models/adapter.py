@@ -1,4 +1,4 @@
-"""Image-prompt adapters: text is read as before, and a reference by attention of its own, after it."""
+"""Image-prompt adapters: text is read as before, and references by attention of their own, after it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,63 @@ from sfumato.errors import ModelError
 from sfumato.models.model import ReferenceTokens, Site
 
 
-def has_adapter(pipeline: Any) -> bool:
-    """Whether an IP-Adapter is loaded."""
+def adapters_of(pipeline: Any) -> Sequence[Any]:
+    """The image projections of the IP-Adapters that are loaded, in order; none where there are no adapters."""
     networks = (getattr(pipeline, name, None) for name in ("unet", "transformer"))
-    return any(hasattr(getattr(one, "encoder_hid_proj", None), "image_projection_layers") for one in networks)
+    projections = (getattr(one, "encoder_hid_proj", None) for one in networks)
+    found = (getattr(one, "image_projection_layers", None) for one in projections)
+    return next((tuple(layers) for layers in found if layers is not None), ())
 
 
-def adapter_tokens(pipeline: Any, sites: Sequence[Site]) -> ReferenceTokens:
-    """How the one adapter of a U-Net reads its reference: by the second call of every cross-attention.
-
-    Its tokens, four or sixteen, are summaries of the whole picture, no patches of it.
+def token_count(projection: Any) -> int:
+    """How many tokens an adapter makes of a reference, four or sixteen: summaries of the picture, no patches of it.
 
     Raises:
-        ModelError: Several adapters are loaded, or one of a kind that is not known.
+        ModelError: The adapter is of a kind that is not known.
     """
-    layers = pipeline.unet.encoder_hid_proj.image_projection_layers
-    if len(layers) != 1:
-        raise ModelError(f"{len(layers)} IP-Adapters are loaded; load one, so that a reference has one meaning")
-    latents = getattr(layers[0], "latents", None)  # of the Plus variants, a learned query for each token
-    count = getattr(layers[0], "num_image_text_embeds", None) if latents is None else latents.shape[1]
+    latents = getattr(projection, "latents", None)  # of the Plus variants, a learned query for each token
+    count = getattr(projection, "num_image_text_embeds", None) if latents is None else latents.shape[1]
     if count is None:
         raise ModelError(
-            f"how many tokens {type(layers[0]).__name__} makes of a reference is not known; load an IP-Adapter of the "
+            f"how many tokens {type(projection).__name__} makes of a reference is not known; load an IP-Adapter of the "
             "base or Plus kind"
         )
-    return ReferenceTokens(tuple(site for site in sites if site.kind == "cross"), 1, (1, int(count)), patches=False)
+    return int(count)
+
+
+def adapter_tokens(pipeline: Any, sites: Sequence[Site], adapter: int) -> ReferenceTokens:
+    """How one of a U-Net's adapters reads its reference: by a call of its own in every cross-attention.
+
+    The calls follow that of the text, in the order of the adapters. An adapter whose scale is 0 in a module is not
+    called there.
+
+    Args:
+        pipeline: With adapters.
+        sites: The attention modules of its U-Net.
+        adapter: Which one, from 1.
+
+    Raises:
+        ModelError: There is no such adapter, or its scale is 0 everywhere.
+    """
+    projections = adapters_of(pipeline)
+    if not 1 <= adapter <= len(projections):
+        raise ModelError(f"adapter is {adapter}; the number of IP-Adapters that are loaded is {len(projections)}")
+    found, orders = [], []
+    for site in sites:
+        if site.kind != "cross":
+            continue
+        called = [_is_called(scale) for scale in pipeline.unet.get_submodule(site.name).processor.scale]
+        if called[adapter - 1]:
+            found.append(site)
+            orders.append(sum(called[:adapter]))
+    if not found:
+        raise ModelError(
+            f"the scale of IP-Adapter {adapter} is 0 in every module, so it reads no reference; raise it: "
+            "pipeline.set_ip_adapter_scale(...), or --adapter FILE,scale=0.6"
+        )
+    return ReferenceTokens(tuple(found), tuple(orders), (1, token_count(projections[adapter - 1])), patches=False)
+
+
+def _is_called(scale: Any) -> bool:
+    """Whether an adapter acts in a module, by its scale there: a number, or one for each of its pictures."""
+    return any(scale) if isinstance(scale, list) else scale != 0

@@ -70,7 +70,7 @@ class LatentModel:
         self.masks_padding = self.text.masked
         self._guidance = family.guidance
         words = {"words"} if self.text.named else set()
-        lost = {"followed"} if task.reference else set()  # an adapter's attention has not been followed
+        lost = {"followed"} if task.adapters else set()  # an adapter's attention has not been followed
         if task.image == "edit" or self.arguments.get("guidance_rescale"):
             lost.add("replay")  # a step cannot be guided again by the plain rule
         self.features = (family.features | task.features | words) - lost
@@ -100,6 +100,7 @@ class LatentModel:
             request = inverting.prepared(self, request)
         self.task.check(request)
         self._refuse(request)
+        self.task.check_references(request)
         sides = self._sides(request)
         done = request.with_(
             steps=request.steps or self._notes.steps or int(self._default("num_inference_steps", DEFAULT_STEPS)),
@@ -204,17 +205,17 @@ class LatentModel:
         """See `sfumato.models.sites.sites_of`."""
         return sites_of(self.denoiser)
 
-    def reference_tokens(self) -> ReferenceTokens:
+    def reference_tokens(self, adapter: int = 1) -> ReferenceTokens:
         """How an image-prompt adapter reads a reference.
 
         Raises:
-            ModelError: There is none, or it is not known.
+            ModelError: There is none, or none of this number.
         """
-        if not self.task.reference:
+        if not self.task.adapters:
             raise ModelError(
                 f"{self.source.name} takes no reference image; load an image-prompt adapter, or studio/insert"
             )
-        return adapter_tokens(self.pipeline, self.sites())
+        return adapter_tokens(self.pipeline, self.sites(), adapter)
 
     def latent_grid(self, request: Request) -> tuple[int, int]:
         """Height and width of the latent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +12,16 @@ import torch
 
 from sfumato.bounds import shown
 from sfumato.errors import ModelError, Unreadable
-from sfumato.models.adapter import adapter_tokens, has_adapter
+from sfumato.models.adapter import adapters_of, token_count
+from sfumato.models.adapter_files import Adapter, load_adapters
 from sfumato.models.families import LATENT, OWN, PIXEL, SUPPORTED
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.notes import notes_of
-from sfumato.models.tasks import TEXT
 from sfumato.reading import path_of, read_json
 
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
 Task = Literal["text-to-image", "image-to-image", "inpainting"]
+PAINT_BY_EXAMPLE = "PaintByExamplePipeline"
 TASKS: tuple[Task, ...] = ("text-to-image", "image-to-image", "inpainting")
 
 
@@ -37,6 +38,7 @@ def load(
     revision: str | None = None,
     task: Task | None = None,
     arguments: Mapping[str, Any] | None = None,
+    adapters: Sequence[Adapter | str | Path] = (),
 ) -> Model:
     """Load a pipeline.
 
@@ -48,6 +50,7 @@ def load(
         task: "text-to-image", "image-to-image" or "inpainting"; by default what the folder says.
         arguments: What the pipeline's call is to be given in addition to what a request says; see ``wrap``. They take
             precedence over the ``arguments`` that the folder's ``sfumato.json`` recommends.
+        adapters: IP-Adapters to load into it: safetensors files, or `Adapter`s with a scale and an image encoder.
 
     Raises:
         ModelError: There is no such model, its files are damaged or not safetensors, or its family is unknown.
@@ -64,10 +67,11 @@ def load(
     except RuntimeError as error:
         raise ModelError(f"there is no device {str(device)!r}; give 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
     kind = dtype or (torch.float32 if target.type == "cpu" else torch.float16)
-    if known is None:
-        _check_hub(place, revision)
+    name = _check_hub(place, revision) if known is None else _index(Path(place) / "model_index.json")["_class_name"]
     with torch.inference_mode(False):  # else no derivative could ever be taken
-        pipeline = _for(task, _read(place, kind, None if known else revision))
+        pipeline = _for(task, _read(place, name, kind, None if known else revision))
+        if adapters:
+            load_adapters(pipeline, adapters)
     try:
         pipeline.to(target)
     except (RuntimeError, AssertionError) as error:
@@ -126,13 +130,15 @@ def _model(pipeline: Any, source: Source, arguments: Mapping[str, Any]) -> Model
             raise ModelError(f"{name} is told everything by the request; leave out {', '.join(arguments)}")
         return PIXEL[name](pipeline, source)
     family, task = LATENT[name]
-    if has_adapter(pipeline):
-        if "cross-attention" not in family.features or task is not TEXT:
+    if projections := adapters_of(pipeline):
+        if "cross-attention" not in family.features or task.image == "edit":
             raise ModelError(
-                f"an IP-Adapter on {name} is not supported; take StableDiffusionPipeline or StableDiffusionXLPipeline"
+                f"an IP-Adapter on {name} is not supported; take Stable Diffusion 1.x, 2.x or XL for text-to-image, "
+                "image-to-image or inpainting"
             )
-        adapter_tokens(pipeline, ())  # refuses several, and kinds that are not known
-        task = replace(task, reference=True)
+        for projection in projections:
+            token_count(projection)  # refuses kinds that are not known
+        task = replace(task, adapters=len(projections))
     return family.kind(pipeline, source, family, task, arguments)
 
 
@@ -235,18 +241,20 @@ def _index(file: Path) -> dict[str, Any]:
     return index
 
 
-def _check_hub(place: str, revision: str | None) -> None:
-    """Refuse a hub model of another family by its index alone, before gigabytes of weights come."""
+def _check_hub(place: str, revision: str | None) -> str | None:
+    """Refuse a hub model of another family by its index alone, before gigabytes of weights come; its class."""
     import huggingface_hub
 
     try:
         file = Path(huggingface_hub.hf_hub_download(place, "model_index.json", revision=revision))
     except (OSError, ValueError, TypeError):
-        return  # reading the whole model says better what is wrong
-    _check_family(_index(file)["_class_name"])
+        return None  # reading the whole model says better what is wrong
+    name = str(_index(file)["_class_name"])
+    _check_family(name)
+    return name
 
 
-def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
+def _read(place: str, name: str | None, dtype: torch.dtype, revision: str | None) -> Any:
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
@@ -254,12 +262,29 @@ def _read(place: str, dtype: torch.dtype, revision: str | None) -> Any:
     from sfumato.pipelines.reference_pipeline import ReferenceInpaintPipeline
 
     own = dict(zip(OWN, (LabelPipeline, ReferenceInpaintPipeline), strict=True))
-    file = Path(place) / "model_index.json"
-    kind = own.get(_index(file)["_class_name"], DiffusionPipeline) if file.is_file() else DiffusionPipeline
+    kind = own.get(str(name), DiffusionPipeline)
     try:
+        if name == PAINT_BY_EXAMPLE:
+            return _paint_by_example(place, dtype, revision)
         return kind.from_pretrained(place, dtype=dtype, use_safetensors=True, revision=revision)
     except SafetensorError as error:
         raise ModelError(f"a weight file of {place} is damaged or not safetensors ({error}); fetch it again") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         line = " ".join(str(error).split())[:300]
         raise ModelError(f"the model {place} cannot be loaded: {line}") from error
+
+
+def _paint_by_example(place: str, dtype: torch.dtype, revision: str | None) -> Any:
+    """A ``PaintByExamplePipeline``; diffusers does not find its image encoder's class, so that part is read alone."""
+    import huggingface_hub
+    from diffusers import PaintByExamplePipeline
+    from diffusers.pipelines.deprecated.paint_by_example.image_encoder import PaintByExampleImageEncoder
+
+    folder = Path(place)
+    if not folder.is_dir():
+        wanted = ["*.json", "*.txt", "*.safetensors"]
+        folder = Path(huggingface_hub.snapshot_download(place, revision=revision, allow_patterns=wanted))
+    pipeline = PaintByExamplePipeline.from_pretrained(folder, image_encoder=None, dtype=dtype, use_safetensors=True)
+    encoder = PaintByExampleImageEncoder.from_pretrained(folder / "image_encoder", dtype=dtype, use_safetensors=True)
+    pipeline.register_modules(image_encoder=encoder)
+    return pipeline

@@ -68,13 +68,13 @@ class ReferenceTokens:
 
     Attributes:
         sites: The attention modules that read it, in order of execution.
-        order: Which call of these modules: 0 for the first in a forward; image-prompt adapters come after the text.
+        orders: Which call of each module: 0 for the first in a forward; image-prompt adapters come after the text.
         grid: Rows and columns of the tokens; (1, n) where a token stands for no place of the reference.
         patches: Whether every token is a patch of the reference, row by row.
     """
 
     sites: tuple[Site, ...]
-    order: int
+    orders: tuple[int, ...]
     grid: tuple[int, int]
     patches: bool
 
@@ -208,11 +208,14 @@ class Model(Protocol):
         """The attention modules of the denoiser in order of execution."""
         ...
 
-    def reference_tokens(self) -> ReferenceTokens:
+    def reference_tokens(self, adapter: int = 1) -> ReferenceTokens:
         """How a reference image is read.
 
+        Args:
+            adapter: By which of several image-prompt adapters, from 1.
+
         Raises:
-            ModelError: The model takes none.
+            ModelError: The model takes none, or has no such adapter.
         """
         ...
 

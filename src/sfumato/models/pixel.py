@@ -119,7 +119,7 @@ class PixelModel:
         ]
         return tuple(sorted(found, key=lambda site: order[site.place]))
 
-    def reference_tokens(self) -> ReferenceTokens:
+    def reference_tokens(self, adapter: int = 1) -> ReferenceTokens:
         """There is no reference.
 
         Raises:

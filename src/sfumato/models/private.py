@@ -95,6 +95,12 @@ RELIED_ON = (
     Private(
         "diffusers.models.embeddings:ImageProjection", "num_image_text_embeds", "an adapter's tokens (models)", True
     ),
+    Private(
+        "diffusers.models.attention_processor:IPAdapterAttnProcessor2_0",
+        "scale",
+        "whether an adapter is called in a module (models/adapter.py)",
+        True,
+    ),
     *(
         Private(ATTENTION, name, "makes keys of other words (methods/ovam.py)", True)
         for name in ("norm_cross", "norm_k")

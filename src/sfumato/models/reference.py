@@ -55,12 +55,21 @@ class ReferenceModel(LatentModel):
         references = [r.reference.image for r in requests for _ in r.seeds if r.reference is not None]
         return super().called_with(requests) | {self.read_as: references}
 
-    def reference_tokens(self) -> ReferenceTokens:
-        """All cross-attention reads the reference; every token is a patch."""
+    def reference_tokens(self, adapter: int = 1) -> ReferenceTokens:
+        """All cross-attention reads the reference; every token is a patch.
+
+        Raises:
+            ModelError: Another adapter than the first is meant; there are none.
+        """
         config = self.pipeline.image_encoder.config
         patches = int(config.image_size) // int(config.patch_size)
+        return self._tokens((patches, patches), True, adapter)
+
+    def _tokens(self, grid: tuple[int, int], patches: bool, adapter: int) -> ReferenceTokens:
+        if adapter != 1:
+            raise ModelError(f"adapter is {adapter}; {self.source.name} has no IP-Adapters, so leave it out")
         sites = tuple(site for site in self.sites() if site.kind == "cross")
-        return ReferenceTokens(sites, 0, (patches, patches), True)
+        return ReferenceTokens(sites, (0,) * len(sites), grid, patches)
 
     def encode(self, conditions: Sequence[str], *, gradients: bool = False) -> torch.Tensor:
         """The denoiser's condition without a reference: zeros (row, patch, channel).
@@ -102,6 +111,6 @@ class PaintByExampleModel(ReferenceModel):
     def _read(self, reference: Picture) -> Picture:
         return reference  # the pipeline's own processor resizes and crops it
 
-    def reference_tokens(self) -> ReferenceTokens:
+    def reference_tokens(self, adapter: int = 1) -> ReferenceTokens:
         """One token, on which all attention lies."""
-        return ReferenceTokens(tuple(site for site in self.sites() if site.kind == "cross"), 0, (1, 1), False)
+        return self._tokens((1, 1), False, adapter)

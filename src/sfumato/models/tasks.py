@@ -21,18 +21,18 @@ class Task:
         image: What an image of the request is for: the run starts from it, is controlled by it or edits it; None where
             the pipeline takes none.
         mask: Whether it paints into a mask.
-        reference: Whether an image-prompt adapter is loaded, which needs a reference.
+        adapters: How many image-prompt adapters are loaded; each needs a reference.
     """
 
     name: str
     image: Image | None = None
     mask: bool = False
-    reference: bool = False
+    adapters: int = 0
 
     @property
     def features(self) -> frozenset[str]:
         """What of a request it takes."""
-        given = {"image": self.image is not None, "mask": self.mask, "reference": self.reference}
+        given = {"image": self.image is not None, "mask": self.mask, "reference": self.adapters > 0}
         return frozenset(name for name, takes in given.items() if takes)
 
     def check(self, request: Request) -> None:
@@ -46,9 +46,21 @@ class Task:
         if self.image is not None and request.image is None:
             needs = {"start": "starts from", "control": "is controlled by", "edit": "edits"}[self.image]
             raise RequestError(f"this pipeline {needs} an image; give one: Request(..., image='photo.png')")
-        if self.reference and request.reference is None:
+        if self.adapters and request.reference is None:
             raise RequestError(
                 "an image-prompt adapter is loaded; give its picture: Request(..., reference='photo.png')"
+            )
+
+    def check_references(self, request: Request) -> None:
+        """Demand one reference for all adapters, or one for each.
+
+        Raises:
+            RequestError: There are more or fewer.
+        """
+        if request.more_references is not None and len(request.references) != self.adapters:
+            raise RequestError(
+                f"{len(request.references)} references were given; this model reads "
+                + (f"one for each of its {self.adapters} IP-Adapters, or one for all" if self.adapters > 1 else "one")
             )
 
     def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
@@ -62,13 +74,15 @@ class Task:
             found["image"] = [r.image.image for r in requests for _ in r.seeds if r.image is not None]
         if self.mask:
             found["mask_image"] = [r.mask.image for r in requests for _ in r.seeds if r.mask is not None]
-        if self.reference:
-            known = {r.reference.sha256: r.reference for r in requests if r.reference is not None}
+        if self.adapters:
+            known = {tuple(one.sha256 for one in r.references): r.references for r in requests}
             if len(known) != 1:
                 raise ModelError(
                     "an IP-Adapter gives all images of a batch one reference; run each reference by itself"
                 )
-            found["ip_adapter_image"] = next(iter(known.values())).image
+            (pictures,) = known.values()
+            each = pictures if len(pictures) == self.adapters else pictures * self.adapters
+            found["ip_adapter_image"] = [one.image for one in each]
         return found
 
 

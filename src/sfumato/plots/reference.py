@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,15 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import NODE, looking_at
 
 MARK = "#2f9bd6"
-MOST_LAYERS, MOST_PATCHES = 8, 4
+ACROSS, MOST_PATCHES = 8, 4
+CELL = 1.45
+"""Inches of a map's side, with the gap to the next."""
 TOKENS = "tokens, of no place"
 NON_CAUSAL = "one token: its attention has no say in the image (non-causal)"
 
 
 def reference_sheet(explanation: Explanation) -> Image.Image:
-    """The maps of both directions, integrated, over groups of steps, by head and by layer.
+    """The maps of both directions, integrated, over groups of steps, by head and by layer: all of each.
 
     Raises:
         SfumatoError: The explanation holds no maps of a reference.
@@ -32,17 +36,18 @@ def reference_sheet(explanation: Explanation) -> Image.Image:
     axes = [("time", "group", data.sizes["group"])]
     if "forward_head" in data:
         axes.append(("head", "head", data.sizes["head"]))
-    layers = _spread(data.sizes["layer"], MOST_LAYERS)
-    axes.append(("layer", "layer", len(layers)))
+    axes.append(("layer", "layer", data.sizes["layer"]))
     ways = ("forward", "backward") if both else ("forward",)
-    across = max(4, *(count for _, _, count in axes))
-    figure = figure_of(1.45 * across, 1.6 * (2 + len(ways) * len(axes)))
+    across = max(4, *(math.ceil(count / math.ceil(count / ACROSS)) for _, _, count in axes))  # rows of equal length
+    lines = [len(ways) * math.ceil(count / across) for _, _, count in axes]
     runs = [(data, image, "")]
     if "i2am_unguided" in explanation.tree.children:
         other = explanation.tree["i2am_unguided"].to_dataset()
         runs.append((other, other["pixels"].values, ", without guidance"))
-    figure.set_figheight(figure.get_figheight() + 3.2 * (len(runs) - 1))
-    top, *rest = figure.subfigures(1 + len(axes), 1, height_ratios=[2 * len(runs), *[len(ways)] * len(axes)])
+    head = len(runs) * (CELL * across / 4 + 0.3)  # four pictures across, and their titles
+    heights = [head, *((CELL + 0.15) * count for count in lines)]
+    figure = figure_of(CELL * across, sum(heights))
+    top, *rest = figure.subfigures(len(heights), 1, height_ratios=heights)
     for cells, (run, made, note) in zip(top.subplots(len(runs), 4, squeeze=False), runs, strict=True):
         back = _on_reference(reference, run["backward"], data) if both else reference
         for axis, picture, title in (
@@ -55,22 +60,23 @@ def reference_sheet(explanation: Explanation) -> Image.Image:
             axis.set_title(title, fontsize=8, color=INK)
         if run.attrs.get("box"):
             _frame(cells[0], run.attrs["box"])
-    if not data.attrs.get("causal", True):
-        top.supxlabel(NON_CAUSAL, fontsize=7, color=QUIET)
-    for part, (name, axis_name, count) in zip(rest, axes, strict=True):
-        grid = part.subplots(len(ways), across, squeeze=False)
-        for row, way in enumerate(ways):
-            for column in range(across):
-                axis = grid[row][column]
-                if column >= count:
-                    axis.set_visible(False)
-                    continue
-                place = layers[column] if name == "layer" else column
-                heat = data[f"{way}_{name}"].isel({axis_name: place})
-                over = _over(image, heat) if way == "forward" else _on_reference(reference, heat, data)
-                picture_axis(axis).imshow(over)
-                if not row:
-                    axis.set_title(_title(name, place, data), fontsize=6, color=QUIET)
+    notes = [] if data.attrs.get("causal", True) else [NON_CAUSAL]
+    notes += [data.attrs["note"]] if data.attrs.get("note") else []
+    if notes:
+        top.supxlabel(fill("; ".join(notes), 24 * across), fontsize=7, color=QUIET)
+    for part, (name, axis_name, count), rows in zip(rest, axes, lines, strict=True):
+        grid = part.subplots(rows, across, squeeze=False)
+        for row, column in np.ndindex(rows, across):
+            axis, way = grid[row][column], ways[row % len(ways)]
+            place = row // len(ways) * across + column
+            if place >= count:
+                axis.set_visible(False)
+                continue
+            heat = data[f"{way}_{name}"].isel({axis_name: place})
+            over = _over(image, heat) if way == "forward" else _on_reference(reference, heat, data)
+            picture_axis(axis).imshow(over)
+            if way == "forward":
+                axis.set_title(_title(name, place, data), fontsize=6, color=QUIET)
     return finished(figure)
 
 
@@ -183,14 +189,16 @@ def _frame(axis: Any, box: Any) -> None:
     axis.add_patch(Rectangle(place, right - left, lower - upper, fill=False, edgecolor=MARK, linewidth=1.5))
 
 
-def _spread(count: int, most: int) -> list[int]:
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
-
-
 def _title(name: str, place: int, data: xr.Dataset) -> str:
     if name == "time":
         return f"steps, part {place + 1} of {data.sizes['group']}"
     if name == "head":
         return f"head {place}"
-    block, _, rest = str(data["layer"].values[place]).partition(".attentions")
-    return f"{block}{rest.partition('.transformer')[0].replace('.', ' ')}"
+    return _layer(str(data["layer"].values[place]))
+
+
+def _layer(path: str) -> str:
+    """A module's path on two lines: "up_blocks.2" and "attentions.1", with the block where there are several."""
+    block, _, inner = path.rpartition(".attn")[0].partition(".attentions.")
+    place, _, number = inner.partition(".transformer_blocks.")
+    return f"{block}\nattentions.{place}" + (f", block {number}" if number not in ("", "0") else "") if inner else path

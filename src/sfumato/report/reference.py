@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from sfumato.report.markup import number, table
+from sfumato.report.markup import escaped, number, table
 from sfumato.report.process import sheet
 from sfumato.report.sections import Section, section
 from sfumato.results.explanation import Explanation
 
 _NUMBERS = {
-    "imacs_g": "IMACS on the image",
+    "average_precision": "average precision of the forward map on the mask",
+    "imacs_g": "IMACS of the forward map on the mask",
+    "iou": "IoU of the pixels found with the mask",
+    "box_iou": "IoU of the box found with the mask's box",
+    "found_share": "share of the image found",
     "imacs_r": "IMACS on the reference",
-    "iou": "IoU of the place found with the mask",
 }
 
 
 @section("i2am")
 def i2am(explanation: Explanation, path: str) -> Section:
-    """Both directions, with the numbers that the maps were judged by."""
-    data = explanation.tree["i2am"].to_dataset()
+    """Both directions, with the numbers that the maps were judged by and those of the whole image."""
+    attrs = explanation.tree["i2am"].to_dataset().attrs
     lines = [
-        f'<tr><th scope="row">{title}</th><td class="n">{number(float(data.attrs[name]), 3)}</td></tr>'
+        f'<tr><th scope="row">{title}</th><td class="n">{_number(attrs.get(name))}</td>'
+        f'<td class="n">{_number(attrs.get(f"{name}_whole_image"))}</td></tr>'
         for name, title in _NUMBERS.items()
-        if data.attrs.get(name) is not None
+        if attrs.get(name) is not None
     ]
-    return sheet(explanation, "i2am", table(("measure", "value"), lines) if lines else "")
+    note = f'<p class="note">{escaped(attrs["note"])}</p>' if attrs.get("note") else ""
+    return sheet(explanation, "i2am", (table(("measure", "value", "whole image"), lines) if lines else "") + note)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else number(float(value), 3)
 
 
 @section("pairs/*")

@@ -51,14 +51,19 @@ def seen_from_part(grids: Iterable[xr.Dataset], inside: NDArray[np.bool_]) -> Fl
 def looking_at(grids: Iterable[xr.Dataset], token: int, size: tuple[int, int]) -> Floats:
     """Which generated places looked at a token: the mean over layers of its column, on a common grid (y, x).
 
-    In multiples of what each place would have if all looked alike, so that layers of few places do not outweigh others.
+    In multiples of an even share; see `in_shares`.
     """
+    return _mean(grids, "columns", lambda columns: in_shares(columns[..., token], size))
 
-    def upscaled(columns: Floats) -> Floats:
-        places = columns.shape[1] * columns.shape[2]
-        return np.asarray(np.clip(bicubic(places * columns[..., token], size), 0, None))
 
-    return _mean(grids, "columns", upscaled)
+def in_shares(maps: Floats, size: tuple[int, int]) -> Floats:
+    """A layer's softmax over its generated places, in multiples of an even share, on a common grid (..., y, x).
+
+    Such a softmax sums to 1, so its values are larger where there are fewer places. In multiples of an even share its
+    mean is 1 on every grid, and a mean over layers gives all of them equal weight.
+    """
+    places = maps.shape[-2] * maps.shape[-1]
+    return np.asarray(np.clip(bicubic(places * maps, size), 0, None))
 
 
 def _mean(grids: Iterable[xr.Dataset], name: str, of: Callable[[Floats], Floats]) -> Floats:

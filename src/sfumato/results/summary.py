@@ -84,9 +84,9 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
 
     Returns:
         ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``numbers``
-        (every number by node and name, see ``results.numbers``), ``tau`` and
-        ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``out_of_vocabulary`` (whether the
-        model is known never to have been trained on it), ``coverage`` (share of the image's
+        (every number by node and name, see ``results.numbers``), ``notes`` (what to mind in reading them, by node),
+        ``tau`` and ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``out_of_vocabulary``
+        (whether the model is known never to have been trained on it), ``coverage`` (share of the image's
         pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
         bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
         word that the model did not see. ``importance`` has the rows of each method that says what a word is worth.
@@ -113,6 +113,7 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
             if node.level and node.data_vars
         },
         "numbers": numbers_of(explanation, words, importance),
+        "notes": {node.path.strip("/"): note for node in explanation.tree.subtree if (note := node.attrs.get("note"))},
         "tau": tau,
         "importance": importance,
         "words": words,

@@ -70,6 +70,7 @@ class ReferenceSums:
     ) -> None:
         self._tokens, self._branch, self._groups = tokens, branch, groups
         self._keep, self._budget, self._needed = frozenset(keep), budget, 0.0
+        self._orders = dict(zip((site.name for site in tokens.sites), tokens.orders, strict=True))
         self._sums: dict[str, _Sums] = {}
 
     def install(self, run: Run) -> None:
@@ -77,7 +78,7 @@ class ReferenceSums:
 
         def see(attention: Attention) -> None:
             rows = run.rows(self._branch)
-            if rows is None or attention.order != self._tokens.order:
+            if rows is None or attention.order != self._orders[attention.site.name]:
                 return
             check_batch(attention, run)
             group = min(run.clock.step * self._groups // run.clock.steps, self._groups - 1)

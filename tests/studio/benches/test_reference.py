@@ -11,11 +11,12 @@ import xarray as xr
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
+from sfumato.metrics import CONTROLS as UNINFORMATIVE
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node
 from sfumato.studio.benches import reference as bench
-from sfumato.studio.benches.reference import CONTROLS, MEASURES, bench_reference, pointing, regions
+from sfumato.studio.benches.reference import CONTROLS, MEASURES, REGIONS, bench_reference, pointing, regions
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
 from tests.references import tiny_references
@@ -76,12 +77,50 @@ def test_the_truth_of_a_cell_is_where_its_middle_comes_from() -> None:
         np.testing.assert_allclose(truth[whole], middle[whole], atol=0.01)
 
 
-def test_maps_that_are_the_masks_score_best() -> None:
-    one = pair(2)
+def integrated(fine: np.ndarray[Any, Any], coarse: np.ndarray[Any, Any], backward: np.ndarray[Any, Any]) -> Explanation:
+    """Maps of two layers, of which one has a sixteenth of the other's places, in multiples of an even share."""
+    layers = np.stack([fine, coarse]).astype(np.float32)
     node = xr.Dataset(
-        {"forward": (("y", "x"), one.worn.astype(np.float32)), "backward": (("ry", "rx"), one.reference_mask * 1.0)}
+        {
+            "forward": (("y", "x"), layers.mean(0)),
+            "forward_layer": (("layer", "y", "x"), layers),
+            "backward": (("ry", "rx"), backward.astype(np.float32)),
+        },
+        coords={"layer": ("layer", ["fine", "coarse"])},
     )
-    np.testing.assert_allclose(regions(holding("/i2am", node), one), 1)
+    grids = {
+        f"/pairs/{side}x{side}": xr.Dataset(
+            {"rows": (("layer", "y", "x", "token"), np.ones((1, side, side, 4), np.float32))},
+            coords={"layer": ("layer", [name])},
+        )
+        for name, side in (("fine", 16), ("coarse", 4))
+    }
+    image = image_node([np.zeros((SIZE, SIZE, 3), np.uint8)], [0])
+    return Explanation(xr.DataTree.from_dict({"/image": image, "/i2am": node, **grids}), Request(""), {})
+
+
+def test_maps_that_are_the_masks_score_best_and_maps_of_nothing_as_the_controls() -> None:
+    one = pair(2)
+    found = regions(integrated(one.worn, one.worn, one.reference_mask), one, seed=0)
+    for name in ("image: forward", "image: forward, as published", "reference: backward"):
+        truth = one.reference_mask if name.startswith("reference") else one.worn
+        np.testing.assert_allclose(found[name], [1, 1, 1, truth.mean()])
+    for side, truth in (("image", one.worn), ("reference", one.reference_mask)):
+        assert {name for name in found if name.startswith(f"{side}: control")} == {
+            f"{side}: control: {name}" for name in UNINFORMATIVE
+        }
+        share = truth.mean()
+        np.testing.assert_allclose(found[f"{side}: control: whole image"], [share, 0, share, 1])
+    flat = np.ones((SIZE, SIZE))
+    even = regions(integrated(flat, flat, flat), one, seed=0)
+    assert even["image: forward"] == even["image: control: whole image"]
+
+
+def test_as_published_the_coarse_layer_outweighs_the_fine_one() -> None:
+    one = pair(2)
+    found = regions(integrated(one.worn, ~one.worn, one.reference_mask), one, seed=0)
+    assert found["image: forward, as published"][1] == pytest.approx(-3)  # the coarse layer's: the complement
+    assert found["image: forward"][1] == 0  # both cancel
 
 
 def small(one: Pair, seed: int) -> Request:
@@ -97,6 +136,8 @@ def test_a_model_is_benched_and_what_was_computed_is_kept(tmp_path: Path, monkey
     found = bench_reference(model, 2)
     assert list(found.rows()[0]) == ["what", *MEASURES]
     assert found.pointing["all"].shape == (2, 3)
+    assert found.regions["image: forward"].shape == (2, len(REGIONS))
+    assert list(found.rows()[-1]) == ["what", *REGIONS]
     assert sum(name.startswith("layer") for name in found.pointing) == 7
 
     def fail(*given: Any, **more: Any) -> Any:

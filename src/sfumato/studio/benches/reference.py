@@ -3,12 +3,15 @@
 For every cell inside the garment, the patch with the most attention is compared with the patch that truly lies there,
 for all layers, heads and groups of steps together and each by itself, beside controls that see no attention: a random
 patch, the patch at the same place of the picture, and the patch at the same place of the garment's bounding box.
+
+The integrated maps are scored against the garment's true regions, on the image and on the reference, with the same
+scores of uninformative maps: random ones, a centred blob, and the whole picture.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +25,10 @@ from sfumato.cache import Cache, default_folder
 from sfumato.errors import ModelError, OptionError
 from sfumato.explain import explain
 from sfumato.findings import one_by_one, remembered
-from sfumato.metrics import bootstrap, box, imacs, iou
+from sfumato.metrics import CONTROLS as UNINFORMATIVE
+from sfumato.metrics import average_precision, bootstrap, box, coverage, imacs, iou
+from sfumato.metrics.controls import control_map
+from sfumato.metrics.localisation import fitted
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
@@ -36,7 +42,7 @@ from sfumato.studio.garments_scoring import request_of
 GROUPS = 5
 CONTROLS = ("random", "same place", "same place of the box")
 MEASURES = ("right patch", "within one patch", "error in patches")
-REGIONS = ("IoU on the image", "IoU on the reference", "IMACS on the image", "IMACS on the reference")
+REGIONS = ("average precision", "IMACS", "IoU", "share found")
 
 Floats = NDArray[np.float64]
 
@@ -48,30 +54,34 @@ class ReferenceBench:
     Attributes:
         model: Its name.
         pointing: (pair, measure) by what pointed: "all", "layer NAME", "head N", "steps, part N", "control: NAME".
-        regions: (pair, region measure).
+        regions: (pair, region measure) by map: "image: forward", "image: control: NAME", "reference: backward", ...
     """
 
     model: str
     pointing: Mapping[str, Floats]
-    regions: Floats
+    regions: Mapping[str, Floats]
 
     @property
     def title(self) -> str:
         """One line for people."""
-        return f"where painted cells look on the reference, {len(self.regions)} pairs of {self.model}"
+        return f"where painted cells look on the reference, {self.pairs} pairs of {self.model}"
+
+    @property
+    def pairs(self) -> int:
+        """How many were painted."""
+        return len(self.pointing["all"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row for everything that points, then one for each measure of the integrated maps."""
-        table: list[dict[str, Any]] = [
-            {"what": name} | {measure: bootstrap(values[:, place]) for place, measure in enumerate(MEASURES)}
-            for name, values in self.pointing.items()
+        """One row for everything that points, then one for each integrated map and control."""
+        return [
+            {"what": name} | {measure: bootstrap(values[:, place]) for place, measure in enumerate(measures)}
+            for measures, found in ((MEASURES, self.pointing), (REGIONS, self.regions))
+            for name, values in found.items()
         ]
-        table += [{"what": name, "value": bootstrap(self.regions[:, place])} for place, name in enumerate(REGIONS)]
-        return table
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        return json.dumps({"model": self.model, "pairs": len(self.regions), "rows": plain_rows(self.rows())}, indent=2)
+        return json.dumps({"model": self.model, "pairs": self.pairs, "rows": plain_rows(self.rows())}, indent=2)
 
 
 def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: Progress = silent) -> ReferenceBench:
@@ -100,18 +110,26 @@ def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: P
         one = known[request.key]
         found = explain(model, request, "i2am", groups=GROUPS, keep=("group", "head"), progress=progress)
         pointed = pointing(found, one, model.reference_tokens().grid, seed=request.seed)
-        return {
-            "names": np.frombuffer(json.dumps(list(pointed)).encode(), np.uint8),
-            "pointing": np.array(list(pointed.values())),
-            "regions": regions(found, one),
-        }
+        return _packed("pointing", pointed) | _packed("regions", regions(found, one, seed=request.seed))
 
     cache, told = Cache(default_folder()), partial(progress, "pairs")
-    entries = remembered(model, "bench reference", requests, one_by_one(work), cache, told, groups=GROUPS)
-    names = json.loads(entries[0]["names"].tobytes())
-    values = np.stack([entry["pointing"] for entry in entries])  # (pair, name, measure)
-    found = {name: values[:, place] for place, name in enumerate(names)}
-    return ReferenceBench(model.source.name, found, np.stack([entry["regions"] for entry in entries]))
+    entries = remembered(
+        model, "bench reference", requests, one_by_one(work), cache, told, groups=GROUPS, regions=REGIONS
+    )
+    return ReferenceBench(model.source.name, _unpacked("pointing", entries), _unpacked("regions", entries))
+
+
+def _packed(kind: str, found: Mapping[str, Sequence[float]]) -> dict[str, NDArray[Any]]:
+    """Measures by name, as the arrays of a cache's entry."""
+    names = np.frombuffer(json.dumps(list(found)).encode(), np.uint8)
+    return {f"{kind}_names": names, kind: np.array(list(found.values()))}
+
+
+def _unpacked(kind: str, entries: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Floats]:
+    """(pair, measure) by name."""
+    names = json.loads(entries[0][f"{kind}_names"].tobytes())
+    values = np.stack([entry[kind] for entry in entries])  # (pair, name, measure)
+    return {name: values[:, place] for place, name in enumerate(names)}
 
 
 def pointing(explanation: Explanation, one: Pair, grid: tuple[int, int], *, seed: int) -> dict[str, list[float]]:
@@ -146,18 +164,32 @@ def pointing(explanation: Explanation, one: Pair, grid: tuple[int, int], *, seed
     return found
 
 
-def regions(explanation: Explanation, one: Pair) -> Floats:
-    """The values of `REGIONS`: the integrated maps against the garment's true places."""
+def regions(explanation: Explanation, one: Pair, *, seed: int) -> dict[str, list[float]]:
+    """The values of `REGIONS` of the integrated maps and of uninformative ones, against the garment's true places.
+
+    Args:
+        explanation: By shares; the map as published is made from its layers.
+        one: What was painted.
+        seed: Of the random controls.
+    """
     data = explanation.tree["i2am"].to_dataset()
-    forward, backward = data["forward"].values, data["backward"].values
-    return np.array(
-        [
-            iou(forward, one.worn),
-            iou(backward, one.reference_mask),
-            imacs(forward, one.worn),
-            imacs(backward, one.reference_mask),
-        ]
+    grids = [node.to_dataset() for node in explanation.tree[PAIRS].children.values()]
+    places = {name: grid.sizes["y"] * grid.sizes["x"] for grid in grids for name in grid["layer"].values.tolist()}
+    each = np.array([places[name] for name in data["layer"].values.tolist()])
+    published = (data["forward_layer"].values / each[:, None, None]).mean(0)
+    sides: tuple[tuple[str, NDArray[np.bool_], dict[str, Floats]], ...] = (
+        ("image", one.worn, {"forward": data["forward"].values, "forward, as published": published}),
+        ("reference", one.reference_mask, {"backward": data["backward"].values}),
     )
+    found: dict[str, list[float]] = {}
+    for side, truth, maps in sides:
+        size = (truth.shape[0], truth.shape[1])
+        controls = {f"control: {name}": control_map(name, size, seed, 0) for name in UNINFORMATIVE}
+        for name, grid in (maps | controls).items():
+            heat, _ = fitted(grid, truth)
+            scores = (average_precision(heat, truth), imacs(heat, truth), iou(heat, truth), coverage(heat))
+            found[f"{side}: {name}"] = [float(score) for score in scores]
+    return found
 
 
 def _truth(one: Pair, grid: tuple[int, int]) -> Floats:
