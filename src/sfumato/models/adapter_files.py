@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,10 @@ from typing import Any
 
 import torch
 
-from sfumato.errors import ModelError
+from sfumato.bounds import checked_number, shown
+from sfumato.errors import ModelError, Unreadable
 from sfumato.models.adapter import adapters_of, token_count
+from sfumato.reading import path_of
 
 ENCODER = "image_encoder"
 PARTS = ("image_proj", "ip_adapter")
@@ -38,8 +39,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         """Check the scale."""
-        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float) or not math.isfinite(self.scale):
-            raise ModelError(f"the scale of the adapter {self.file} is {self.scale!r}; expected a number, such as 0.6")
+        checked_number(f"the scale of the adapter {shown(self.file)}", self.scale, ModelError)
 
     @classmethod
     def parse(cls, text: str) -> Adapter:
@@ -93,8 +93,8 @@ def _file(adapter: Adapter) -> Path:
     Raises:
         ModelError: It is missing or no safetensors file, or a folder holds none or several.
     """
-    place = Path(adapter.file).expanduser()
     try:
+        place = path_of(adapter.file)
         if place.is_dir():
             found = sorted(place.glob("*.safetensors"))
             if len(found) != 1:
@@ -102,10 +102,12 @@ def _file(adapter: Adapter) -> Path:
                 raise ModelError(f"the folder {place} holds {names}; name the file of one adapter")
             return found[0]
         exists = place.is_file()
-    except (OSError, ValueError):  # too long for a path, or with a NUL character
+    except (OSError, Unreadable):  # too long for a path, or none at all
         exists = False
     if not exists:
-        raise ModelError(f"there is no adapter {adapter.file!r}; give a safetensors file, or a folder that holds one")
+        raise ModelError(
+            f"there is no adapter {shown(adapter.file)}; give a safetensors file, or a folder that holds one"
+        )
     if place.suffix != ".safetensors":
         raise ModelError(f"{place.name} is no safetensors file; other formats can run code when they are loaded")
     return place
@@ -134,6 +136,13 @@ def _weights(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     return found
 
 
+def _folder(named: str) -> Path:
+    try:
+        return path_of(named)
+    except Unreadable as error:
+        raise ModelError(f"the image encoder {shown(named)} is no folder: {error.reason}") from error
+
+
 def _give_encoder(pipeline: Any, adapters: Sequence[Adapter], files: Sequence[Path]) -> None:
     """Register the image encoder, and what prepares pictures for it, where the pipeline lacks them.
 
@@ -146,7 +155,7 @@ def _give_encoder(pipeline: Any, adapters: Sequence[Adapter], files: Sequence[Pa
     if len(named) > 1:
         raise ModelError(f"the adapters name the image encoders {' and '.join(named)}; a pipeline has one for all")
     if named or getattr(pipeline, "image_encoder", None) is None:
-        places = [Path(named[0]).expanduser()] if named else [file.parent / ENCODER for file in files]
+        places = [_folder(named[0])] if named else [file.parent / ENCODER for file in files]
         folder = next((place for place in places if (place / "config.json").is_file()), None)
         if folder is None:
             raise ModelError(
