@@ -56,7 +56,10 @@ CONTENTS: dict[str, tuple[bytes | Callable[[Path], None], str]] = {
     "UTF-16": (RED.encode("utf-16"), "is no text in UTF-8"),
     "UTF-16 without mark": (RED.encode("utf-16-le"), "holds NUL characters, so it is no text"),
     "Latin-1": ("un café".encode("latin-1"), "is no text in UTF-8"),
-    "NUL": (b"a red circle\n\0\n", "holds NUL characters, so it is no text; expected a text file with one prompt a line"),
+    "NUL": (
+        b"a red circle\n\0\n",
+        "holds NUL characters, so it is no text; expected a text file with one prompt a line",
+    ),
     "half a character": (RED.encode() + "é".encode()[:1], "is no text in UTF-8"),
 }
 
