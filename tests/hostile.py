@@ -1,4 +1,4 @@
-"""Values that nobody should have to expect: of wrong types, beyond all bounds, too long, too deep."""
+"""Hostile values: of wrong types, beyond all bounds, too long, too deep."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ CASES = [
 
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever would load a model, train one or serve a page says that it was reached."""
+    """Loading a model, training one and serving a page raise an error that marks that they were reached."""
 
     def reached(*arguments: Any, **more: Any) -> Any:
         raise SfumatoError(STARTED)

@@ -6,7 +6,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,8 +73,8 @@ def refusals_named(pipeline: str, own: Mapping[str, Any]) -> Iterator[None]:
 
     Args:
         pipeline: Its name.
-        own: What the call is given beside the request. Only where there is some are errors other than ``ValueError``,
-            by which pipelines refuse arguments, taken for a refusal.
+        own: What the call is given in addition to the request. Pipelines refuse arguments by ``ValueError``; other
+            errors count as a refusal only where there are such arguments.
 
     Raises:
         ModelError: The message names these arguments.
@@ -99,7 +99,7 @@ def _admits(expected: Any, value: Any) -> bool:
         return any(_admits(part, value) for part in parts)
     if origin in (Any, object, inspect.Parameter.empty, typing.Literal) or isinstance(origin, str):
         return True
-    if isinstance(value, list | tuple) and origin in (list, tuple):
+    if isinstance(value, list | tuple) and origin in (list, tuple, Sequence):
         return all(_admits(parts[0] if parts else Any, one) for one in value)
     kinds = {bool: (bool,), int: (int, float), float: (float,), str: (str,), dict: (dict,), list: (), tuple: ()}
     return origin in kinds.get(type(value), (origin,)) if value is not None else origin is type(None)
