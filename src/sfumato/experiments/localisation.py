@@ -25,7 +25,7 @@ def run(given: Setting) -> Finding:
     """Measure from which share of the image the masked part draws more than the volume's mean."""
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
-        options = {"mask": given.mask, "timesteps": TIMES}
+        options: dict[str, Any] = {"mask": given.mask, "timesteps": TIMES}
         found = explain(given.model, request, "gradient_volume", progress=given.progress, **options)
         data = found.tree["gradient_volume"].to_dataset()
         volume, inside = np.abs(data["volume"].values), data["mask"].values

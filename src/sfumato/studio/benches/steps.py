@@ -136,8 +136,8 @@ def bench_steps(
     for number, request in enumerate(requests):
         for place, one in enumerate(known):
             work = one_by_one(partial(_played, model, steps=steps, one=one, progress=progress))
-            about = {"method": one.method, "options": dict(one.options), "note": one.note, "points": POINTS}
-            (entry,) = remembered(model, "bench steps", [request], work, cache, lambda done, of: None, **about)
+            about: dict[str, Any] = {"method": one.method, "options": dict(one.options), "note": one.note}
+            (entry,) = remembered(model, "bench steps", [request], work, cache, partial(silent, "maps"), points=POINTS, **about)
             entries.append((number, entry))
             progress("maps of all prompts", number * len(known) + place + 1, total)
     played: list[Played] = []
