@@ -25,7 +25,7 @@ def run(given: Setting) -> Finding:
     """Measure the effective area from which a pixel of the mask draws, and the share from outside the mask."""
 
     def work(request: Request) -> dict[str, NDArray[Any]]:
-        options = {"mask": given.mask, "timesteps": TIMES}
+        options: dict[str, Any] = {"mask": given.mask, "timesteps": TIMES}
         found = explain(given.model, request, "gradient_volume", progress=given.progress, **options)
         data = found.tree["gradient_volume"].to_dataset()
         volume, inside = np.abs(data["volume"].values), data["mask"].values

@@ -93,8 +93,7 @@ def judge_of(
         OptionError: A distance is unknown, or needs a CLIP.
     """
     distances = [renamed(name) for name in distances]
-    if wrong := [name for name in distances if name not in DISTANCES]:
-        raise OptionError(f"there is no distance {wrong[0]!r}; choose from: {', '.join(DISTANCES)}")
+    check_distances(distances)
     own = recovery.pictures(recovery.clean)
     if clip is None:
         if needs := [name for name in distances if name != LOCAL_SSIM]:
@@ -103,6 +102,16 @@ def judge_of(
     text = clip.texts([prompt]) if prompt and clip.towers.texts is not None else None
     score = None if text is None else (lambda pictures: (_directions(clip, pictures) @ text.T)[:, 0])
     return Judge({name: DISTANCES[name](own, clip) for name in distances}, score)
+
+
+def check_distances(given: Sequence[str]) -> None:
+    """Refuse a distance that is unknown.
+
+    Raises:
+        OptionError: The message lists those that are known.
+    """
+    if wrong := [name for name in given if name not in DISTANCES]:
+        raise OptionError(f"there is no distance {wrong[0]!r}; choose from: {', '.join(DISTANCES)}")
 
 
 def play(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, SfumatoError
-from sfumato.judging.games import GAMES, POINTS, Curve, Game, judge_of, play
+from sfumato.judging.games import GAMES, POINTS, Curve, Game, check_distances, judge_of, play
 from sfumato.judging.maps import Saliency, saliencies
 from sfumato.metrics import Interval, bootstrap
 from sfumato.metrics.controls import CONTROLS as KNOWN_CONTROLS
@@ -175,6 +175,7 @@ def judge(
         raise OptionError(f"no game is chosen; choose from: {', '.join(GAMES)}")
     if unknown := [name for name in controls if name not in KNOWN_CONTROLS]:
         raise OptionError(f"there is no control {unknown[0]!r}; choose from: {', '.join(KNOWN_CONTROLS)}")
+    check_distances(distances or ())
     known = [saliencies(one) for one in explanations]
     for one in explanations:
         refuse_another(model, one)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-from sfumato.metrics.intervals import Interval
+from sfumato.results.interval import Interval
 
 Outcome = Literal["replicated", "not replicated", "inconclusive"]
 

@@ -372,7 +372,7 @@ class LatentModel:
     @property
     def _side(self) -> int:
         """Of an image of unspecified size: as its folder recommends, as the pipeline's call has it, as configured."""
-        if said := self._notes.get("defaults", {}).get("size") or self._default("height", 0):
+        if said := self._notes.size or self._default("height", 0):
             return int(said)
         size = getattr(self.denoiser.config, "sample_size", None) or getattr(self.pipeline, "default_sample_size", None)
         return int(size or 128) * self._scale

@@ -79,7 +79,7 @@ def load(
     for module in modules_of(pipeline).values():
         module.eval().requires_grad_(False)
     commit = None if known else _commit(pipeline) or revision
-    recommended = notes_of(pipeline).get("arguments", {})
+    recommended = notes_of(pipeline).arguments
     return _model(pipeline, Source(known or str(source), commit), {**recommended, **(arguments or {})})
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sfumato.bounds import checked_int, checked_number, checked_text, shown
 from sfumato.errors import ModelError, RequestError, SfumatoError, Unreadable
 from sfumato.pictures import opened
 from sfumato.reading import read_json
+from sfumato.request import MAX_SIDE
 from sfumato.timesteps import MAX_STEPS
 
 FILE = "sfumato.json"
@@ -32,6 +33,8 @@ class Notes:
         words: That the model was trained on.
         attributes: What the bits of a label stand for.
         regions: Parts that its images usually have.
+        size: Height and width of its images in pixels, where the request leaves them open.
+        arguments: Recommended arguments of the pipeline's call.
     """
 
     steps: int | None = None
@@ -39,6 +42,8 @@ class Notes:
     words: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    size: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def folder_of(pipeline: Any) -> Path | None:
@@ -99,12 +104,17 @@ def _checked(given: object) -> Notes:
         raise ModelError(f"it holds {shown(given)}; expected entries by name")
     defaults = given.get("defaults", {})
     if not isinstance(defaults, dict):
-        raise ModelError(f"defaults is {shown(defaults)}; expected steps and guidance by name")
-    steps, guidance = defaults.get("steps"), defaults.get("guidance")
+        raise ModelError(f"defaults is {shown(defaults)}; expected steps, guidance and size by name")
+    steps, guidance, size = (defaults.get(name) for name in ("steps", "guidance", "size"))
+    arguments = given.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise ModelError(f"arguments is {shown(arguments)}; expected arguments of the pipeline's call by name")
     return Notes(
         None if steps is None else checked_int("steps", steps, 1, MAX_STEPS, ModelError),
         None if guidance is None else float(checked_number("guidance", guidance, ModelError, least=0)),
         *(_names(part, given.get(part, ())) for part in MOST_NAMES),
+        None if size is None else checked_int("size", size, 8, MAX_SIDE, ModelError),
+        arguments,
     )
 
 

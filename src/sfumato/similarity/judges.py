@@ -55,7 +55,7 @@ def of_the_studio(model: Model) -> bool:
     folder = folder_of(model.pipeline)
     if folder is not None and folder.resolve().parent == STUDIO.resolve():
         return True
-    words = notes_of(model.pipeline).get("words", ())
+    words = notes_of(model.pipeline).words
     return bool(words) and set(words) <= _known_words()
 
 

@@ -132,13 +132,13 @@ def bench_steps(
     checked_int("prompts", prompts, **COUNT, error=OptionError)
     requests, steps = _requests(model, prompts, seed)
     known = (*contenders(compare, masks), PLAIN)
-    cache, total = Cache(default_folder()), prompts * len(known)
+    cache, total, quiet = Cache(default_folder()), prompts * len(known), partial(silent, "maps")
     entries = []
     for number, request in enumerate(requests):
         for place, one in enumerate(known):
             work = one_by_one(partial(_played, model, steps=steps, one=one, progress=progress))
-            about = {"method": one.method, "options": dict(one.options), "note": one.note, "points": POINTS}
-            (entry,) = remembered(model, "bench steps", [request], work, cache, lambda done, of: None, **about)
+            about: dict[str, Any] = {"method": one.method, "options": dict(one.options), "note": one.note}
+            (entry,) = remembered(model, "bench steps", [request], work, cache, quiet, points=POINTS, **about)
             entries.append((number, entry))
             progress("maps of all prompts", number * len(known) + place + 1, total)
     played: list[Played] = []
