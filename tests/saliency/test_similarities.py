@@ -11,7 +11,6 @@ from scipy.ndimage import gaussian_filter
 from skimage.filters import gaussian
 from skimage.metrics import structural_similarity
 
-from sfumato.methods.df_rise import DfRiseOptions
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.saliency import similarities
 from sfumato.saliency.similarities import C3, SIGMA, WINDOW, Local, blurred, local_similarity, parity, renamed
@@ -127,6 +126,8 @@ def test_a_blur_is_a_gaussian_mean_with_repeated_edges() -> None:
 
 
 def test_the_old_name_of_local_ssim_is_accepted_with_a_warning() -> None:
+    from sfumato.methods.df_rise import DfRiseOptions  # not at load: the order of the registry is that of imports
+
     with pytest.warns(DeprecationWarning, match="'ssim' is called 'local_ssim' here"):
         assert DfRiseOptions(similarity="ssim").similarity == "local_ssim"
     assert renamed("features") == "features"
