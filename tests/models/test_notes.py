@@ -26,6 +26,8 @@ def test_the_notes_of_a_folder(tmp_path: Path) -> None:
     given = {"defaults": {"steps": 5, "guidance": 2}, "words": ["a"], "attributes": ["hat"], "regions": ["sky", "sea"]}
     assert read_notes(noted(tmp_path, given)) == Notes(5, 2.0, ("a",), ("hat",), ("sky", "sea"))
     assert read_notes(noted(tmp_path, {"another program's": 1})) == Notes()
+    given = {"defaults": {"size": 128}, "arguments": {"true_cfg_scale": 2.0}}
+    assert read_notes(noted(tmp_path, given)) == Notes(size=128, arguments={"true_cfg_scale": 2.0})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,9 @@ def test_the_notes_of_a_folder(tmp_path: Path) -> None:
         ("{", "it is no JSON"),
         ("[" * 100_000, "nested more than"),
         ([], r"it holds \[\]; expected entries by name"),
-        ({"defaults": 3}, "defaults is 3; expected steps and guidance by name"),
+        ({"defaults": 3}, "defaults is 3; expected steps, guidance and size by name"),
+        ({"defaults": {"size": 7}}, "size is 7; expected a whole number from 8 to 8192"),
+        ({"arguments": ["true_cfg_scale"]}, "expected arguments of the pipeline's call by name"),
         ({"defaults": {"steps": "many"}}, "steps is 'many'; expected a whole number from 1 to 1000"),
         ({"defaults": {"steps": 10**30}}, "steps is 1000"),
         ({"defaults": {"guidance": "strong"}}, "guidance is 'strong'; expected a finite number, 0 or more"),

@@ -110,11 +110,11 @@ def _checked(given: object) -> Notes:
     if not isinstance(arguments, dict):
         raise ModelError(f"arguments is {shown(arguments)}; expected arguments of the pipeline's call by name")
     return Notes(
-        None if steps is None else checked_int("steps", steps, 1, MAX_STEPS, ModelError),
-        None if guidance is None else float(checked_number("guidance", guidance, ModelError, least=0)),
-        *(_names(part, given.get(part, ())) for part in MOST_NAMES),
-        None if size is None else checked_int("size", size, 8, MAX_SIDE, ModelError),
-        arguments,
+        steps=None if steps is None else checked_int("steps", steps, 1, MAX_STEPS, ModelError),
+        guidance=None if guidance is None else float(checked_number("guidance", guidance, ModelError, least=0)),
+        size=None if size is None else checked_int("size", size, 8, MAX_SIDE, ModelError),
+        arguments=arguments,
+        **{part: _names(part, given.get(part, ())) for part in MOST_NAMES},
     )
 
 
