@@ -158,7 +158,7 @@ def test_an_unknown_name_lists_all_and_leaves_nothing(label_folder: Path, tmp_pa
     [
         (("--seeds", "0"), "'--seeds': Input should be greater than or equal to 1"),
         (("--seeds", "-2"), "'--seeds': Input should be greater than or equal to 1"),
-        (("--seed", "-1"), "seed is -1; expected a whole number"),
+        (("--seed", "-1"), "'--seed': Input should be greater than or equal to 0"),
         (("--label", "01"), "expected 4 bits"),
         (("--other", "01"), "expected 4 bits"),
         (("--label", "0011", "--other", "0011"), "'0011', as in the request; give another"),
@@ -277,7 +277,7 @@ def test_a_killed_run_leaves_what_was_there_and_goes_on(
     left = {moment: [name for name in seen(place) if name != "cache"] for moment, place in places.items()}
     assert [name.startswith(".sfumato-") for name in left["generation"]] == [True]
     assert [name.startswith(".sfumato-") for name in left["figure"]] == [True, False]
-    assert seen(places["figure"] / left["figure"][0]) == ["figure.png"]
+    assert seen(places["figure"] / left["figure"][0] / "new" / "out") == ["figure.png"]
     assert {path.name: path.read_bytes() for path in (places["figure"] / "out").iterdir()} == earlier
 
     for moment, rest in (("generation", [2]), ("figure", [])):

@@ -55,7 +55,13 @@ def test_a_result_of_a_label_is_headed_by_it_and_has_its_numbers(tmp_path: Path)
 
 def test_small_attributions_are_not_printed_as_zero(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"image": 0, "player": "red", "phi": 0.000123, "share": None, "low": -0.00004, "high": 0.0004}
-    summary = {"importance": {"shapley": [row]}, "words": [], "numbers": {}, "images": [{"image": 0, "seed": 1}]}
+    summary = {
+        "importance": {"shapley": [row]},
+        "words": [],
+        "numbers": {},
+        "notes": {},
+        "images": [{"image": 0, "seed": 1}],
+    }
     say_results(summary)
     assert re.search(r"red +0.00012 +-4e-05 to 0.0004 +-", capsys.readouterr().out)
 
@@ -161,7 +167,7 @@ def one_bit_changed(folder: Path) -> str:
 
 def unreadable_attributes(folder: Path) -> str:
     os.truncate(folder / "explanation.zarr" / "zarr.json", 100)
-    return "is incomplete or damaged: zarr.json is unreadable"
+    return "is incomplete or damaged: zarr.json cannot be read: it is no JSON"
 
 
 @pytest.mark.parametrize("damage", [nothing, no_result, one_array_short, one_bit_changed, unreadable_attributes])

@@ -59,7 +59,7 @@ def test_a_reference_is_explained_by_i2am_without_being_asked(folder: Path, tmp_
 @pytest.mark.parametrize(
     ("changes", "more", "message"),
     [
-        ({"reference": "absent.png"}, (), "the image absent.png cannot be read"),
+        ({"reference": "absent.png"}, (), "the image 'absent.png' cannot be read"),
         ({"mask": None}, (), "mask is missing"),
         ({"image": None, "mask": None}, (), "image and mask are missing"),
         ({}, ("--at", "1,1"), "at has the point 1,1, which lies outside the mask"),
@@ -84,7 +84,7 @@ def test_what_cannot_be_painted_is_one_line(
         ("empty", "the mask marks no pixel"),
         ("full", "the mask marks every pixel"),
         ("small", "give a mask of the image's size"),
-        ("clear", "the mask has transparency"),
+        ("clear", "the mask has transparent pixels"),
     ],
 )
 def test_masks_that_are_none(folder: Path, tmp_path: Path, kind: str, message: str) -> None:

@@ -59,6 +59,9 @@ class Done:
     def rows(self) -> list[dict[str, Any]]:
         return [{"what": "nothing"}]
 
+    def mean_rows(self) -> list[dict[str, str]]:
+        return self.rows()
+
     def figure(self) -> Image.Image:
         return Image.new("RGB", (4, 4))
 
@@ -94,6 +97,7 @@ def test_a_device_or_a_pipe_is_never_replaced(
     if command[0] == "bench":
         monkeypatch.setattr(BENCHES[command[1]], lambda *of, **more: Done())
         monkeypatch.setattr("sfumato.cli.loading.load_model", lambda *of, **more: None)
+        monkeypatch.setattr("sfumato.studio.benches.steps.bench_cost", lambda *of, **more: ())
     if command == ["compare"]:
         monkeypatch.setattr("sfumato.metrics.divergence.diverge", lambda *of: None)
         monkeypatch.setattr("sfumato.plots.divergence.divergence_sheet", lambda *of: Image.new("RGB", (4, 4)))

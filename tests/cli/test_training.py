@@ -79,8 +79,11 @@ def test_the_list_names_what_can_be_trained() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no name was given; choose from: faces, insert, scenes, segmenter"),
-        (["landscapes"], "there is no training 'landscapes'; choose from: faces, insert, scenes, segmenter"),
+        ([], "no name was given; choose from: faces, insert, scenes, scenes-mmdit, segmenter"),
+        (
+            ["landscapes"],
+            "there is no training 'landscapes'; choose from: faces, insert, scenes, scenes-mmdit, segmenter",
+        ),
         (["scenes", "--stage", "gan"], "there is no stage 'gan'; the stages are: data, vae, clip, unet"),
         (["scenes", "--steps", "0"], "'--steps': Input should be greater than or equal to 1"),
         (["scenes", "--config", "nowhere.toml"], "the training config nowhere.toml cannot be read"),

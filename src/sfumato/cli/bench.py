@@ -136,7 +136,7 @@ def ranks(
             show_default="the ten prompts of the paper",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.", show_default="the model's own")] = None,
+    steps: Steps = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="the model's own")] = None,
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,

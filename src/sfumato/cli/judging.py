@@ -13,8 +13,6 @@ from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import Debug, Device, Json, count
 from sfumato.cli.session import session_of
 from sfumato.errors import ModelError, OptionError, SfumatoError
-from sfumato.results.interval import Interval
-from sfumato.results.rows import as_csv, plain_rows
 
 if TYPE_CHECKING:
     from sfumato.judging.judge import Verdict
@@ -138,6 +136,8 @@ def judge(
     left_out += [line for one in found for line in one.left_out] + (list(verdict.skipped) if verdict else [])
     notes = list(verdict.notes) if verdict else []
     if as_json:
+        from sfumato.results.rows import plain_rows
+
         games = plain_rows(verdict.rows()) if verdict else []
         print_json({"trust": plain_rows(rows), "rows": games, "skipped": left_out, "notes": notes, "folder": out})
         return
@@ -190,6 +190,7 @@ def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any
 def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> None:
     """The explanations with what was found, each in a folder of its own where there are several."""
     from sfumato.cli.files import write_results
+    from sfumato.results.rows import as_csv
 
     for number, one in enumerate(found):
         place = folder if len(found) == 1 else folder / str(number + 1)
@@ -201,6 +202,7 @@ def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> No
 def _write_games(verdict: Verdict, folder: Path) -> None:
     """Curves as a picture and as numbers, and the table."""
     from sfumato.plots.games import games_sheet
+    from sfumato.results.rows import as_csv
 
     games_sheet({pair: verdict.mean_curves(*pair) for pair in verdict.pairs()}).save(folder / "curves.png")
     (folder / "table.csv").write_text(as_csv(verdict.rows()), encoding="utf-8")
@@ -214,6 +216,7 @@ def _numbered(rows: Sequence[dict[str, Any]], number: int, count: int) -> list[d
 
 def _say(name: str, rows: Sequence[dict[str, Any]], verdict: Verdict | None, left_out: Sequence[str]) -> None:
     from sfumato.cli.tables import say_rows
+    from sfumato.results.interval import Interval
 
     if rows:
         short = [

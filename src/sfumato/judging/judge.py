@@ -20,7 +20,7 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.recovering import Recovery, rows_within, steps_at
-from sfumato.saliency.similarities import LOCAL_SSIM
+from sfumato.saliency.similarities import LOCAL_SSIM, renamed
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import notes_on, own_clip
 from sfumato.trace import generate
@@ -179,8 +179,9 @@ def judge(
     known = [saliencies(one) for one in explanations]
     for one in explanations:
         refuse_another(model, one)
+    distances = [renamed(name) for name in distances or ()]
     prompted = any(explanation.request.prompt for explanation in explanations)
-    judged, skipped = _judge(model, clip, distances or (), scored=prompted)
+    judged, skipped = _judge(model, clip, distances, scored=prompted)
     measured = distances or ((LOCAL_SSIM,) if judged is None else (LOCAL_SSIM, "features"))
     played: list[Played] = []
     for number, (explanation, maps) in enumerate(zip(explanations, known, strict=True)):

@@ -28,8 +28,11 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     flat = [_flat(row) for row in plain_rows(rows)]
     file = io.StringIO()
-    columns = dict.fromkeys(column for row in flat for column in row)
-    writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
+    known = dict.fromkeys(column for row in flat for column in row)
+    # where other rows have an interval, a cell without one is empty in each of its columns
+    columns = [name for name in known if not any(other.startswith(f"{name}.") for other in known)]
+    flat = [{name: cell for name, cell in row.items() if name in columns or cell is not None} for row in flat]
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return file.getvalue()
