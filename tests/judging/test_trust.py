@@ -252,7 +252,7 @@ def test_the_noise_of_a_variation_is_changed_already(model: Model) -> None:
         (None, {"repeats": 1.5}, "repeats is 1.5"),
         (None, {"stages": 0}, "stages is 0; expected a whole number from 1 to 100000"),
         (None, {"stages": -3}, "stages is -3"),
-        (None, {"stages": "2"}, "stages is 2"),
+        (None, {"stages": "2"}, "stages is '2'; expected a whole number"),
         (None, {"strength": 0}, "strength is 0; expected a number between 0 and 1, both excluded"),
         (None, {"strength": 1.0}, "strength is 1.0"),
         (None, {"strength": -0.1}, "strength is -0.1"),

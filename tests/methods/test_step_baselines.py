@@ -58,7 +58,7 @@ def test_every_kind_of_model_has_all_baselines_that_it_can_have(kind: str) -> No
     branches = 1 if kind == "unconditional" else 2
     calls = {name: data.attrs["denoiser_calls"] for name, data in found.items()}
     assert (calls["gradient"], calls["integrated_gradients"]) == (2, 2 * baselines.INTEGRATED)
-    assert calls["lime"] >= 2 * 12 * branches
+    assert 2 * branches < calls["lime"] <= 2 * (12 + 1) * branches  # of few superpixels there are fewer coalitions
     assert not calls["random"] + calls["centre"] + calls.get("attention", 0)
 
 

@@ -67,7 +67,7 @@ def test_a_scheduler_has_one_name(tiny_pipeline: StableDiffusionPipeline, name: 
 
 
 def test_an_unknown_scheduler_lists_those_that_fit(tiny_pipeline: StableDiffusionPipeline) -> None:
-    for name in ("nosuch", "flowmatcheuler", "edmeuler", "\ud800"):
+    for name in ("nosuch", "flowmatcheuler", "edmeuler"):
         with pytest.raises(
             ModelError, match=r"no scheduler .* fits this model; choose from: ddim, ddpm, .*euler.*pndm"
         ):
@@ -187,7 +187,7 @@ def test_a_model_recommends_settings_and_names_its_words(tiny_sd: Build, tmp_pat
 
 
 def test_damaged_notes_are_an_error(tiny_sd: Build, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="sfumato.json of m is damaged"):
+    with pytest.raises(ModelError, match="sfumato.json of m cannot be read: it is no JSON"):
         sfumato.load(saved(tiny_sd, tmp_path / "m", "{"), device="cpu").complete(Request("a"))
 
 
@@ -268,7 +268,7 @@ def test_a_negative_prompt_of_sana_has_no_instructions_before_it() -> None:
             {"clean_caption": True},
             "clean_caption must be False: else words",
         ),
-        ("Flux dev", {"max_sequence_length": 0}, "max_sequence_length is 0; expected a whole number of tokens"),
+        ("Flux dev", {"max_sequence_length": 0}, "max_sequence_length is 0; expected a whole number from 1"),
     ],
 )
 def test_arguments_that_would_change_what_is_known(name: str, arguments: dict[str, Any], message: str) -> None:

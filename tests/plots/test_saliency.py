@@ -19,7 +19,7 @@ from sfumato.plots.sheets import process_sheets
 from sfumato.report.page import page
 from sfumato.results.explanation import Explanation
 from tests.judging.test_games import curve
-from tests.methods.steps import REQUESTS, model_of
+from tests.methods.steps import CLIP, REQUESTS, model_of
 from tests.plots.test_process import filled, holds
 from tests.report.reading import Page
 from tests.results import synthetic
@@ -35,7 +35,7 @@ def made() -> dict[str, Explanation]:
         "baselines": sfumato.explain(
             labels, REQUESTS["labels"].with_(steps=12), "step_baselines", kinds=("random", "centre"), at=range(10)
         ),
-        "relevance": sfumato.explain(text, REQUESTS["text"], "relevance"),
+        "relevance": sfumato.explain(text, REQUESTS["text"], "relevance", clip_model=CLIP),
     }
 
 
@@ -81,7 +81,9 @@ def test_the_words_have_a_curve_and_maps(made: dict[str, Explanation]) -> None:
     data = made["relevance"].tree["relevance"].to_dataset()
     image = np.asarray(made["relevance"].image)
     assert holds(sheet, overlay(image, data["map"].values[1, 4]))
-    short = sfumato.explain(model_of("text"), REQUESTS["text"].with_(prompt="a cat"), "relevance", at=(1,))
+    short = sfumato.explain(
+        model_of("text"), REQUESTS["text"].with_(prompt="a cat"), "relevance", at=(1,), clip_model=CLIP
+    )
     small = relevance_sheet(short)
     drawn(small)
     assert small.width < sheet.width

@@ -25,8 +25,9 @@ from sfumato.protocols.ten_prompts import (
     rank_table,
 )
 from tests.cli.running import run
+from tests.methods.steps import CLIP
 
-QUICK = {"similarity": "latent", "steps": 1}
+QUICK: dict[str, Any] = {"similarity_model": CLIP, "steps": 1}
 BASELINE = "uninformative baseline (an even share)"
 
 

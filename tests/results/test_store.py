@@ -146,7 +146,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         "missing": "does not exist",
         "file": "is a file",
         "folder": "not an explanation: it holds no zarr.json",
-        "broken": "incomplete or damaged: zarr.json is unreadable",
+        "broken": "incomplete or damaged: zarr.json cannot be read",
         "other": "another program wrote this zarr store",
         "nul\0": "no usable path: .*null",
         " ": "name of the folder is empty",

@@ -19,6 +19,7 @@ from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.notes import notes_of
 from sfumato.reading import path_of, read_json
 
+INDEX = "model_index.json"
 STUDIO = Path(__file__).parents[1] / "studio" / "weights"
 Task = Literal["text-to-image", "image-to-image", "inpainting"]
 PAINT_BY_EXAMPLE = "PaintByExamplePipeline"
@@ -67,7 +68,7 @@ def load(
     except RuntimeError as error:
         raise ModelError(f"there is no device {str(device)!r}; give 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
     kind = dtype or (torch.float32 if target.type == "cpu" else torch.float16)
-    name = _check_hub(place, revision) if known is None else _index(Path(place) / "model_index.json")["_class_name"]
+    name = _check_hub(place, revision) if known is None else _index(Path(place) / INDEX, known)["_class_name"]
     with torch.inference_mode(False):  # else no derivative could ever be taken
         pipeline = _for(task, _read(place, name, kind, None if known else revision))
         if adapters:
@@ -199,7 +200,7 @@ def _place(source: str | Path) -> tuple[str, str | None]:
     except (OSError, Unreadable):  # a name too long for a path, or of no such user
         folder, found = Path(), False
     if found and folder.is_dir():
-        if not (folder / "model_index.json").is_file():
+        if not (folder / INDEX).is_file():
             raise ModelError(
                 f"the folder {text} is no pipeline: it has no model_index.json; give a folder in diffusers layout"
             )
@@ -219,15 +220,19 @@ def _place(source: str | Path) -> tuple[str, str | None]:
 
 def _check_index(folder: Path, text: str) -> None:
     """Refuse a pipeline of another family, or one that lacks a part, before its weights are read."""
-    index = _index(folder / "model_index.json")
+    index = _index(folder / INDEX, text)
     _check_family(index["_class_name"])
     parts = [part for part, kind in index.items() if isinstance(kind, list) and any(kind)]
     if missing := [part for part in parts if not os.path.isdir(folder / part)]:  # transformers makes up a tokenizer
         raise ModelError(f"{text} lacks the folder {missing[0]!r} that its index names; fetch the model again")
 
 
-def _index(file: Path) -> dict[str, Any]:
+def _index(file: Path, named: str) -> dict[str, Any]:
     """What the index of a pipeline says; its class is among it.
+
+    Args:
+        file: The index.
+        named: What messages call the model.
 
     Raises:
         ModelError: It cannot be read, or names no class.
@@ -235,9 +240,9 @@ def _index(file: Path) -> dict[str, Any]:
     try:
         index = read_json(file)
     except Unreadable as error:
-        raise ModelError(f"{file.name} of the model cannot be read: {error.reason}; fetch the model again") from error
+        raise ModelError(f"{INDEX} of {named[:80]} cannot be read: {error.reason}; fetch the model again") from error
     if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
-        raise ModelError(f"{file.name} of the model names no class of pipelines; fetch the model again")
+        raise ModelError(f"{INDEX} of {named[:80]} names no class of pipelines; fetch the model again")
     return index
 
 
@@ -246,10 +251,10 @@ def _check_hub(place: str, revision: str | None) -> str | None:
     import huggingface_hub
 
     try:
-        file = Path(huggingface_hub.hf_hub_download(place, "model_index.json", revision=revision))
+        file = Path(huggingface_hub.hf_hub_download(place, INDEX, revision=revision))
     except (OSError, ValueError, TypeError):
         return None  # reading the whole model says better what is wrong
-    name = str(_index(file)["_class_name"])
+    name = str(_index(file, place)["_class_name"])
     _check_family(name)
     return name
 

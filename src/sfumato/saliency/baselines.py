@@ -5,6 +5,8 @@ Each is a function of a step that gives a map (y, x), larger where a place matte
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -67,8 +69,11 @@ def _superpixels(recovery: Recovery, most: int) -> NDArray[np.int_]:
     height, width = recovery.grid
     small = Image.fromarray(recovery.picture).resize((width, height), Image.Resampling.BOX)
     colours = np.asarray(small, np.float64) / 255
+    cut_of = partial(slic, colours, compactness=COMPACTNESS, start_label=0, channel_axis=-1)
     for wanted in range(most, 0, -1):  # SLIC gives about as many as are wanted, sometimes some more
-        cut = slic(colours, n_segments=wanted, compactness=COMPACTNESS, start_label=0, channel_axis=-1)
+        cut = cut_of(n_segments=wanted)
+        if not cut.any():  # in a noisy picture no part is large enough to be kept as one piece, and all are merged
+            cut = cut_of(n_segments=wanted, enforce_connectivity=False)
         found, labels = np.unique(cut, return_inverse=True)
         if len(found) <= most:
             break
