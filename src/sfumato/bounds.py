@@ -11,18 +11,20 @@ MOST_TEXT = 100_000
 """Characters of a prompt, a name or a pattern."""
 LONGEST = 80
 """Characters of a value in a message."""
+LONGEST_PATH = 1000
+"""Characters of a path in a message, whose end says most."""
 
 
-def shown(value: object) -> str:
-    """A value in a message: on one line and short, even where Python cannot write it."""
+def shown(value: object, most: int = LONGEST) -> str:
+    """A value in a message: on one line and of at most so many characters, even where Python cannot write it."""
     if isinstance(value, int) and value.bit_length() > 4000:
         return f"a whole number of about {int(value.bit_length() * math.log10(2)):,} digits"
     try:
-        text = " ".join(repr(value[:LONGEST] if isinstance(value, str) else value).splitlines())
+        text = " ".join(repr(value[:most] if isinstance(value, str) else value).splitlines())
     except Exception:  # nested too deeply, or a class that cannot be written
         return f"a value of type {type(value).__name__}"
-    cut = len(text) > LONGEST or (isinstance(value, str) and len(value) > LONGEST)
-    return text[: LONGEST - 3] + "..." if cut else text
+    cut = len(text) > most or (isinstance(value, str) and len(value) > most)
+    return text[: most - 3] + "..." if cut else text
 
 
 def checked_int(name: str, value: object, least: int, most: int, error: type[SfumatoError]) -> int:

@@ -163,7 +163,7 @@ def test_the_games_go_without_what_has_no_judge() -> None:
     model, request = model_of(PLAIN), family(PLAIN).request(prompt="red cat")
     found = sfumato.explain(model, request, "df_cam", at=(0,))
     verdict = judge(model, [found], points=2, games=("deletion",))
-    assert {one.curve.measure for one in verdict.played} == {"ssim"}
+    assert {one.curve.measure for one in verdict.played} == {"local_ssim"}
     assert any(line.startswith("features and the score with the prompt: nothing can judge") for line in verdict.skipped)
     with pytest.raises(ModelError, match="give a CLIP \\(--clip\\)"):
         judge(model, [found], points=2, distances=("ssim", "features"))

@@ -74,9 +74,9 @@ def test_a_model_without_words_is_refused() -> None:
     ("arguments", "said"),
     [
         (("--prompts", "missing.txt"), "cannot read 'missing.txt'"),
-        (("--prompts", "1234567"), "at most six digits"),
+        (("--prompts", "1234567"), "--prompts is 1234567; expected a whole number from 1 to 100000"),
         (("--prompts", "2", "--steps", "1", "--samples", "2"), "2 prompts are too few to be divided into 5 parts"),
-        (("--samples", "1"), "samples is 1"),
+        (("--samples", "1"), "'--samples': Input should be greater than or equal to 2"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
