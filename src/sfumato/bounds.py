@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from numbers import Integral, Real
 
 from sfumato.errors import SfumatoError
@@ -12,7 +13,7 @@ MOST_TEXT = 100_000
 LONGEST = 80
 """Characters of a value in a message."""
 LONGEST_PATH = 1000
-"""Characters of a path in a message, whose end says most."""
+"""Characters of a path in a message."""
 
 
 def shown(value: object, most: int = LONGEST) -> str:
@@ -25,6 +26,11 @@ def shown(value: object, most: int = LONGEST) -> str:
         return f"a value of type {type(value).__name__}"
     cut = len(text) > most or (isinstance(value, str) and len(value) > most)
     return text[: most - 3] + "..." if cut else text
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """A path in a message: as `shown`, but longer, since its end says most."""
+    return shown(os.fspath(path), LONGEST_PATH)
 
 
 def checked_int(name: str, value: object, least: int, most: int, error: type[SfumatoError]) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sfumato.bounds import shown
+from sfumato.bounds import shown_path
 from sfumato.errors import RequestError, Unreadable
 from sfumato.reading import read_bytes
 
@@ -71,7 +71,7 @@ class Picture:
                 raise RequestError(f"image is an array {given.shape} of {given.dtype}; expected (y, x, 3) of uint8")
             return cls._of_image(Image.fromarray(given), "image")
         if isinstance(given, str | os.PathLike):
-            return cls._of_image(opened(given), f"the image {shown(os.fspath(given))}")
+            return cls._of_image(opened(given), f"the image {shown_path(given)}")
         raise RequestError(f"image is {type(given).__name__}; give a path, a PIL image or an array (y, x, 3) of uint8")
 
     @classmethod
@@ -147,7 +147,7 @@ def opened(given: str | os.PathLike[str], kind: str = "the image") -> Image.Imag
     Raises:
         RequestError: It is no image, damaged, too large or too small.
     """
-    what = f"{kind} {shown(os.fspath(given))}"
+    what = f"{kind} {shown_path(given)}"
     try:
         content = read_bytes(given, MOST_BYTES)
     except Unreadable as error:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sfumato.bounds import LONGEST_PATH, shown
+from sfumato.bounds import shown, shown_path
 from sfumato.errors import Unreadable
 
 MOST_BYTES = 256 * 2**20
@@ -63,23 +63,17 @@ def read_bytes(given: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
             if stat.S_ISDIR(state.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if not stat.S_ISREG(state.st_mode):
-                raise Unreadable(
-                    shown(os.fspath(given), LONGEST_PATH), "it is no regular file; give a file on the disk"
-                )
+                raise Unreadable(shown_path(given), "it is no regular file; give a file on the disk")
             with os.fdopen(number, "rb", closefd=False) as opened:
                 content = opened.read(most + 1)
         finally:
             os.close(number)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise Unreadable(
-            shown(os.fspath(given), LONGEST_PATH), reason, missing=isinstance(error, FileNotFoundError)
-        ) from error
+        raise Unreadable(shown_path(given), reason, missing=isinstance(error, FileNotFoundError)) from error
     if len(content) > most:
         size = max(state.st_size, len(content))
-        raise Unreadable(
-            shown(os.fspath(given), LONGEST_PATH), f"it has {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} are read"
-        )
+        raise Unreadable(shown_path(given), f"it has {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} are read")
     return content
 
 
@@ -97,9 +91,9 @@ def read_text(given: str | os.PathLike[str], most: int = MOST_BYTES) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Unreadable(shown(os.fspath(given), LONGEST_PATH), "it is no text in UTF-8") from None
+        raise Unreadable(shown_path(given), "it is no text in UTF-8") from None
     if "\0" in text:
-        raise Unreadable(shown(os.fspath(given), LONGEST_PATH), "it holds NUL characters, so it is no text")
+        raise Unreadable(shown_path(given), "it holds NUL characters, so it is no text")
     return text
 
 
@@ -113,7 +107,7 @@ def read_json(given: str | os.PathLike[str], most: int = MOST_BYTES) -> Any:
     Raises:
         Unreadable: As for ``read_text``, or it is no JSON or nested too deeply.
     """
-    return parse_json(read_text(given, most), shown(os.fspath(given), LONGEST_PATH))
+    return parse_json(read_text(given, most), shown_path(given))
 
 
 def parse_json(text: str, what: str = "the text") -> Any:

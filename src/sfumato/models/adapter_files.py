@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sfumato.bounds import checked_number, shown
+from sfumato.bounds import checked_number, shown_path
 from sfumato.errors import ModelError, Unreadable
 from sfumato.models.adapter import adapters_of, token_count
 from sfumato.reading import path_of
@@ -39,7 +39,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         """Check the scale."""
-        checked_number(f"the scale of the adapter {shown(self.file)}", self.scale, ModelError)
+        checked_number(f"the scale of the adapter {shown_path(self.file)}", self.scale, ModelError)
 
     @classmethod
     def parse(cls, text: str) -> Adapter:
@@ -106,7 +106,7 @@ def _file(adapter: Adapter) -> Path:
         exists = False
     if not exists:
         raise ModelError(
-            f"there is no adapter {shown(adapter.file)}; give a safetensors file, or a folder that holds one"
+            f"there is no adapter {shown_path(adapter.file)}; give a safetensors file, or a folder that holds one"
         )
     if place.suffix != ".safetensors":
         raise ModelError(f"{place.name} is no safetensors file; other formats can run code when they are loaded")
@@ -140,7 +140,7 @@ def _folder(named: str) -> Path:
     try:
         return path_of(named)
     except Unreadable as error:
-        raise ModelError(f"the image encoder {shown(named)} is no folder: {error.reason}") from error
+        raise ModelError(f"the image encoder {shown_path(named)} is no folder: {error.reason}") from error
 
 
 def _give_encoder(pipeline: Any, adapters: Sequence[Adapter], files: Sequence[Path]) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from sfumato.bounds import LONGEST_PATH, shown
+from sfumato.bounds import shown_path
 from sfumato.errors import ModelError, RequestError, SfumatoWarning, Unreadable
 from sfumato.mapped import METHOD, Mapped, mapped
 from sfumato.models.model import Model
@@ -29,12 +29,12 @@ def read_prompts(file: str) -> tuple[str, ...]:
         text = read_text(file)
     except Unreadable as error:
         raise RequestError(
-            f"cannot read {shown(file, LONGEST_PATH)}: {error.reason}; expected a text file with one prompt a line"
+            f"cannot read {shown_path(file)}: {error.reason}; expected a text file with one prompt a line"
         ) from error
     prompts = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not prompts:
         raise RequestError(
-            f"{shown(file, LONGEST_PATH)} holds no prompt; write one a line, such as: a red circle left of a blue square"
+            f"{shown_path(file)} holds no prompt; write one a line, such as: a red circle left of a blue square"
         )
     return prompts
 
