@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 import sfumato
-from sfumato.bounds import shown
+from sfumato.bounds import shown_path
 from sfumato.errors import ModelError, RequestError, SfumatoWarning
 from sfumato.request import Request
 from sfumato.studies import asking
@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read_is_said(
     (tmp_path / "folder").mkdir()
     with pytest.raises(RequestError) as failure:
         read_prompts(file)
-    assert str(failure.value).startswith(f"cannot read {shown(file)}: {reason}; expected a text file")
+    assert str(failure.value).startswith(f"cannot read {shown_path(file)}: {reason}; expected a text file")
 
 
 def test_requests_have_the_seeds_and_steps_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
