@@ -14,6 +14,7 @@ import sfumato
 from sfumato.errors import ModelError
 from sfumato.request import Request
 from sfumato.trace import generate
+from tests.methods.steps import CLIP
 from tests.pipelines import PROMPT
 
 REQUEST = Request(PROMPT, seed=2, steps=1, guidance=1, height=16, width=16)
@@ -21,7 +22,8 @@ OFF = {"inference_mode": torch.inference_mode, "no_grad": torch.no_grad}
 
 
 @pytest.mark.parametrize(
-    ("method", "options"), [("df_cam", {}), ("relevance", {}), ("word_gradients", {"target": "brightness"})]
+    ("method", "options"),
+    [("df_cam", {}), ("relevance", {"clip_model": CLIP}), ("word_gradients", {"target": "brightness"})],
 )
 def test_methods_give_the_same_where_the_caller_takes_no_derivatives(
     tiny_pipeline: StableDiffusionPipeline, method: str, options: dict[str, Any]
