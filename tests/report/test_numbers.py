@@ -97,7 +97,7 @@ MADE: dict[str, Callable[[], Explanation]] = {
     "segments": lambda: scenes("segments", by="saliency"),
     "several": lambda: join([labels("ablation", channels="init_conv:0"), labels("switch", to="1100", at=(1, 3))]),
 }
-FAST = ("ablation", "switch", "i2am", "daam")
+FAST = ("ablation", "switch", "daam")
 
 
 @cache

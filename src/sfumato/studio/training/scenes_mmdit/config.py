@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sfumato.similarity.clip import EMBEDDED
 from sfumato.studio.training.autoencoder_settings import VaeConfig
 from sfumato.studio.training.scenes.config import ClipConfig, DataConfig
 
@@ -104,5 +103,5 @@ class Config:
     checkpoint_every: int = 100
     data: DataConfig = field(default_factory=DataConfig)
     vae: VaeConfig = field(default_factory=lambda: VaeConfig(steps=2500, batch=12, channels=(24, 48, 64)))
-    clip: ClipConfig = field(default_factory=lambda: ClipConfig(steps=0, start=EMBEDDED))
+    clip: ClipConfig = field(default_factory=lambda: ClipConfig(steps=0, start="studio/clip"))
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
