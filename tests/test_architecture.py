@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -142,7 +143,12 @@ def imports(name: str) -> Iterator[Import]:
     """The imports of a module, with `from package import module` resolved to the module where there is one."""
     path = MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), package, at_load=True)
+    yield from _read(path, package)
+
+
+@cache
+def _read(path: Path, package: str) -> tuple[Import, ...]:
+    return tuple(_imports(ast.parse(path.read_text(encoding="utf-8")), package, at_load=True))
 
 
 def _imports(node: ast.AST, package: str, *, at_load: bool) -> Iterator[Import]:

@@ -109,10 +109,10 @@ def test_the_rows_say_what_was_measured(checked: Trust) -> None:
         assert row == {
             "check": one.check,
             "number": one.number,
-            "value": str(one.value),
+            "value": one.value,
             "control": one.against,
-            "its value": str(one.control),
-            "difference": str(one.gain),
+            "its value": one.control,
+            "difference": one.gain,
             "verdict": one.verdict,
         }
 

@@ -166,9 +166,9 @@ def test_the_games_go_without_what_has_no_judge() -> None:
     assert {one.curve.measure for one in verdict.played} == {"local_ssim"}
     assert any(line.startswith("features and the score with the prompt: nothing can judge") for line in verdict.skipped)
     with pytest.raises(ModelError, match="give a CLIP \\(--clip\\)"):
-        judge(model, [found], points=2, distances=("ssim", "features"))
+        judge(model, [found], points=2, distances=("local_ssim", "features"))
     whole = judge(model, [found], points=2, games=("deletion",), clip="studio/clip")
-    assert {one.curve.measure for one in whole.played} == {"ssim", "features", "score"}
+    assert {one.curve.measure for one in whole.played} == {"local_ssim", "features", "score"}
     assert any("drawn scenes" in note for note in whole.notes)
 
 

@@ -292,7 +292,7 @@ def test_more_faces_than_photographs_are_an_error(photographs: Path, tmp_path: P
 def test_a_damaged_photograph_is_named(photographs: Path, tmp_path: Path) -> None:
     write_list(photographs, "txt")
     (photographs / "img_align_celeba" / "2.jpg").write_bytes(b"no picture")
-    with pytest.raises(TrainingError, match=r"2.jpg cannot be read .*; remove its line from the list"):
+    with pytest.raises(TrainingError, match=r"2.jpg' cannot be read: .*; remove its line from the list"):
         photographs_error(photographs, tmp_path / "data")
 
 

@@ -175,11 +175,11 @@ def judge(
         raise OptionError(f"no game is chosen; choose from: {', '.join(GAMES)}")
     if unknown := [name for name in controls if name not in KNOWN_CONTROLS]:
         raise OptionError(f"there is no control {unknown[0]!r}; choose from: {', '.join(KNOWN_CONTROLS)}")
-    check_distances(distances or ())
+    distances = [renamed(name) for name in distances or ()]
+    check_distances(distances)
     known = [saliencies(one) for one in explanations]
     for one in explanations:
         refuse_another(model, one)
-    distances = [renamed(name) for name in distances or ()]
     prompted = any(explanation.request.prompt for explanation in explanations)
     judged, skipped = _judge(model, clip, distances, scored=prompted)
     measured = distances or ((LOCAL_SSIM,) if judged is None else (LOCAL_SSIM, "features"))
