@@ -13,10 +13,12 @@ from sfumato.cli.parameters import (
     Debug,
     Device,
     Json,
+    JsonFile,
     ModelName,
     Steps,
     add,
     count,
+    file_to_write,
     help_when_alone,
     seeded,
 )
@@ -48,7 +50,7 @@ def words(
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -82,9 +84,9 @@ def maps(
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     picture: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Also write a picture of truth against cost to this PNG.")
+        str | None, file_to_write("--picture", "Also write a picture of truth against cost to this PNG.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -141,7 +143,7 @@ def ranks(
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -173,7 +175,7 @@ def words_importance(
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -198,7 +200,7 @@ def worths(
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -221,7 +223,7 @@ def segments(
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -245,7 +247,7 @@ def steps(
     seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -278,7 +280,7 @@ def reference(
     seed: Annotated[int, seeded("Of the first pair; pair i has --seed + i.")] = 0,
     model: ModelName = "studio/insert",
     device: Device = None,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON to this file.")] = None,
+    out: JsonFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -38,10 +38,8 @@ def replacing_file(path: str | PathLike[str], *, named: str | None = None, durab
     begun, done = False, False
     partial = target = Path(given)
     try:
-        if not given.strip() or os.path.isdir(given):
-            raise StoreError(f"{named} is no name for a file; give one, such as out/report.html")
+        check_target(given, named)
         target = Path(os.path.realpath(given))
-        refuse_irregular(given, named)
         made = make_parents(target.parent)
         sweep(target.parent)
         partial, descriptor = new_file(target.parent)
@@ -78,6 +76,18 @@ def write_text(path: str | PathLike[str], text: str) -> None:
     """
     with replacing_file(path) as opened:
         opened.write(text.encode("utf-8"))
+
+
+def check_target(path: str | PathLike[str], named: str | None = None) -> None:
+    """Raise a `StoreError` where no file can be written: a folder, an empty name, or something else than a file.
+
+    Commands check what they will write before the work; `replacing_file` does so again.
+    """
+    given = os.fspath(path)
+    named = named or repr(given)
+    if not given.strip() or os.path.isdir(given):
+        raise StoreError(f"{named} is no name for a file; give one, such as out/report.html")
+    refuse_irregular(given, named)
 
 
 def refuse_irregular(path: str | PathLike[str], named: str) -> None:
