@@ -158,7 +158,7 @@ def test_what_is_missing_is_said() -> None:
         (Given(), "no reference"),
         (Given(reference), "no scene"),
         (Given(reference, scene), "nothing is marked"),
-        (Given(reference, scene, nothing), "marks nothing"),
+        (Given(reference, scene, nothing), "marks no pixel"),
         (Given(reference, scene, "x"), "is no picture"),
     ):
         with pytest.raises(RequestError, match=said):

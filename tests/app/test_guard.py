@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Coroutine
 from typing import Any
 
@@ -300,7 +301,9 @@ def test_a_session_is_its_visitors_wherever_it_is_named() -> None:
     assert mine == {session_of(KEYS[0], "mine")}
 
 
-def test_a_session_that_has_no_events_is_refused_and_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_that_has_no_events_is_refused_and_the_log_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[Any] = []  # not by caplog: a server that ran in this process has configured the log of its own
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "warning", lambda *line: lines.append(line))
     queue = Queue({7: 0}, lambda session: session == session_of(KEYS[0], "mine"))
     assert came_through(DATA, KEYS[0], queue)
     assert not came_through(DATA, KEYS[1], queue)
@@ -312,14 +315,14 @@ def test_a_session_that_has_no_events_is_refused_and_the_log_says_so_once(caplog
     async def receive() -> Any:
         return {"type": "http.request", "body": b""}
 
-    caplog.clear()
+    lines.clear()
     for number in range(300):
         query = f"session_hash={number}".encode()
         headers = [(b"host", b"127.0.0.1"), (b"cookie", f"{COOKIE}={KEYS[1]}".encode())]
         scope = {"type": "http", "method": "GET", "path": DATA, "query_string": query, "headers": headers}
         finish(guard(scope, receive, send))
     assert {one["status"] for one in answers if "status" in one} == {404}
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert len(lines) == 1
 
 
 @pytest.mark.parametrize(
