@@ -23,6 +23,7 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
 from sfumato.saliency.recovering import Recovery, rows_within
+from sfumato.saliency.similarities import LOCAL_SSIM
 from sfumato.similarity import clip_for
 from sfumato.trace import generate
 
@@ -79,7 +80,7 @@ def games_of(
     maps = {one.name: one for one in saliencies(explanation)}
     if name not in maps:
         raise SfumatoError(f"there is no map {name!r} here; its maps are: {', '.join(maps)}")
-    clip = None if measure == "ssim" else clip_for(model, None, instead=MEASURES["ssim"])
+    clip = None if measure == LOCAL_SSIM else clip_for(model, None, instead=MEASURES[LOCAL_SSIM])
     request = explanation.request
     job.cost = games_cost(model, request, points)
     trace = generate(model, request, record={step}, progress=job.progress)
