@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sfumato.errors import TrainingError
+from sfumato.models.flux import packed
 from sfumato.models.loading import load
 from sfumato.request import Request
 from sfumato.studio.tokenizer import pieces_of, scene_words
@@ -22,7 +23,6 @@ from sfumato.studio.training.scenes_mmdit.transformer import (
     build_transformer,
     capitalised,
     noise_levels,
-    packed,
     positions,
     shares,
 )

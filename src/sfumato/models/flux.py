@@ -12,6 +12,14 @@ from sfumato.models.model import Branches
 from sfumato.request import Request
 
 PACKING = 2
+"""Squares of 2 x 2 latent pixels are one position."""
+
+
+def packed(latents: torch.Tensor) -> torch.Tensor:
+    """Latents (row, channel, y, x) as positions: (row, position, channel and pixel of a square)."""
+    rows, channels, height, width = latents.shape
+    apart = latents.reshape(rows, channels, height // PACKING, PACKING, width // PACKING, PACKING)
+    return apart.permute(0, 2, 4, 1, 3, 5).flatten(3, 5).flatten(1, 2)
 
 
 class FluxModel(LatentModel):
@@ -50,9 +58,7 @@ class FluxModel(LatentModel):
 
     def packed(self, latents: torch.Tensor) -> torch.Tensor:
         """The other way round."""
-        rows, channels, height, width = latents.shape
-        apart = latents.reshape(rows, channels, height // PACKING, PACKING, width // PACKING, PACKING)
-        return apart.permute(0, 2, 4, 1, 3, 5).flatten(3, 5).flatten(1, 2)
+        return packed(latents)
 
     def _negatives(self, requests: Sequence[Request]) -> list[str] | None:
         negative = super()._negatives(requests)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import TrainingError
+from sfumato.models.flux import PACKING, packed
 from sfumato.studio.grammar import parsed
 from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import MAX_LENGTH
@@ -27,8 +28,6 @@ from sfumato.studio.training.schedule import falling_rate
 from sfumato.studio.unigram import scene_unigram_tokenizer
 
 LATENT_CHANNELS = 4
-PACKING = 2
-"""Flux packs squares of 2 x 2 latent pixels into one position."""
 
 
 def build_transformer(config: TransformerConfig, pooled: int) -> Any:
@@ -89,13 +88,6 @@ def build_scheduler() -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0)
-
-
-def packed(latents: torch.Tensor) -> torch.Tensor:
-    """Latents (row, channel, y, x) as positions (row, position, channel and pixel of a square), as Flux packs them."""
-    rows, channels, height, width = latents.shape
-    apart = latents.reshape(rows, channels, height // PACKING, PACKING, width // PACKING, PACKING)
-    return apart.permute(0, 2, 4, 1, 3, 5).flatten(3, 5).flatten(1, 2)
 
 
 def positions(side: int) -> torch.Tensor:
