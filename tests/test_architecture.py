@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "bounds": {"errors"},
     "reading": {"errors", "bounds"},
-    "writing": {"errors"},
+    "writing": {"errors", "bounds"},
     "pictures": {"errors", "bounds", "reading"},
     "timesteps": {"errors", "bounds"},
     "request": {"errors", "bounds", "pictures", "timesteps"},

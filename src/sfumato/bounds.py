@@ -12,7 +12,7 @@ MOST_TEXT = 100_000
 """Characters of a prompt, a name or a pattern."""
 LONGEST = 80
 """Characters of a value in a message."""
-LONGEST_PATH = 1000
+LONGEST_PATH = 400
 """Characters of a path in a message."""
 
 
@@ -29,8 +29,10 @@ def shown(value: object, most: int = LONGEST) -> str:
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """A path in a message: as `shown`, but longer, since its end says most."""
-    return shown(os.fspath(path), LONGEST_PATH)
+    """A path in a message: as `shown`, but longer, and what is too much is cut from its middle, since its end says most."""
+    text = os.fspath(path)
+    half = (LONGEST_PATH - len("...")) // 2
+    return shown(text if len(text) <= LONGEST_PATH else f"{text[:half]}...{text[-half:]}", 2 * LONGEST_PATH)
 
 
 def checked_int(name: str, value: object, least: int, most: int, error: type[SfumatoError]) -> int:

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
+from sfumato.bounds import shown_path
 from sfumato.errors import StoreError
 from sfumato.writing.folders import sync_folder
 from sfumato.writing.reasons import cannot_write, is_about, make_parents, remove_empty
@@ -33,7 +34,7 @@ def replacing_file(path: str | PathLike[str], *, named: str | None = None, durab
             pass through.
     """
     given = os.fspath(path)
-    named = named or repr(given)
+    named = named or shown_path(given)
     made: list[Path] = []
     begun, done = False, False
     partial = target = Path(given)
@@ -84,17 +85,19 @@ def check_target(path: str | PathLike[str], named: str | None = None) -> None:
     Commands check what they will write before the work; `replacing_file` does so again.
     """
     given = os.fspath(path)
-    named = named or repr(given)
+    named = named or shown_path(given)
     if not given.strip() or os.path.isdir(given):
         raise StoreError(f"{named} is no name for a file; give one, such as out/report.html")
     refuse_irregular(given, named)
 
 
 def refuse_irregular(path: str | PathLike[str], named: str) -> None:
-    """Raise a `StoreError` if there is something else than a regular file: a device, a pipe, a socket."""
+    """Raise a `StoreError` if there is something else than a regular file, or the name can be none."""
     try:
         state = os.stat(path)
     except FileNotFoundError:
         return
+    except (OSError, ValueError) as error:
+        raise cannot_write(named, error) from error
     if not stat.S_ISREG(state.st_mode):
         raise StoreError(f"{named} is no regular file, so it is not replaced; give the name of a file")

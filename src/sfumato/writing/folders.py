@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
+from sfumato.bounds import shown_path
 from sfumato.errors import SfumatoWarning, StoreError
 from sfumato.writing.reasons import cannot_write, is_about, make_parents, remove_empty
 from sfumato.writing.records import Snapshot, check_record, snapshot, write_record
@@ -132,7 +134,7 @@ def resolved(path: str | PathLike[str]) -> Path:
     try:
         return Path(os.path.realpath(text))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{text!r} is no usable path: {error}") from error
+        raise StoreError(f"{shown_path(text)} is no usable path: {error}") from error
 
 
 def recover(target: Path) -> None:
@@ -163,11 +165,11 @@ def _looked_at(target: Path, check: Check, named: str) -> Snapshot | None:
     """What a folder holds that may be replaced; None where there is none."""
     for _ in range(_TRIES):
         try:
-            target.lstat()  # a name that is too long fails now, not after the work
+            mode = target.lstat().st_mode  # a name that is too long fails now, not after the work
         except FileNotFoundError:
             return None
-        if target.is_symlink() or not target.is_dir():
-            raise StoreError(f"{named} is a {'link' if target.is_symlink() else 'file'}; give the name of a folder")
+        if not stat.S_ISDIR(mode):
+            raise StoreError(f"{named} is a {'link' if stat.S_ISLNK(mode) else 'file'}; give the name of a folder")
         with suppress(FileNotFoundError):  # another writer replaced it while it was looked at
             seen = snapshot(target)
             try:

@@ -17,7 +17,7 @@ FILES_OF_THE_DESKTOP = {".DS_Store", "Thumbs.db", "desktop.ini"}
 _FORMAT, _VERSION = "sfumato-output", 2
 
 Snapshot = dict[str, list[int]]
-"""Size and time of change of everything in a folder."""
+"""Size, time of change and inode of everything in a folder; times alone can be equal within one tick of the clock."""
 
 
 def write_record(folder: Path) -> None:
@@ -63,7 +63,7 @@ def refuse_foreign(named: str, names: list[str], what: str = "that Sfumato did n
 
 def snapshot(folder: Path) -> Snapshot:
     """What a folder holds now; it stays the same when the folder is renamed."""
-    return {name: [state.st_size, state.st_mtime_ns] for name, state in _entries(folder)}
+    return {name: [state.st_size, state.st_mtime_ns, state.st_ino] for name, state in _entries(folder)}
 
 
 def entries(folder: Path) -> list[str]:

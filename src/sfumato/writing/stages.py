@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.errors import StoreError
 from sfumato.writing.locks import own, seize
-from sfumato.writing.records import Snapshot, snapshot
+from sfumato.writing.records import Snapshot, check_record, snapshot
 
 _NAME = ".sfumato-{}"
 _BOX, _PART = re.compile(r"\.sfumato-[0-9a-f]{16}"), re.compile(r"\.sfumato-[0-9a-f]{16}\.part")
@@ -159,7 +160,7 @@ def _settle(place: Path) -> None:
     with suppress(OSError):
         said = _announced(place)
         for left in [*_inside(place / _OLD), *_inside(place / _NEW)]:
-            if said and snapshot(left) not in said:
+            if said and snapshot(left) not in said and not _is_whole(left):
                 os.rename(left, free_name(place.parent / left.name))
             else:
                 os.rename(left, place / _GONE / secrets.token_hex(8))
@@ -188,6 +189,15 @@ def _announced(place: Path) -> list[Snapshot]:
         return [said["old"], said["new"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []
+
+
+def _is_whole(left: Path) -> bool:
+    """Whether a folder is a result as some other writer finished it, which may be replaced like any other."""
+    try:
+        check_record(left, left.name)
+    except StoreError:
+        return False
+    return True
 
 
 def _remove(folder: Path) -> None:
