@@ -34,7 +34,7 @@ from torch.overrides import TorchFunctionMode
 
 from sfumato.models.model import Branches, Site
 from sfumato.request import Request
-from sfumato.run import Run
+from sfumato.context import GenerationContext
 from sfumato.watching.clock import Clock
 from sfumato.watching.hooks import temporary_hooks
 from sfumato.watching.reduce import AttentionSums
@@ -193,7 +193,7 @@ def watched(case: Case, sums: AttentionSums) -> Iterator[None]:
     clock.hold(0, 0.0)
     with temporary_hooks() as hooks:
         model: Any = OneLayer(case.model, case.shape.grid)
-        sums.install(Run(model, (Request(""),), 1, Branches((BRANCH,)), clock, hooks))
+        sums.install(GenerationContext(model, (Request(""),), 1, Branches((BRANCH,)), clock, hooks))
         yield
 
 

@@ -18,8 +18,9 @@ from PIL import Image
 
 from sfumato import findings
 from sfumato.cache import Cache
-from sfumato.findings import Finding, one_by_one, remembered
+from sfumato.findings import one_by_one, remembered
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 
 MODEL: Any = {"weights": "w"}
 

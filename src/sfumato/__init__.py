@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sfumato.request import Request as Request
     from sfumato.results.explanation import Explanation as Explanation
     from sfumato.results.store import open as open
+    from sfumato.runs.opened import open_run as open_run
+    from sfumato.runs.running import run as run
+    from sfumato.runs.task import tasks as tasks
 
 __version__ = "0.1.0"
 
@@ -24,9 +27,12 @@ _HOMES = {
     "load": "sfumato.models.loading",
     "methods": "sfumato.registry",
     "open": "sfumato.results.store",
+    "open_run": "sfumato.runs.opened",
+    "run": "sfumato.runs.running",
+    "tasks": "sfumato.runs.task",
     "wrap": "sfumato.models.loading",
 }
-__all__ = ["Explanation", "Request", "explain", "load", "methods", "open", "wrap"]
+__all__ = ["Explanation", "Request", "explain", "load", "methods", "open", "open_run", "run", "tasks", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ def shown(value: object, most: int = LONGEST) -> str:
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """A path in a message: as `shown`, but longer, and what is too much is cut from its middle, since its end says most."""
+    """A path in a message: as `shown`, but longer, and cut in its middle, since its end says most."""
     text = os.fspath(path)
     half = (LONGEST_PATH - len("...")) // 2
     return shown(text if len(text) <= LONGEST_PATH else f"{text[:half]}...{text[-half:]}", 2 * LONGEST_PATH)

@@ -36,8 +36,16 @@ class UnknownMethod(SfumatoError, LookupError):
     """No method of this name is registered."""
 
 
+class UnknownTask(SfumatoError, LookupError):
+    """No task of this name is registered."""
+
+
+class RunError(SfumatoError):
+    """A run cannot begin or go on: its folder holds something else, or a run of other settings, or is in use."""
+
+
 class OptionError(SfumatoError, ValueError):
-    """An option of a method is unknown or has an unusable value."""
+    """An option of a method or a task is unknown or has an unusable value."""
 
 
 class ModelError(SfumatoError):

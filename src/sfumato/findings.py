@@ -1,69 +1,22 @@
-"""What came out of an experiment or a study, and work on many requests that is done once for each."""
+"""Work on many requests that is done once for each."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sfumato.cache import Cache, digest
 from sfumato.generations import identity
-from sfumato.metrics import Outcome
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.results.rows import as_csv, plain_rows
-from sfumato.writing.files import replacing_file, write_text
 
 KIND = "experiments"
 
 Work = Callable[[Sequence[Request]], Sequence[Mapping[str, NDArray[Any]]]]
 """From some requests to named arrays for each."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What came out.
-
-    Attributes:
-        name: Of the experiment or the study.
-        source: The source's finding, in one sentence.
-        verdict: "replicated", "not replicated" or "inconclusive"; see `sfumato.metrics.verdicts`.
-        sentence: The measured result, computed from the numbers.
-        rows: The table; a cell is a number, an `Interval`, text or None.
-        figure: The picture.
-        about: Model, seeds, steps and what else the numbers depend on.
-        items: What the table was computed from, a row for each word, pair or image; a study has them.
-    """
-
-    name: str
-    source: str
-    verdict: Outcome
-    sentence: str
-    rows: Sequence[Mapping[str, Any]]
-    figure: Image.Image
-    about: Mapping[str, Any] = field(default_factory=dict)
-    items: Sequence[Mapping[str, Any]] = ()
-
-    def to_json(self) -> str:
-        """All but the figure and the items as JSON text; an interval is ``{"value", "low", "high", "n"}``."""
-        parts = {part: getattr(self, part) for part in ("name", "source", "verdict", "sentence", "about")}
-        (plain,) = plain_rows([parts])
-        return json.dumps(plain | {"rows": plain_rows(self.rows)}, indent=2)
-
-    def write(self, folder: Path) -> None:
-        """Write figure.png, table.csv, finding.json, and items.csv where there are any, into a folder."""
-        with replacing_file(folder / "figure.png") as opened:
-            self.figure.save(opened, "PNG")
-        write_text(folder / "table.csv", as_csv(self.rows))
-        write_text(folder / "finding.json", self.to_json() + "\n")
-        if self.items:
-            write_text(folder / "items.csv", as_csv(self.items))
 
 
 def one_by_one(work: Callable[[Request], Mapping[str, NDArray[Any]]]) -> Work:

@@ -128,6 +128,11 @@ def identity(model: Model) -> dict[str, Any]:
     } | ({"arguments": said(model.arguments)} if model.arguments else {})
 
 
+def identity_digest(model: Model) -> str:
+    """The digest of `identity`."""
+    return digest(identity(model))
+
+
 def said(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a pipeline's call, tensors and pictures by the digest of their values, ready for JSON."""
     return {name: _said(value) for name, value in arguments.items()}

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from sfumato.context import GenerationContext
 from sfumato.errors import OptionError
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.run import Run
 from sfumato.trace import generate
 from sfumato.watching.activations import FeatureMaps
 
@@ -63,7 +63,7 @@ def layers_of(model: Model, request: Request) -> list[Layer]:
             kind = type(module).__name__
             found[name] = Layer(name, kind, features.shape[1], features.shape[2], features.shape[3])
 
-    def look(run: Run) -> None:
+    def look(run: GenerationContext) -> None:
         for name, module in run.model.denoiser.named_modules():
             if name:
                 run.hooks.after(module, lambda *told, name=name: see(name, *told))
@@ -100,7 +100,7 @@ def usual_layers(model: Model, layers: Sequence[Layer]) -> list[Layer]:
     return found
 
 
-def first_call(model: Model, request: Request, look: Callable[[Run], None]) -> None:
+def first_call(model: Model, request: Request, look: Callable[[GenerationContext], None]) -> None:
     """Run the first call of the denoiser and no more.
 
     Args:
@@ -110,7 +110,7 @@ def first_call(model: Model, request: Request, look: Callable[[Run], None]) -> N
     """
 
     class Look:
-        def install(self, run: Run) -> None:
+        def install(self, run: GenerationContext) -> None:
             look(run)
             run.hooks.after(run.model.denoiser, _stop)
 

@@ -42,6 +42,15 @@ BUILT_IN = (
 )
 
 
+class HasFeatures(Protocol):
+    """A model, or what is known of one."""
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What it can do."""
+        ...
+
+
 class Explainer(Protocol):
     """What a method is: a function of a model, requests that share one batch, and its options."""
 
@@ -91,7 +100,7 @@ class Method:
             raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {', '.join(known)}")
         return self.options(**checked_options(self.options, given))
 
-    def missing(self, model: Model) -> list[str]:
+    def missing(self, model: HasFeatures) -> list[str]:
         """What the method needs and a model does not have, sorted; empty where the method fits."""
         return sorted(need for need in self.needs if not model.features.intersection(need.split(" or ")))
 
@@ -150,6 +159,11 @@ def methods() -> tuple[Method, ...]:
                 stacklevel=2,
             )
     return tuple(_methods.values())
+
+
+def usual_method(request: Request) -> str:
+    """The method that explains a request where none is named: of a reference, of no words, or of words."""
+    return "i2am" if request.reference is not None else "daam" if request.prompt else "profile"
 
 
 def find(name: str) -> Method:

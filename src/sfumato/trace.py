@@ -17,6 +17,7 @@ import xarray as xr
 from PIL import Image
 from torch import nn
 
+from sfumato.context import Attachment, GenerationContext
 from sfumato.errors import ModelError, NonFinite, RequestError
 from sfumato.models import noise, schedulers
 from sfumato.models.arguments import of_rows, repeated, replaced
@@ -27,7 +28,6 @@ from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node
-from sfumato.run import Attachment, Run
 from sfumato.watching.clock import Clock
 from sfumato.watching.hooks import temporary_hooks
 
@@ -287,7 +287,7 @@ def _running(
             for module in [module for module in part.modules() if module.training]:
                 hooks.finally_(partial(setattr, module, "training", True))
                 module.training = False
-        run = Run(model, requests, items, branches, clock, hooks)
+        run = GenerationContext(model, requests, items, branches, clock, hooks)
         for attachment in attachments:
             attachment.install(run)
         yield
@@ -315,7 +315,7 @@ class _Latents:
         self._clock: Clock | None = None
         self._finite: list[tuple[str, torch.Tensor]] = []
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         self._clock = run.clock
         if run.model.decoder is not None:
             run.hooks.after(run.model.decoder, self._on_image)
@@ -376,7 +376,7 @@ class _Recorder:
         self._calls = calls
         self._steps = steps
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         signature = inspect.signature(run.model.denoiser.forward)
         first = next(iter(signature.parameters))
 

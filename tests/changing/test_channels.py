@@ -11,7 +11,7 @@ import sfumato
 from sfumato.changing.channels import AblateChannels
 from sfumato.errors import NonFinite, OptionError
 from sfumato.request import Request
-from sfumato.run import Attachment
+from sfumato.context import Attachment
 from sfumato.trace import Trace, generate
 from tests.pipelines import PROMPT, fingerprint
 

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.findings import Finding
 from sfumato.metrics import Outcome
 from sfumato.results.rows import as_csv
+from sfumato.runs.finding import Finding
 from tests.cli import interrupting
 from tests.cli.running import Finished, run
 from tests.labels import tiny_labels

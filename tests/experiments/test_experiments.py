@@ -20,7 +20,6 @@ import sfumato
 from sfumato.cache import Cache
 from sfumato.errors import ModelError, OptionError
 from sfumato.experiments.experiment import NAMES, Setting, experiment, setting
-from sfumato.findings import Finding
 from sfumato.metrics import bootstrap, effective_area
 from sfumato.metrics.divergence import diverge
 from sfumato.metrics.structure import normalised_ssim
@@ -30,6 +29,7 @@ from sfumato.pipelines.label_pipeline import LabelPipeline
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.rows import plain_rows
+from sfumato.runs.finding import Finding
 from sfumato.trace import generate
 from tests.labels import SIDE, square, tiny_labels, tiny_unconditional
 from tests.pipelines import fingerprint

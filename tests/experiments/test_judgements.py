@@ -16,11 +16,11 @@ import sfumato
 from sfumato.cache import Cache
 from sfumato.experiments.artifact import _unusual
 from sfumato.experiments.experiment import Setting, experiment, setting
-from sfumato.findings import Finding
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.progress import silent
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 from tests.labels import SIDE, tiny_labels
 
 STEPS = 20

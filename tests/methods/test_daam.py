@@ -17,7 +17,7 @@ from sfumato.models.model import Model
 from sfumato.models.schedulers import using
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.run import Run
+from sfumato.context import GenerationContext
 from sfumato.trace import generate
 from sfumato.watching.reduce import AttentionSums
 from tests.methods.reference_daam import Setting, paper_maps, reference_maps, word_map
@@ -511,8 +511,10 @@ def test_any_text_with_something_visible_is_explained(tiny_pipeline: StableDiffu
 
 def test_a_pipeline_that_batches_in_its_own_way_is_refused(layered: StableDiffusionPipeline) -> None:
     class Misled(AttentionSums):
-        def install(self, run: Run) -> None:
-            super().install(Run(run.model, run.requests, run.items + 1, run.branches, run.clock, run.hooks))
+        def install(self, run: GenerationContext) -> None:
+            super().install(
+                GenerationContext(run.model, run.requests, run.items + 1, run.branches, run.clock, run.hooks)
+            )
 
     model = sfumato.wrap(layered)
     sums = Misled([site for site in model.sites() if site.kind == "cross"], "conditional", range(3))

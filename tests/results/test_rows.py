@@ -10,10 +10,10 @@ import math
 import pytest
 from PIL import Image
 
-from sfumato.findings import Finding
 from sfumato.metrics import bootstrap
 from sfumato.results.interval import Interval, decimal
 from sfumato.results.rows import as_csv, plain_rows
+from sfumato.runs.finding import Finding
 from tests.results.synthetic import scene
 
 ROWS = [

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.errors import OptionError, SfumatoWarning
-from sfumato.findings import Finding
 from sfumato.mapped import Mapped
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import TAUS
 from sfumato.studies.numbers import count_captions, study_numbers
 from sfumato.studio.grammar import NUMERALS, caption_of, parsed

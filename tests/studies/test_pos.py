@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from sfumato.errors import SfumatoWarning
-from sfumato.findings import Finding
 from sfumato.mapped import Mapped
 from sfumato.results.summary import TAU
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import TAUS
 from sfumato.studies.pos import NAMES, study_pos
 from sfumato.studio.scenes import held_out_captions

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from sfumato.errors import RequestError, SfumatoWarning
-from sfumato.findings import Finding
 from sfumato.mapped import Mapped
 from sfumato.metrics.verdicts import LEAST
 from sfumato.models.words import Word
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import TAUS
 from sfumato.studies.parsing import Dependent, Parse
 from sfumato.studies.relations import MEASURES, UNLINKED, study_relations

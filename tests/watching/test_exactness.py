@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor
 import sfumato
 from sfumato.errors import CannotWatch, SfumatoError
 from sfumato.request import Request
-from sfumato.run import Attachment
+from sfumato.context import Attachment
 from sfumato.trace import generate
 from sfumato.watching.attention import Attention
 from sfumato.watching.reduce import AttentionSums

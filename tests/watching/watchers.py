@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sfumato.run import Run
+from sfumato.context import GenerationContext
 from sfumato.watching.attention import Attention
 from sfumato.watching.tapping import tap_attention
 
@@ -16,10 +16,10 @@ from sfumato.watching.tapping import tap_attention
 class Seeing:
     """Calls a function for every attention call of some kinds."""
 
-    see: Callable[[Attention, Run], None]
+    see: Callable[[Attention, GenerationContext], None]
     kinds: tuple[str, ...] = ("cross",)
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         sites = [site for site in run.model.sites() if site.kind in self.kinds]
         tap_attention(run, sites, lambda attention: self.see(attention, run))
 
@@ -32,10 +32,10 @@ class Keeping:
     maps: dict[str, list[torch.Tensor]] = field(default_factory=dict)
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         Seeing(self._keep).install(run)
 
-    def _keep(self, attention: Attention, run: Run) -> None:
+    def _keep(self, attention: Attention, run: GenerationContext) -> None:
         rows = run.rows(self.branch)
         if rows is None:
             return
@@ -49,7 +49,7 @@ class Failing:
 
     error: BaseException
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         for module in run.model.denoiser.modules():
             run.hooks.before(module, lambda module, args, kwargs: None)
         raise self.error

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from sfumato.context import GenerationContext
 from sfumato.errors import OptionError
-from sfumato.run import Run
 
 How = Literal["value", "mean", "scale"]
 
@@ -38,7 +38,7 @@ class AblateChannels:
     steps: Collection[int] | None = None
     items: Collection[int] | None = None
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Register the change for one run.
 
         Raises:
@@ -48,7 +48,7 @@ class AblateChannels:
         module = _module(run, self.module)
         run.hooks.after(module, lambda module, args, kwargs, output: self._changed(run, output))
 
-    def _changed(self, run: Run, output: Any) -> Any:
+    def _changed(self, run: GenerationContext, output: Any) -> Any:
         if self.steps is not None and run.clock.step not in self.steps:
             return output
         features = output[0] if isinstance(output, tuple) else output
@@ -86,7 +86,7 @@ class AblateHeads:
     steps: Collection[int] | None = None
     items: Collection[int] | None = None
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Register the change for one run.
 
         Raises:
@@ -102,7 +102,7 @@ class AblateHeads:
         projection: Any = attention.to_out
         run.hooks.before(projection[0], lambda module, args, kwargs: self._changed(run, count, args, kwargs))
 
-    def _changed(self, run: Run, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _changed(self, run: GenerationContext, count: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.steps is not None and run.clock.step not in self.steps:
             return None
         features = args[0]
@@ -130,7 +130,7 @@ def _ablated(
     return torch.where(chosen.reshape(shape) & rows.reshape([-1] + [1] * (features.ndim - 1)), new, features)
 
 
-def _rows(run: Run, items: Collection[int] | None, features: torch.Tensor) -> torch.Tensor:
+def _rows(run: GenerationContext, items: Collection[int] | None, features: torch.Tensor) -> torch.Tensor:
     """Which rows of the batch belong to the chosen images."""
     rows = torch.arange(features.shape[0], device=features.device) % run.items
     if items is None:
@@ -143,7 +143,7 @@ def _check(numbers: tuple[int, ...], name: str, one: str) -> None:
         raise OptionError(f"{name} is {numbers}; expected {one} numbers from 0")
 
 
-def _module(run: Run, path: str) -> nn.Module:
+def _module(run: GenerationContext, path: str) -> nn.Module:
     try:
         return run.model.denoiser.get_submodule(path)
     except AttributeError:

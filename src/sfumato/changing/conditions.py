@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from sfumato.context import GenerationContext
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.arguments import replaced
-from sfumato.run import Run
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SwitchCondition:
     to: str
     steps: tuple[int | None, ...]
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Register the change for one run.
 
         Raises:

@@ -28,9 +28,9 @@ from sfumato.option_values import COUNT
 from sfumato.timesteps import MAX_STEPS
 
 if TYPE_CHECKING:
-    from sfumato.findings import Finding
     from sfumato.models.model import Model
     from sfumato.progress import Progress
+    from sfumato.runs.finding import Finding
 
 _DIGITS = 20
 """Digits of a number that are read: more are beyond all bounds, and Python refuses to read thousands."""

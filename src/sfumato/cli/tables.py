@@ -11,7 +11,7 @@ from sfumato.results.interval import Interval, decimal
 from sfumato.results.numbers import STATISTICS, number_rows
 
 if TYPE_CHECKING:
-    from sfumato.findings import Finding
+    from sfumato.runs.finding import Finding
 
 MOST_IMAGES, MOST_WORDS, WORD = 4, 80, 32
 MOST_ROWS, MOST_TABLES = 24, 12

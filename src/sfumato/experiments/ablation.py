@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
-from sfumato.findings import Finding
 from sfumato.layers import attention_layers, chosen, layers_of
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import bars_sheet
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 
 LAST = (
     ("downs.*.3", "mid_block2.res_conv", "ups.*.3"),

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sfumato.changing.channels import AblateChannels
 from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about
-from sfumato.findings import Finding
 from sfumato.layers import chosen, layers_of
 from sfumato.masks import on_latent
 from sfumato.metrics import bootstrap, lies, verdict_of
@@ -19,6 +18,7 @@ from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.schedulers import nearest_steps
 from sfumato.plots.curves import maps_sheet
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import generate
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about, over_time
-from sfumato.findings import Finding
 from sfumato.layers import attention_layers, layers_of
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.divergence import APART
@@ -19,6 +18,7 @@ from sfumato.metrics.structure import frobenius, normalised_ssim
 from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 from sfumato.trace import generate
 from sfumato.watching.activations import Activations, attention_sum
 from sfumato.watching.samples import Samples

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
 from sfumato.experiments.experiment import Setting, about, over_time
-from sfumato.findings import Finding
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 from sfumato.trace import generate
 from sfumato.watching.samples import Samples
 

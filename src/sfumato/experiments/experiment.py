@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
-from sfumato.findings import Finding, one_by_one, remembered
+from sfumato.findings import one_by_one, remembered
 from sfumato.masks import mask_of
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 
 NAMES = ("emergence", "localisation", "ablation", "artifact", "divergence", "switch")
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
-from sfumato.findings import Finding
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import maps_sheet
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 
 TIMES = (950, 700, 600, 100)
 SOURCE = (

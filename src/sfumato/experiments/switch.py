@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
-from sfumato.findings import Finding
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 
 SOURCE = (
     "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 steps "

@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 from torch import nn
 
+from sfumato.context import GenerationContext
 from sfumato.errors import ModelError, NonFinite
 from sfumato.judging.again import again
 from sfumato.judging.checks import Measured, by_chance, measured
@@ -26,7 +27,6 @@ from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.run import Run
 
 NODE = "randomisation"
 STAGES = 6
@@ -94,7 +94,7 @@ def blocks_of(model: Model, request: Request) -> list[str]:
     names = [name for name, part in _parts(model.denoiser) if any(True for _ in part.parameters())]
     order: dict[str, None] = {}
 
-    def look(run: Run) -> None:
+    def look(run: GenerationContext) -> None:
         for name in names:
             see = _noted(order, name)
             run.hooks.after(run.model.denoiser.get_submodule(name), see)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from sfumato.bounds import shown
 from sfumato.changing.channels import AblateChannels, AblateHeads, How
+from sfumato.context import Attachment
 from sfumato.errors import OptionError
 from sfumato.layers import Layer, chosen, layers_of
 from sfumato.masks import mask_of, on_latent
@@ -30,7 +31,6 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.run import Attachment
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import Trace, generate
 from sfumato.watching.activations import Activations

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import Layer, attention_layers, chosen, layers_of, usual_layers
 from sfumato.masks import mask_of, on_latent
@@ -30,7 +31,6 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.streaming import Array, Node, Sink, sink_of
-from sfumato.run import Run
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.trace import Trace, generate
 from sfumato.watching.activations import Activations, attention_sum
@@ -273,7 +273,7 @@ class _Recorder:
         """Whether any layer's output is needed."""
         return bool(self._names or self._attention)
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Register hooks around the denoiser; install after the watcher of layers."""
         Samples(partial(self._sampled, run.model)).install(run)
         run.hooks.after(run.model.denoiser, lambda module, args, kwargs, output: self._after(run, args, kwargs, output))
@@ -306,7 +306,7 @@ class _Recorder:
             place = len(self._plan.kept) if last else self._plan.place[step]
             self._keep(model, "samples", place, sample)
 
-    def _after(self, run: Run, args: Any, kwargs: Any, output: Any) -> None:
+    def _after(self, run: GenerationContext, args: Any, kwargs: Any, output: Any) -> None:
         step = run.clock.step
         if step not in self._plan.place:
             return

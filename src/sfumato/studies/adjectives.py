@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sfumato.findings import Finding
 from sfumato.mapped import Mapped
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import about
 from sfumato.studies.things import EXAMPLES, of_shape, title
 from sfumato.studio.grammar import Group, Plan, caption_of, parsed

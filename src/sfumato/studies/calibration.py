@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.cache import Cache, default_folder
 from sfumato.explain import explain
-from sfumato.findings import Finding, one_by_one, remembered
+from sfumato.findings import one_by_one, remembered
 from sfumato.information.calibrating import (
     FOLDS,
     GROUPS,
@@ -30,6 +30,7 @@ from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import about, asked
 
 SAMPLES = 32

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.findings import Finding
 from sfumato.mapped import Mapped
 from sfumato.metrics import bootstrap, lies, overlap, rank_correlation, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.results.summary import TAU
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import about
 from sfumato.studies.things import EXAMPLES, title
 from sfumato.studio.grammar import Group, Plan, caption_of, expected

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from sfumato.bounds import checked_int
 from sfumato.errors import OptionError
-from sfumato.findings import Finding
 from sfumato.mapped import METHOD
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
+from sfumato.runs.finding import Finding
 from sfumato.studies.adjectives import adjectives, swapped_captions
 from sfumato.studies.asking import asked, readable_by_reader
 from sfumato.studies.cohyponyms import cohyponym_captions, cohyponyms

@@ -14,7 +14,6 @@ import numpy as np
 
 from sfumato.bounds import checked_int
 from sfumato.errors import OptionError
-from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Interval, Separation, average_precision, bootstrap, lies, separation, verdict_of
 from sfumato.models.model import Model
@@ -22,6 +21,7 @@ from sfumato.option_values import COUNT
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress, silent
 from sfumato.results.summary import TAU, coverage
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import TAUS, about, asked, readable_by_reader
 from sfumato.studio.grammar import NUMERALS, Group, Plan, caption_of, held_out_plan, parsed
 from sfumato.studio.reader import masks_of_words, read

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.cache import Cache, default_folder
-from sfumato.findings import Finding, one_by_one, remembered
+from sfumato.findings import one_by_one, remembered
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 from sfumato.studies.prompts import Part, by_part, relation_captions, word_scores
 from sfumato.trace import generate
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Decision, Interval, bootstrap, every, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress, silent
 from sfumato.results.summary import TAU, coverage
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import TAUS, about, asked
 from sfumato.studies.parsing import parser_of
 

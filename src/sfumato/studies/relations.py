@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import RequestError, SfumatoWarning
-from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Decision, Interval, bootstrap, lies, overlap, some, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress, silent
 from sfumato.results.summary import TAU
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import TAUS, about, asked
 from sfumato.studies.parsing import Parse, parser_of
 

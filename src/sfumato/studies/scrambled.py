@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
-from sfumato.findings import Finding
 from sfumato.mapped import METHOD, Mapped
 from sfumato.metrics import Interval, Outcome, average_precision, bootstrap, iou, lies, separation, verdict_of
 from sfumato.metrics.controls import control_map
@@ -27,6 +26,7 @@ from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.progress import Progress, silent
 from sfumato.results.summary import TAU
 from sfumato.results.upscale import bicubic
+from sfumato.runs.finding import Finding
 from sfumato.studies.asking import about, asked, readable_by_reader
 from sfumato.studies.prompts import drawn_captions, relation_captions
 from sfumato.studies.things import EXAMPLES

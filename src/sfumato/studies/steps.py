@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sfumato.cache import Cache, default_folder
-from sfumato.findings import Finding, one_by_one, remembered
+from sfumato.findings import one_by_one, remembered
 from sfumato.metrics import Interval, bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet, curves_sheet
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 from sfumato.saliency.recovering import Recovery
 from sfumato.studies.prompts import PARTS, by_part, relation_captions, word_scores
 from sfumato.studio.grammar import expected

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sfumato.context import GenerationContext
 from sfumato.errors import CannotWatch
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.run import Run
 
 Take = Callable[[str, int, torch.Tensor], None]
 """Told the layer, the step and the feature maps (item, channel, y, x) of the conditional branch."""
@@ -37,14 +37,21 @@ class Activations:
         self._steps = steps
         self._raw = raw
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Register hooks on the layers."""
         maps = FeatureMaps(run.model, run.requests[0])
         for name in self._layers:
             run.hooks.after(run.model.denoiser.get_submodule(name), partial(self._see, run, maps, name))
 
     def _see(
-        self, run: Run, maps: FeatureMaps, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any
+        self,
+        run: GenerationContext,
+        maps: FeatureMaps,
+        name: str,
+        module: nn.Module,
+        args: Any,
+        kwargs: Any,
+        output: Any,
     ) -> None:
         if self._steps is not None and run.clock.step not in self._steps:
             return

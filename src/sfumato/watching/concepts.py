@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from sfumato.context import GenerationContext
 from sfumato.errors import CannotWatch, ModelError
 from sfumato.models.model import Site
-from sfumato.run import Run
 from sfumato.watching.attention import Attention
 from sfumato.watching.tapping import tap_attention
 
@@ -56,7 +56,7 @@ class ConceptStream:
         self._count = 0
         self._grid = (0, 0)
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Begin with the first double block of every call."""
         sites = [site for site in run.model.sites() if site.kind == "joint" and site.place == "block"]
         denoiser: Any = run.model.denoiser
@@ -90,7 +90,7 @@ class ConceptStream:
 
         return before
 
-    def _see(self, attention: Attention, run: Run) -> None:
+    def _see(self, attention: Attention, run: GenerationContext) -> None:
         rows = run.rows(self._branch)
         if rows is None or attention.order:
             return

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, CannotWatch
 from sfumato.models.model import Site
-from sfumato.run import Run
 from sfumato.watching.attention import Attention
 from sfumato.watching.tapping import tap_attention
 
@@ -40,7 +40,7 @@ class GridMaps:
     layers: tuple[str, ...]
 
 
-def check_batch(attention: Attention, run: Run) -> None:
+def check_batch(attention: Attention, run: GenerationContext) -> None:
     """Refuse a call of the denoiser whose rows are not those of all images and branches.
 
     Raises:
@@ -93,7 +93,7 @@ class AttentionSums:
         self._counted: set[tuple[tuple[int, int], str]] = set()
         self._needed = 0.0
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Begin summing."""
 
         def see(attention: Attention) -> None:
@@ -105,7 +105,7 @@ class AttentionSums:
 
         tap_attention(run, self._sites, see)
 
-    def _add(self, attention: Attention, rows: slice, run: Run) -> None:
+    def _add(self, attention: Attention, rows: slice, run: GenerationContext) -> None:
         key = (
             attention.grid,
             run.clock.step if "step" in self._keep else -1,
@@ -137,7 +137,7 @@ class AttentionSums:
         return attention.by_heads(rows, self._tokens)
 
     def _room(
-        self, key: tuple[tuple[int, int], int, str], attention: Attention, maps: torch.Tensor, run: Run
+        self, key: tuple[tuple[int, int], int, str], attention: Attention, maps: torch.Tensor, run: GenerationContext
     ) -> torch.Tensor:
         heads, tokens = attention.heads if "head" in self._keep else 1, len(self._tokens)
         positions = attention.positions

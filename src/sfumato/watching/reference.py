@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, CannotWatch
 from sfumato.models.model import ReferenceTokens
-from sfumato.run import Run
 from sfumato.watching.attention import CHUNK_BYTES, Attention
 from sfumato.watching.reduce import check_batch
 from sfumato.watching.tapping import tap_attention
@@ -73,7 +73,7 @@ class ReferenceSums:
         self._orders = dict(zip((site.name for site in tokens.sites), tokens.orders, strict=True))
         self._sums: dict[str, _Sums] = {}
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Begin summing."""
 
         def see(attention: Attention) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sfumato.context import GenerationContext
 from sfumato.models import noise
-from sfumato.run import Run
 
 Take = Callable[[int, torch.Tensor], None]
 """Told the step and the samples (item, channel, y, x) at its beginning."""
@@ -26,11 +26,11 @@ class Samples:
         self._take = take
         self._seen = -1
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Register a hook before the denoiser."""
         run.hooks.before(run.model.denoiser, lambda module, args, kwargs: self._see(run, module, args, kwargs))
 
-    def _see(self, run: Run, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _see(self, run: GenerationContext, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if run.clock.step == self._seen:
             return
         self._seen = run.clock.step

@@ -20,9 +20,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
+from sfumato.context import GenerationContext
 from sfumato.errors import CannotWatch
 from sfumato.models.model import Site
-from sfumato.run import Run
 from sfumato.watching.attention import HOW_TO_SWITCH, Attention
 from sfumato.watching.hooks import Hooks
 
@@ -32,7 +32,7 @@ SOFTMAXES = frozenset({torch.softmax, torch.Tensor.softmax, F.softmax})
 See = Callable[[Attention], None]
 
 
-def tap_attention(run: Run, sites: Iterable[Site], see: See) -> None:
+def tap_attention(run: GenerationContext, sites: Iterable[Site], see: See) -> None:
     """Call ``see`` for every attention call at the given sites, for as long as the run lasts.
 
     Raises:

@@ -12,7 +12,7 @@ from sfumato.watching.hooks import Hooks
 
 
 @dataclass
-class Run:
+class GenerationContext:
     """A generation (or one replayed call) in progress: what a watcher or a change may look at.
 
     Attributes:
@@ -44,6 +44,6 @@ class Run:
 class Attachment(Protocol):
     """A watcher, which must change nothing, or a change: both register hooks on a run."""
 
-    def install(self, run: Run) -> None:
+    def install(self, run: GenerationContext) -> None:
         """Register hooks on the run's modules through ``run.hooks``."""
         ...

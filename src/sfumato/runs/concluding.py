@@ -1,0 +1,261 @@
+"""What a run leaves beside its records: the finding, the table of all items, their maps and their pictures.
+
+Everything here is made from the folder alone and can be made again without a model. Records are read shard by shard and
+rows are written as they come, so the memory that it takes does not grow with the number of items.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfumato.errors import StoreError
+from sfumato.runs.manifest import Manifest, Planned
+from sfumato.runs.shards import records_of
+from sfumato.runs.task import Item, Record, Task
+from sfumato.runs.worker import request_from
+from sfumato.writing.files import replacing_file
+
+TABLE, MAPS, PICTURES, FAILED = "items.parquet", "arrays.zarr", "images", "failed.csv"
+WRITTEN = frozenset({"finding.json", "table.csv", "figure.png", TABLE, MAPS, PICTURES, FAILED, "concluding"})
+MAP = "map"
+"""The array of each group of ``arrays.zarr``."""
+_CHUNK = 2**20
+"""Bytes of a chunk of maps, about."""
+_BATCH = 5000
+"""Rows of the table that are converted together."""
+
+
+class StoredRecords:
+    """The records of a run in the order of the plan; each pass reads the shards anew.
+
+    Args:
+        manifest: Of the run.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._count = manifest.measured_items
+
+    def __iter__(self) -> Iterator[tuple[Item, Record]]:
+        """Every item that was measured, with its record."""
+        for planned, record in self.with_plan():
+            yield Item(request_from(self._manifest.folder, planned.request), planned.about), record
+
+    def __len__(self) -> int:
+        """How many items were measured."""
+        return self._count
+
+    def with_plan(self) -> Iterator[tuple[Planned, Record]]:
+        """Every item as the plan holds it, with its record."""
+        for group in self._manifest.measured():
+            files: dict[str, dict[int, str]] = {}
+            for one in group:
+                files.setdefault(one.file or "", {})[one.number] = one.key
+            found: dict[int, Record] = {}
+            for file, wanted in files.items():
+                found |= dict(records_of(self._manifest.folder / file, wanted))
+            for one in group:
+                if one.number not in found:
+                    raise StoreError(f"the shard {one.file} has lost the record of item {one.number}")
+                yield one, found[one.number]
+
+
+def conclude(manifest: Manifest, task: Task, options: Any) -> None:
+    """Write what the records of a run show into its folder.
+
+    Raises:
+        StoreError: A shard is damaged, or something cannot be written.
+    """
+    folder, records = manifest.folder, StoredRecords(manifest)
+    _export(manifest, records)
+    _list_failures(manifest)
+    if len(records):
+        found = task.parts.conclude(records, options, about(manifest))
+        replace(found, items=()).write(folder)
+    else:
+        for name in ("finding.json", "table.csv", "figure.png"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def about(manifest: Manifest) -> dict[str, Any]:
+    """What the numbers of a run depend on, for the caption of its table."""
+    counts, settings = manifest.counts, manifest.settings
+    return {
+        "model": settings["model"],
+        "rows": counts.total,
+        "measured": counts.ok,
+        "failed": counts.failed,
+        "invalid": counts.invalid,
+        "open": counts.open,
+        "task_version": settings["task_version"],
+    }
+
+
+def _export(manifest: Manifest, records: StoredRecords) -> None:
+    """Write the table, the maps and the pictures in one pass over the records, then put them in their places."""
+    folder = manifest.folder
+    stage = folder / "concluding"
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir()
+    with ExitStack() as stack:
+        lines = stack.enter_context((stage / "rows.jsonl").open("w+", encoding="utf-8"))
+        columns: dict[str, str] = {}
+        maps = _Maps(stage / MAPS)
+
+        def put(row: Mapping[str, Any]) -> None:
+            for name, value in row.items():
+                columns[name] = _wider(columns.get(name, "null"), _kind(value))
+            lines.write(json.dumps(row) + "\n")
+
+        for planned, record in records.with_plan():
+            places = maps.add(record.maps)
+            if record.picture is not None:
+                (stage / PICTURES).mkdir(exist_ok=True)
+                Image.fromarray(record.picture).save(stage / PICTURES / f"{planned.number:07d}.png")
+            for row in manifest.rows_of([planned.number])[planned.number]:
+                for index, own in enumerate(record.rows or ({},)):
+                    put(
+                        row | _of_request(planned) | dict(own) | {name: start + index for name, start in places.items()}
+                    )
+        for row in manifest.unmeasured():
+            put(row)
+        maps.close()
+        lines.seek(0)
+        _write_parquet(folder / TABLE, columns, (json.loads(line) for line in lines))
+    for name in (MAPS, PICTURES):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        if (stage / name).exists():
+            (stage / name).rename(folder / name)
+    shutil.rmtree(stage)
+
+
+def _of_request(planned: Planned) -> dict[str, Any]:
+    """The columns that say what was generated; a field that the plan leaves out has its default."""
+    plain = {name: value for name, value in planned.request.items() if isinstance(value, str | int | float | bool)}
+    return {"item": planned.number, "state": "ok", "prompt": "", "seed": 0} | plain
+
+
+def _list_failures(manifest: Manifest) -> None:
+    from sfumato.results.rows import as_csv
+
+    path, found = manifest.folder / FAILED, list(manifest.unmeasured(opened=False))
+    if found:
+        with replacing_file(path) as opened:
+            opened.write(as_csv(found).encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+class _Maps:
+    """Arrays over all rows, one for each name, type and size of a map, written chunk by chunk as Zarr."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._group: Any = None
+        self._waiting: dict[str, list[NDArray[Any]]] = {}
+        self._written: dict[str, int] = {}
+
+    def add(self, maps: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+        """Take the maps of an item; returns the place of its first row for each name, and of the sizes."""
+        places: dict[str, int] = {}
+        for name, value in maps.items():
+            path = f"{name}/{'x'.join(map(str, value.shape[1:])) or 'values'}"
+            waiting = self._waiting.setdefault(path, [])
+            places[path] = self._written.get(path, 0) + sum(len(one) for one in waiting)
+            waiting.append(value)
+            self._write(path, self._rows(value))
+        return places
+
+    def close(self) -> None:
+        """Write what waits."""
+        for path in self._waiting:
+            self._write(path, 1)
+
+    @staticmethod
+    def _rows(value: NDArray[Any]) -> int:
+        return max(1, _CHUNK // max(1, value[:1].nbytes))
+
+    def _write(self, path: str, least: int) -> None:
+        waiting = self._waiting[path]
+        if not waiting or sum(len(one) for one in waiting) < least:
+            return
+        import zarr
+
+        values = np.concatenate(waiting)
+        if self._group is None:
+            self._group = zarr.open_group(str(self._path), mode="w", zarr_format=3)
+        start = self._written.get(path, 0)
+        if start == 0:
+            names = ["row", *("y", "x")] if values.ndim == 3 else ["row", *(f"axis_{i}" for i in range(1, values.ndim))]
+            self._group.create_array(
+                f"{path}/{MAP}",
+                shape=(0, *values.shape[1:]),
+                chunks=(self._rows(values), *values.shape[1:]),
+                dtype=values.dtype,
+                dimension_names=names,
+            )
+        array = self._group[f"{path}/{MAP}"]
+        array.resize((start + len(values), *values.shape[1:]))
+        array[start:] = values
+        self._written[path] = start + len(values)
+        waiting.clear()
+
+
+_ORDER = ("null", "bool", "int", "float", "text")
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "bool"
+        case int():
+            return "int" if -(2**63) <= value < 2**63 else "text"
+        case float():
+            return "float"
+        case _:
+            return "text"
+
+
+def _wider(one: str, other: str) -> str:
+    """The narrowest kind of column that holds two kinds of cells."""
+    if "null" in (one, other) or one == other:
+        return max(one, other, key=_ORDER.index)
+    return "float" if {one, other} == {"int", "float"} else "text"
+
+
+def _write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"null": pa.string(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    waiting: list[dict[str, Any]] = []
+    with replacing_file(path) as opened, pq.ParquetWriter(opened, schema) as writer:
+
+        def write() -> None:
+            writer.write_table(pa.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+        for row in rows:
+            waiting.append({name: _cell(row.get(name), kind) for name, kind in columns.items()})
+            if len(waiting) == _BATCH:
+                write()
+        write()
+
+
+def _cell(value: Any, kind: str) -> Any:
+    if value is None or kind != "text":
+        return float(value) if kind == "float" and value is not None else value
+    return value if isinstance(value, str) else json.dumps(value)

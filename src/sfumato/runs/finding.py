@@ -1,0 +1,57 @@
+"""What came out of a run: a verdict, a sentence, a table and a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sfumato.metrics import Outcome
+from sfumato.results.rows import as_csv, plain_rows
+from sfumato.writing.files import replacing_file, write_text
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out.
+
+    Attributes:
+        name: Of the task.
+        source: The claim that it tests, in one sentence; "" where it tests none.
+        verdict: "replicated", "not replicated" or "inconclusive" (see `sfumato.metrics.verdicts`); None without a
+            claim.
+        sentence: The measured result, computed from the numbers.
+        rows: The table; a cell is a number, an `Interval`, text or None.
+        figure: The picture, where there is one.
+        about: Model, seeds, steps and what else the numbers depend on.
+        items: What the table was computed from, a row for each word, pair or image; a study has them.
+    """
+
+    name: str
+    source: str
+    verdict: Outcome | None
+    sentence: str
+    rows: Sequence[Mapping[str, Any]]
+    figure: Image.Image | None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    items: Sequence[Mapping[str, Any]] = ()
+
+    def to_json(self) -> str:
+        """All but the figure and the items as JSON text; an interval is ``{"value", "low", "high", "n"}``."""
+        parts = {part: getattr(self, part) for part in ("name", "source", "verdict", "sentence", "about")}
+        (plain,) = plain_rows([parts])
+        return json.dumps(plain | {"rows": plain_rows(self.rows)}, indent=2)
+
+    def write(self, folder: Path) -> None:
+        """Write figure.png, table.csv, finding.json, and items.csv where there are any, into a folder."""
+        if self.figure is not None:
+            with replacing_file(folder / "figure.png") as opened:
+                self.figure.save(opened, "PNG")
+        write_text(folder / "table.csv", as_csv(self.rows))
+        write_text(folder / "finding.json", self.to_json() + "\n")
+        if self.items:
+            write_text(folder / "items.csv", as_csv(self.items))

@@ -1,0 +1,60 @@
+"""Putting parts of a run together that were measured apart, as by ``--shard 3/16`` on machines without a cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfumato.bounds import shown_path
+from sfumato.errors import RunError
+from sfumato.runs.concluding import conclude
+from sfumato.runs.execute import held
+from sfumato.runs.manifest import Manifest, copy_plan, settings_of, write_settings
+from sfumato.runs.task import find_task
+from sfumato.writing.folders import resolved
+
+
+def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
+    """Make one run of several of the same plan: the records of all of them, and what they show together.
+
+    Items that no part has measured stay open, so the merged run can be resumed like any other.
+
+    Args:
+        parts: Folders of runs; they stay as they are.
+        out: A new or an empty folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: A folder holds no run or another one, or `out` is not empty.
+        StoreError: Something cannot be written.
+    """
+    if not parts:
+        raise RunError("there is nothing to merge; give the folders of the parts")
+    folders = [resolved(one) for one in parts]
+    settings = settings_of(folders[0])
+    for one in folders[1:]:
+        other = settings_of(one)
+        if odd := [name for name in settings if settings[name] != other.get(name) and name not in ("device", "more")]:
+            raise RunError(
+                f"{shown_path(one)} is a run of another plan than {shown_path(folders[0])} ({', '.join(odd)} differ); "
+                "merge parts of one run"
+            )
+    target = resolved(out)
+    with held(target):
+        if left := sorted(name for name in os.listdir(target) if not name.startswith(".")):
+            raise RunError(f"{shown_path(target)} is not empty ({', '.join(left[:3])}); name a new or empty folder")
+        if (folders[0] / "inputs").exists():
+            shutil.copytree(folders[0] / "inputs", target / "inputs")
+        copy_plan(folders[0], target)
+        write_settings(target, {name: settings[name] for name in settings if name not in ("format", "version")})
+        with Manifest(target) as manifest:
+            for folder in folders:
+                with Manifest(folder) as part:
+                    manifest.adopt(part)
+            task = find_task(settings["task"])
+            conclude(manifest, task, task.configure(settings["options"]))
+    return target

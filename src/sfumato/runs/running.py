@@ -1,0 +1,120 @@
+"""The front door of runs in Python: `sfumato.run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sfumato.bounds import checked_int
+from sfumato.errors import OptionError, RequestError
+from sfumato.models.loading import as_model, load
+from sfumato.option_values import COUNT
+from sfumato.progress import Progress, silent
+from sfumato.request import Request
+from sfumato.runs.execute import Means, execute, planned
+from sfumato.runs.executors.executor import Executor
+from sfumato.runs.opened import Run
+from sfumato.runs.prompts import Row, read_rows, rows_of
+from sfumato.runs.task import Task, find_task
+from sfumato.runs.worker import ModelSource
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from sfumato.models.model import Model
+
+Prompts = str | os.PathLike[str] | int | Iterable[str | Request | Mapping[str, Any]]
+"""A file of prompts, how many held-out captions of the embedded scenes, or the prompts themselves."""
+
+
+def run(
+    task: str,
+    model: str | Model | DiffusionPipeline = "studio/scenes",
+    *,
+    out: str | os.PathLike[str],
+    prompts: Prompts | None = None,
+    common: Mapping[str, Any] | None = None,
+    batch: int = 8,
+    shard_size: int | None = None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    retry: bool = False,
+    restart: bool = False,
+    as_new: bool = False,
+    device: str | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Run:
+    """Ask a question of many requests; the folder is the record, and the same call goes on after a stop.
+
+    Args:
+        task: Its name; ``sfumato.tasks()`` lists all.
+        model: A name, folder or hub id, or a model or pipeline that is loaded already (which other processes cannot
+            load, so it takes ``workers=1``).
+        out: The folder of the run.
+        prompts: A file (text, CSV, TSV, JSON lines, Parquet), a number of held-out captions of the embedded scenes, or
+            prompts, requests or rows; for tasks that read prompts.
+        common: Fields of `Request` for all rows, such as ``{"steps": 20}``; a row's own values win.
+        batch: Items that are measured together at most.
+        shard_size: Items of a shard, which is what a kill can cost.
+        workers: Processes of this machine, each with a model of its own.
+        executor: Where to measure instead, such as ``sfumato.runs.executors.ray.Ray(workers=4)``.
+        retry: Measure the items again that have failed.
+        restart: Begin anew where the folder holds a run, whose records are lost.
+        as_new: Leave a run of other settings in the folder as it is, and take the next free name.
+        device: Where a model that is loaded by name runs.
+        progress: Told about items.
+        options: Of the task.
+
+    Raises:
+        UnknownTask: There is no such task.
+        OptionError: An option is unusable.
+        RequestError: The prompts cannot be read.
+        RunError: The folder holds something else.
+        ModelError: The model cannot be loaded, or lacks what the task needs.
+
+    Example:
+        >>> import sfumato
+        >>> run = sfumato.run("explain", prompts=["a red circle"], out="runs/first")  # doctest: +SKIP
+        >>> run.counts.ok  # doctest: +SKIP
+        1
+    """
+    chosen = find_task(task)
+    rows = _Rows(chosen, prompts, common or {})
+    plan = planned(task, options, rows, batch=batch, shard_size=shard_size)
+    source = ModelSource(model, device) if isinstance(model, str) else None
+    if source is None and (workers > 1 or executor is not None):
+        raise OptionError("other processes cannot share a model that is loaded here; give its name or its folder")
+    loaded = load(model, device=device) if isinstance(model, str) else as_model(model)
+    means = Means(
+        source=source,
+        executor=executor,
+        workers=workers,
+        retry=retry,
+        report=lambda status: progress("items", status.counts.total - status.counts.open, status.counts.total),
+    )
+    return Run(execute(plan, loaded, out, means, restart=restart, as_new=as_new))
+
+
+class _Rows:
+    """The prompts of a run, drawn anew each time that they are asked for."""
+
+    def __init__(self, task: Task, prompts: Prompts | None, common: Mapping[str, Any]) -> None:
+        self._common = dict(common)
+        if task.prompts is None:
+            if prompts is not None:
+                raise OptionError(f"{task.name} plans its requests by itself; leave out the prompts")
+            self._given: Any = ()
+            return
+        if prompts is None and not task.prompts.usual:
+            raise RequestError(f"{task.name} needs prompts; give a file, such as prompts.csv, or a list of texts")
+        given: Any = task.prompts.usual if prompts is None else prompts
+        if isinstance(given, int):
+            given = task.prompts.of(checked_int("prompts", given, **COUNT, error=OptionError))
+        self._given = given if isinstance(given, str | os.PathLike) else list(given)  # an iterator would be spent
+
+    def __call__(self) -> Iterable[Row]:
+        if isinstance(self._given, str | os.PathLike):
+            return read_rows(self._given, common=self._common)
+        return rows_of(self._given, common=self._common)

@@ -1,0 +1,250 @@
+"""What a task is: one question of many requests in three parts, registered once with its options and its claim."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.bounds import shown
+from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownTask
+from sfumato.option_values import checked_options
+from sfumato.progress import Progress
+from sfumato.request import Request
+from sfumato.runs.prompts import Row
+
+if TYPE_CHECKING:
+    from sfumato.models.model import Model
+    from sfumato.runs.finding import Finding
+
+ENTRY_POINTS = "sfumato.tasks"
+BUILT_IN = "sfumato.tasks"
+"""The package whose modules are the tasks of Sfumato itself."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a publication states and a task tests.
+
+    Attributes:
+        text: The statement, in one sentence.
+        paper: Where it stands, such as "Tang et al. 2022, figure 5".
+    """
+
+    text: str
+    paper: str
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Prompts that a task draws where a number is given instead of a file.
+
+    Attributes:
+        of: Gives so many, always the same ones.
+        usual: How many by default; 0 where prompts must be given.
+    """
+
+    of: Callable[[int], Sequence[str]]
+    usual: int = 0
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a plan may depend on, known without another look at the model.
+
+    Attributes:
+        name: Of the model, as it was loaded.
+        family: Of its pipeline.
+        features: What it can do, such as "words" or "label".
+        height: Of its images in pixels, by default.
+        width: The same.
+        regions: Parts of its images that it names, such as "eyes".
+    """
+
+    name: str
+    family: str
+    features: frozenset[str]
+    height: int
+    width: int
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One unit of measurement.
+
+    Attributes:
+        request: What to generate; fields that are left open take the model's defaults before it is measured.
+        about: What else the measurement depends on or `conclude` must know, as JSON has it.
+        row: The row of prompts that it comes from, for tasks that read prompts.
+    """
+
+    request: Request
+    about: Mapping[str, Any] = field(default_factory=dict)
+    row: Row | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured of one item.
+
+    Attributes:
+        values: Numbers, texts, lists and mappings, as JSON has them.
+        arrays: Named arrays of numbers or booleans.
+        rows: Of the table of items, as JSON has them: one for each word, say. Without any, an item is one row.
+        maps: Arrays whose first dimension are the rows; those of all items are put together in ``arrays.zarr``.
+        picture: An image (y, x, 3) of uint8, which becomes a file.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Any]] = ()
+    maps: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    picture: NDArray[np.uint8] | None = None
+
+
+class Records(Protocol):
+    """The measured items of a run in the order of the plan; each pass reads them anew from the disk."""
+
+    def __iter__(self) -> Iterator[tuple[Item, Record]]:
+        """Every item that was measured, with its record."""
+        ...
+
+    def __len__(self) -> int:
+        """How many items were measured."""
+        ...
+
+
+class Parts(Protocol):
+    """The three parts of a task."""
+
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: Any) -> Iterable[Item]:
+        """The items, always the same ones for the same arguments; cheap, without torch."""
+        ...
+
+    def measure(self, model: Model, items: Sequence[Item], options: Any, progress: Progress) -> Sequence[Record]:
+        """A record for each of a batch of items, in order, from their requests completed by the model.
+
+        An error fails the batch; the engine then tries its items apart and records the reason of each that fails.
+        """
+        ...
+
+    def conclude(self, records: Records, options: Any, about: Mapping[str, Any]) -> Finding:
+        """What the records show, from the disk alone: no model, and memory that does not grow with their number."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """A registered task.
+
+    Attributes:
+        name: What it is run by.
+        question: The question that it answers, in one line.
+        options: A frozen dataclass, as for methods (`sfumato.registry.Method`).
+        needs: Features that a model must have; of "words or label", for example, one is enough.
+        version: Raised when the numbers change that it measures.
+        claim: What it tests; None for a task that only measures.
+        prompts: What stands for a number of prompts; None for a task that plans its requests by itself.
+        parts: Plan, measure and conclude.
+    """
+
+    name: str
+    question: str
+    options: type
+    needs: frozenset[str]
+    version: int
+    claim: Claim | None
+    prompts: Captions | None
+    parts: Parts
+
+    def configure(self, given: Mapping[str, Any]) -> Any:
+        """Build the options.
+
+        Raises:
+            OptionError: An option does not exist, or its value is of another type, out of bounds or unusable.
+        """
+        known = [f.name for f in fields(self.options)]
+        if unknown := [name for name in given if name not in known]:
+            listed = ", ".join(known) or "none"
+            raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {listed}")
+        return self.options(**checked_options(self.options, given))
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse a model that lacks what the task needs.
+
+        Raises:
+            ModelError: The message names what is missing.
+        """
+        if missing := sorted(need for need in self.needs if not facts.features.intersection(need.split(" or "))):
+            model = f"{facts.name} ({facts.family})"
+            raise ModelError(f"{self.name} needs {', '.join(missing)}, which {model} does not have")
+
+
+_tasks: dict[str, Task] = {}
+
+
+def task(
+    name: str,
+    *,
+    question: str,
+    options: type,
+    needs: Sequence[str] = (),
+    version: int = 1,
+    claim: Claim | None = None,
+    prompts: Captions | None = None,
+) -> Callable[[type[Parts]], type[Parts]]:
+    """Register a class with `plan`, `measure` and `conclude`; see `Task` for the arguments.
+
+    Raises:
+        SfumatoError: The name is taken.
+    """
+
+    def register(parts: type[Parts]) -> type[Parts]:
+        if name in _tasks:
+            raise SfumatoError(f"a task named {name!r} is registered already; choose another name")
+        _tasks[name] = Task(name, question, options, frozenset(needs), version, claim, prompts, parts())
+        return parts
+
+    return register
+
+
+def tasks() -> tuple[Task, ...]:
+    """All tasks by name: the modules of `sfumato.tasks`, then what installed packages offer by the entry point."""
+    package = importlib.import_module(BUILT_IN)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{BUILT_IN}.{module.name}")
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            warnings.warn(
+                f"the task {entry.name!r} ({entry.value}) cannot be loaded and is left out: {error}",
+                SfumatoWarning,
+                stacklevel=2,
+            )
+    return tuple(sorted(_tasks.values(), key=lambda one: one.name))
+
+
+def find_task(name: str) -> Task:
+    """The task of a name.
+
+    Raises:
+        UnknownTask: There is none; the message lists all names.
+    """
+    known = {one.name: one for one in tasks()}
+    if not isinstance(name, str) or name not in known:
+        raise UnknownTask(f"there is no task {shown(name)}; choose from: {', '.join(known)}")
+    return known[name]
+
+
+def plain_options(options: Any) -> dict[str, Any]:
+    """All options with their values, as JSON has them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}

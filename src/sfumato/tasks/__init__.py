@@ -1,0 +1,1 @@
+"""Questions asked of many requests, one file each; `sfumato.runs` carries them out."""

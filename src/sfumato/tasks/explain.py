@@ -1,0 +1,190 @@
+"""Explain every image of many prompts with one or more methods: a row and a map for each word of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sfumato.errors import ModelError
+from sfumato.explain import explain
+from sfumato.metrics.running import RunningMean
+from sfumato.models.model import Model
+from sfumato.options import parse_each
+from sfumato.plots.contact import contact_sheet
+from sfumato.progress import Progress
+from sfumato.registry import find, usual_method
+from sfumato.results.explanation import Explanation
+from sfumato.results.importance import NODE
+from sfumato.runs.finding import Finding
+from sfumato.runs.prompts import Row
+from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.studio.scenes import held_out_captions
+
+LEVELS = 255
+"""Of a map that is kept small: value = offset + scale * level."""
+SHOWN = 12
+"""Images on the figure."""
+OF_WORDS = frozenset({"word", "occurrence", "index", "pos", "seen"})
+OF_PLAYERS = frozenset({"player", "first_word"})
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """Options of the task."""
+
+    method: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "Which method; may be repeated. By default daam, or profile or i2am without words."},
+    )
+    option: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "NAME=VALUE: an option of the methods (METHOD.NAME=VALUE: of one); may be repeated."},
+    )
+    keep: Literal["small", "full"] = field(
+        default="small", metadata={"help": "Maps in 8 bits with a scale of their own, or in full in float32."}
+    )
+    pictures: bool = field(default=True, metadata={"help": "Keep the images as files."})
+
+
+@task(
+    "explain",
+    question="Where in each image did each word act, how much was it worth, and what else do the methods find?",
+    options=ExplainOptions,
+    prompts=Captions(held_out_captions),
+)
+class ExplainPrompts:
+    """Explanations of many prompts."""
+
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: ExplainOptions) -> Iterator[Item]:
+        """An item for each image of each row."""
+        _configured(options, facts)
+        return of_each_image(rows)
+
+    def measure(
+        self, model: Model, items: Sequence[Item], options: ExplainOptions, progress: Progress
+    ) -> Sequence[Record]:
+        """Explain a batch with every method."""
+        requests = [one.request for one in items]
+        names = options.method or (usual_method(requests[0]),)
+        if not options.method and len({usual_method(one) for one in requests}) > 1:
+            return [record for one in items for record in self.measure(model, [one], options, progress)]
+        methods = [find(name) for name in dict.fromkeys(names)]
+        found = [
+            explain(model, requests, one.name, batch=len(requests), progress=progress, **given)
+            for one, given in zip(methods, parse_each(methods, options.option), strict=True)
+        ]
+        return [_record(explanations, options) for explanations in zip(*found, strict=True)]
+
+    def conclude(self, records: Records, options: ExplainOptions, about: Mapping[str, Any]) -> Finding:
+        """The number of words and the mean of every number over all of them."""
+        means: dict[str, RunningMean] = {}
+        pictures: list[tuple[str, NDArray[np.uint8]]] = []
+        words = 0
+        for item, record in records:
+            words += sum(row.get("word") is not None for row in record.rows)
+            for row in record.rows:
+                for name, value in row.items():
+                    if "." in name and isinstance(value, int | float) and not isinstance(value, bool):
+                        means.setdefault(name, RunningMean()).add(value)
+            if record.picture is not None and len(pictures) < SHOWN:
+                pictures.append((item.request.subject, record.picture))
+        rows = [{"number": name, "mean": one.mean, "sd": one.deviation, "n": one.count} for name, one in means.items()]
+        lost = about["failed"] + about["invalid"]
+        sentence = f"{len(records):,} images explained, {words:,} words; {lost:,} rows without a result."
+        return Finding("explain", "", None, sentence, rows, contact_sheet(pictures), about)
+
+
+def of_each_image(rows: Iterable[Row]) -> Iterator[Item]:
+    """An item for each image that rows ask for, each with a seed of its own."""
+    for row in rows:
+        if row.request is not None:
+            for seed in row.request.seeds:
+                yield Item(row.request.with_(seed=seed, images=1), {}, row)
+
+
+def _configured(options: ExplainOptions, facts: ModelFacts) -> None:
+    """Refuse methods and options that cannot be used before any image is made."""
+    methods = [find(name) for name in dict.fromkeys(options.method)]
+    for one in methods:
+        if missing := one.missing(facts):
+            raise ModelError(
+                f"{one.name} needs {', '.join(missing)}, which {facts.name} ({facts.family}) does not have; "
+                "see: sfumato methods"
+            )
+    for one, given in zip(methods, parse_each(methods, options.option) if methods else (), strict=True):
+        one.configure(given)
+
+
+def _record(explanations: Sequence[Explanation], options: ExplainOptions) -> Record:
+    """The rows of an image's words with the numbers of all methods, and the maps of these words."""
+    first = explanations[0]
+    words = next((one.words for one in explanations if "words" in one.tree.children), None)
+    rows: list[dict[str, Any]] = [{}]
+    if words is not None:
+        order = np.argsort(words["index"].values)
+        texts = {name: words[name].values[order].tolist() for name in ("word", "occurrence", "index", "pos", "seen")}
+        rows = [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
+    maps: dict[str, NDArray[Any]] = {}
+    for one in explanations:
+        name = str(one.provenance["method"])
+        for path, numbers in one.summary()["numbers"].items():
+            for number, value in numbers.items():
+                _put(rows, f"{name}.{_short(path, name)}{number}", value)
+        if "words" in one.tree.children and words is not None:
+            _add_map(rows, maps, name, one.words["map"], options.keep)
+    notes = list(dict.fromkeys(note for one in explanations for note in one.notes))
+    picture = np.asarray(first.image.convert("RGB")) if options.pictures else None
+    return Record({"notes": notes}, {}, rows, maps, picture)
+
+
+def _short(path: str, method: str) -> str:
+    """The path of a node in the name of a column, without what all columns of the method share."""
+    parts = [part for part in path.split("/") if part not in (method, "words", NODE)]
+    return "".join(f"{part}/" for part in parts)
+
+
+def _put(rows: list[dict[str, Any]], column: str, value: Any) -> None:
+    """Put a number into the rows that it belongs to: those of its words, or all of them where it has no labels."""
+    if not isinstance(value, list):
+        if isinstance(value, int | float):
+            for row in rows:
+                row[column] = value
+        return
+    if not value or not isinstance(value[0], Mapping):
+        return
+    labels = set(value[0]) - {"value"}
+    if labels and labels <= OF_WORDS and "index" in labels:
+        for one in value:
+            rows[one["index"]][column] = one["value"]
+    elif "player" in labels and labels <= OF_PLAYERS:
+        known: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            known.setdefault(str(row.get("word", "")).casefold(), []).append(place)
+        for one in value:
+            places = known.get(str(one["player"]).casefold(), [])
+            if places:
+                rows[places.pop(0)][column] = one["value"]
+
+
+def _add_map(
+    rows: list[dict[str, Any]], maps: dict[str, NDArray[Any]], name: str, heat: xr.DataArray, keep: str
+) -> None:
+    """The maps (word, y, x) of a method in the order of the rows."""
+    order = np.argsort(heat["index"].values)
+    values = heat.isel(image=0, missing_dims="ignore").transpose("word", "y", "x").values[order].astype(np.float32)
+    if keep == "full":
+        maps[name] = values
+        return
+    levels = np.zeros(values.shape, np.uint8)
+    for place, one in enumerate(values):
+        low, high = (float(one.min()), float(one.max())) if np.isfinite(one).all() else (None, None)
+        rows[place][f"{name}.offset"] = low
+        rows[place][f"{name}.scale"] = None if low is None or high is None else (high - low) / LEVELS
+        if low is not None and high is not None and high > low:
+            levels[place] = np.rint((one - low) / (high - low) * LEVELS)
+    maps[name] = levels

@@ -1,0 +1,65 @@
+"""Generate the images of many prompts, each once, as files and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.models.model import Model
+from sfumato.plots.contact import contact_sheet
+from sfumato.progress import Progress
+from sfumato.runs.finding import Finding
+from sfumato.runs.prompts import Row
+from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.studio.scenes import held_out_captions
+from sfumato.tasks.explain import SHOWN, of_each_image
+from sfumato.trace import generate
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """The task has no options."""
+
+
+@task(
+    "generate",
+    question="What does the model draw for each prompt?",
+    options=GenerateOptions,
+    prompts=Captions(held_out_captions),
+)
+class GeneratePrompts:
+    """Images of many prompts."""
+
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: GenerateOptions) -> Iterator[Item]:
+        """An item for each image of each row."""
+        return of_each_image(rows)
+
+    def measure(
+        self, model: Model, items: Sequence[Item], options: GenerateOptions, progress: Progress
+    ) -> Sequence[Record]:
+        """Generate a batch; requests of other settings follow each other."""
+        found: dict[int, NDArray[np.uint8]] = {}
+        groups: dict[Any, list[int]] = {}
+        for place, one in enumerate(items):
+            groups.setdefault(one.request.with_(prompt="", label=None, seed=0), []).append(place)
+        for places in groups.values():
+            trace = generate(model, [items[place].request for place in places], progress=progress)
+            found |= {
+                place: np.asarray(image.convert("RGB")) for place, image in zip(places, trace.images, strict=True)
+            }
+        return [Record(picture=found[place]) for place in range(len(items))]
+
+    def conclude(self, records: Records, options: GenerateOptions, about: Mapping[str, Any]) -> Finding:
+        """The images at a glance."""
+        pictures = []
+        for item, record in records:
+            if record.picture is not None:
+                pictures.append((item.request.subject, record.picture))
+            if len(pictures) == SHOWN:
+                break
+        sentence = f"{len(records):,} images; {about['failed'] + about['invalid']:,} rows without one."
+        return Finding("generate", "", None, sentence, [dict(about)], contact_sheet(pictures), about)
