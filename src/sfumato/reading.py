@@ -10,9 +10,10 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sfumato.bounds import shown, shown_path
 from sfumato.errors import Unreadable
@@ -44,15 +45,15 @@ def path_of(given: str | os.PathLike[str]) -> Path:
         raise Unreadable(shown(text), f"there is no home folder for {name}; write the path out") from None
 
 
-def read_bytes(given: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file.
+@contextmanager
+def open_bytes(given: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A regular file, open for reading its bytes, for what is read piece by piece.
 
     Args:
         given: Its path, as the user wrote it.
-        most: Bytes that it may have.
 
     Raises:
-        Unreadable: It is missing, no regular file, too large, or the system refuses it.
+        Unreadable: It is missing, no regular file, or the system refuses it, now or while it is read.
     """
     path = path_of(given)
     try:
@@ -65,14 +66,28 @@ def read_bytes(given: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
             if not stat.S_ISREG(state.st_mode):
                 raise Unreadable(shown_path(given), "it is no regular file; give a file on the disk")
             with os.fdopen(number, "rb", closefd=False) as opened:
-                content = opened.read(most + 1)
+                yield opened
         finally:
             os.close(number)
     except OSError as error:
         reason = error.strerror or str(error)
         raise Unreadable(shown_path(given), reason, missing=isinstance(error, FileNotFoundError)) from error
+
+
+def read_bytes(given: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        given: Its path, as the user wrote it.
+        most: Bytes that it may have.
+
+    Raises:
+        Unreadable: It is missing, no regular file, too large, or the system refuses it.
+    """
+    with open_bytes(given) as opened:
+        content = opened.read(most + 1)
+        size = max(os.fstat(opened.fileno()).st_size, len(content))
     if len(content) > most:
-        size = max(state.st_size, len(content))
         raise Unreadable(shown_path(given), f"it has {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} are read")
     return content
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -225,6 +226,42 @@ class Request:
     def with_(self, **changes: Any) -> Request:
         """A copy with some fields changed, checked again."""
         return replace(self, **changes)
+
+
+def parse_size(text: str, name: str = "size") -> tuple[int, int]:
+    """Height and width of an image in pixels, as people write them: "512x768".
+
+    Args:
+        text: What was written.
+        name: How the message calls it.
+
+    Raises:
+        RequestError: It is no size.
+
+    Example:
+        >>> parse_size("512x768")
+        (512, 768)
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*[x×X,]\s*(\d{1,9})\s*", text, re.ASCII)
+    if found is None:
+        raise RequestError(f"{name} is {shown(text)}; expected height x width in pixels, such as 512x768")
+    return int(found[1]), int(found[2])
+
+
+def parse_variation(text: str, name: str = "variation") -> tuple[int, float]:
+    """Another seed and a strength, as people write them: "5:0.1".
+
+    Args:
+        text: What was written.
+        name: How the message calls it.
+
+    Raises:
+        RequestError: It is no variation.
+    """
+    found = re.fullmatch(r"\s*(\d{1,19})\s*:\s*(\d*\.?\d+)\s*", text, re.ASCII)
+    if found is None:
+        raise RequestError(f"{name} is {shown(text)}; expected another seed and a strength, such as 5:0.1")
+    return int(found[1]), float(found[2])
 
 
 def _check_text(name: str, text: object) -> None:

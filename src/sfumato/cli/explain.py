@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,7 @@ from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json
 from sfumato.cli.session import session_of
 from sfumato.errors import RequestError
-from sfumato.request import Request
+from sfumato.request import Request, parse_size, parse_variation
 
 if TYPE_CHECKING:
     from sfumato.models.loading import Task
@@ -214,7 +213,7 @@ def explain(
     if size is not None and (height is not None or width is not None):
         raise RequestError("--size was given together with --height or --width; give the size once")
     if size is not None:
-        height, width = _parsed_size(size)
+        height, width = parse_size(size, "--size")
     if adapter and not reference:
         raise RequestError("--adapter was given without --reference; give the picture that it reads")
     if prompt is None and label is None and not reference and method is None and invert is None:
@@ -240,7 +239,7 @@ def explain(
         schedule=schedule,
         invert=invert,
         at=timestep,
-        variation=None if variation is None else _parsed_variation(variation),
+        variation=None if variation is None else parse_variation(variation, "--variation"),
     )
     if strength is not None and image is None:
         raise RequestError("--strength was given without --image; it says how much of that image is made anew")
@@ -293,20 +292,6 @@ def explain(
         say_results(summary)
         say()
         say(f"results in {target}: report.html shows everything on one page")
-
-
-def _parsed_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"\s*(\d{1,9})\s*[x×X,]\s*(\d{1,9})\s*", text, re.ASCII)
-    if found is None:
-        raise RequestError(f"--size is {text!r}; expected height x width in pixels, such as 512x768")
-    return int(found[1]), int(found[2])
-
-
-def _parsed_variation(text: str) -> tuple[int, float]:
-    found = re.fullmatch(r"\s*(\d{1,19})\s*:\s*(\d*\.?\d+)\s*", text, re.ASCII)
-    if found is None:
-        raise RequestError(f"--variation is {text!r}; expected another seed and a strength, such as 5:0.1")
-    return int(found[1]), float(found[2])
 
 
 def _default_folder(request: Request) -> str:

@@ -1,0 +1,1 @@
+"""Runs over many requests: reading them from files of prompts, one row at a time."""
