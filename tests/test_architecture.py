@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timesteps": {"errors", "bounds"},
     "request": {"errors", "bounds", "pictures", "timesteps"},
     "option_values": {"errors", "bounds", "timesteps", "request"},
+    "runs": FOUNDATION,
     # what reads explanations: no model is needed, so no torch
     "results": FOUNDATION,
     "metrics": FOUNDATION | {"results"},
