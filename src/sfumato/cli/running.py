@@ -8,8 +8,7 @@ import re
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -28,6 +27,7 @@ from sfumato.cli.parameters import (
     seeded,
 )
 from sfumato.cli.session import session_of
+from sfumato.cli.task_options import options_of, parameter_of, read_options
 from sfumato.errors import OptionError
 from sfumato.option_values import BATCH
 
@@ -187,7 +187,7 @@ def executor_of(name: str, workers: int, address: str | None, gpus: float | None
 
 def _command(task: Task) -> Any:
     """The command of a task: what all runs take, and its own options."""
-    own = {option.name: _parameter(option, kind) for option, kind in _options(task)}
+    own = {option.name: parameter_of(option, kind) for option, kind in options_of(task)}
     common = dict(inspect.signature(_common).parameters)
     if task.prompts is None:
         common = {name: one for name, one in common.items() if name not in (*_OF_REQUESTS, "prompts")}
@@ -203,7 +203,7 @@ def _command(task: Task) -> Any:
 
     def command(context: typer.Context, **given: Any) -> None:
         chosen = {name: given.pop(name) for name in own}
-        _run(context, task, _read(task, chosen), **given)
+        _run(context, task, read_options(task, chosen), **given)
 
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
@@ -413,66 +413,6 @@ def _part(given: str | None) -> tuple[int, int]:
     return number, of
 
 
-def _options(task: Task) -> list[tuple[Field[Any], Any]]:
-    from sfumato.option_values import types_of
-
-    kinds = types_of(task.options)
-    return [(option, kinds[option.name]) for option in fields(task.options)]
-
-
-def _parameter(option: Field[Any], kind: Any) -> inspect.Parameter:
-    """A parameter of the command for an option of a task, by the option's type and metadata."""
-    about = option.metadata
-    plain, several, optional = _unwrapped(kind)
-    choices = typing.get_args(plain) if typing.get_origin(plain) is Literal else about.get("choices", ())
-    text = str(about.get("help", ""))
-    text += f" Choose from: {', '.join(map(str, choices))}." if choices else ""
-    flag = "--" + option.name.replace("_", "-")
-    more: dict[str, Any] = {"help": text, "rich_help_panel": "The question"}
-    annotation: Any = plain if plain in (int, float, bool) and not several else str
-    if annotation in (int, float):
-        more |= {name: about[given] for name, given in (("min", "least"), ("max", "most")) if given in about}
-    default = option.default if option.default is not MISSING else ()
-    if several:
-        annotation, default = list[str] | None, None
-    elif annotation is bool:
-        flag = f"{flag}/--no-{option.name.replace('_', '-')}"
-    if optional and not several:
-        annotation = annotation | None
-    return inspect.Parameter(
-        option.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[annotation, typer.Option(flag, **more)],
-    )
-
-
-def _unwrapped(kind: Any) -> tuple[Any, bool, bool]:
-    """A type without its optional and its tuple: the plain type, whether it is several, whether it may be left out."""
-    parts = [one for one in typing.get_args(kind) if one is not type(None)]
-    optional = type(None) in typing.get_args(kind)
-    inner = parts[0] if optional and len(parts) == 1 else kind
-    if typing.get_origin(inner) is tuple:
-        return typing.get_args(inner)[0], True, optional
-    return inner, False, optional
-
-
-def _read(task: Task, given: dict[str, Any]) -> dict[str, Any]:
-    """Options as a task takes them: what was not given is left out, several values are read by their type."""
-    from sfumato.options import parse_value
-
-    found: dict[str, Any] = {}
-    for option, kind in _options(task):
-        value = given[option.name]
-        plain, several, _ = _unwrapped(kind)
-        if several:
-            if value:
-                found[option.name] = tuple(value) if plain is str else parse_value(option.name, ",".join(value), kind)
-        elif value is not None and value != option.default:
-            found[option.name] = value
-    return found
-
-
 def _help(task: Task) -> str:
     claim = f"\n\nIt tests a claim of {task.claim.paper}: {task.claim.text}" if task.claim else ""
     needs = f"\n\nIt needs a model with: {', '.join(sorted(task.needs))}." if task.needs else ""
@@ -496,7 +436,7 @@ def _described(task: Task) -> dict[str, Any]:
         "claim": task.claim.text if task.claim else None,
         "needs": sorted(task.needs),
         "version": task.version,
-        "options": [option.name for option, _ in _options(task)],
+        "options": [option.name for option, _ in options_of(task)],
     }
 
 
