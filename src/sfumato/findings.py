@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.cache import Cache, digest
-from sfumato.generations import identity
 from sfumato.metrics import Outcome
+from sfumato.models.identity import identity
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.rows import as_csv, plain_rows
