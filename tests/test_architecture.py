@@ -100,8 +100,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     "judging": MAKERS | {"explain"},
-    "findings": FOUNDATION | {"cache", "generations", "metrics", "models", "results"},
-    "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
+    "findings": FOUNDATION | {"cache", "metrics", "models", "registry", "results"},
+    "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots"},
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top

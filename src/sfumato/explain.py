@@ -121,6 +121,7 @@ def _explained(
     seconds = round(time.perf_counter() - clock, 3)
     common = {
         "method": method.name,
+        "method_version": method.version,
         "options": asdict(options),
         "paper": method.paper,
         "model": model.source.name,

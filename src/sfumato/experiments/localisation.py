@@ -12,6 +12,7 @@ from sfumato.explain import explain
 from sfumato.findings import Finding
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import maps_sheet
+from sfumato.registry import find
 from sfumato.request import Request
 
 TIMES = (950, 700, 600, 100)
@@ -39,7 +40,14 @@ def run(given: Setting) -> Finding:
             "image": np.asarray(found.image),
         }
 
-    entries = given.each("localisation", work, mask=given.mask.tobytes().hex(), times=TIMES, measure="effective area")
+    entries = given.each(
+        "localisation",
+        work,
+        methods=[find("gradient_volume")],
+        mask=given.mask.tobytes().hex(),
+        times=TIMES,
+        measure="effective area",
+    )
     area = np.stack([entry["area"] for entry in entries])  # (seed, time)
     outside = np.stack([entry["outside"] for entry in entries])
     times = entries[0]["timestep"]

@@ -141,7 +141,7 @@ class Settings:
         return [self._class(kind), self._attributes(kind, own, written | self._run_of(kind))]
 
     def _attributes(self, kind: type, own: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
-        """Attributes that count: not those that stand for what the class has, as switching something off leaves them."""
+        """Attributes that count; where something was switched off, some stand for what the class has and count not."""
         return {
             name: self.of(one)
             for name, one in own.items()
