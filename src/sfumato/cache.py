@@ -151,13 +151,13 @@ class Cache:
             known.total = sum(size for _, size, _ in entries)
             if known.total <= self._limit:
                 return
-            for _, size, path in sorted(entries):
+            for _, unused, path in sorted(entries):
                 if known.total <= self._limit // 2:
                     break
                 if path not in known.used:
                     with suppress(OSError):
                         path.unlink()
-                    known.total -= size
+                    known.total -= unused
             known.enough = known.total + self._limit // 8
 
 
