@@ -100,10 +100,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     "judging": MAKERS | {"explain"},
-    "findings": FOUNDATION | {"cache", "generations", "metrics", "models", "results"},
-    "runs": FOUNDATION | {"cache", "generations", "metrics", "models", "results"},
+    "findings": FOUNDATION | {"cache", "models", "registry"},
+    "runs": FOUNDATION | {"cache", "metrics", "models", "results"},
     "tasks": MAKERS | {"methods", "explain", "options", "plots", "runs", "judging", "studio"},
-    "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
+    "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots", "runs"},
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top

@@ -3,13 +3,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sfumato.cache import FORMAT, Cache, _told, default_folder, digest
+from sfumato.cache import FORMAT, Cache, _folders, _told, default_folder, digest
 from sfumato.errors import SfumatoWarning
 
 KEY = digest({"prompt": "a red circle"})
@@ -91,19 +92,72 @@ def test_a_write_that_was_killed_leaves_nothing_that_reads_as_whole(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def put(cache: Cache, *numbers: int) -> None:
+    for number in numbers:
+        cache.put("generations", digest({"number": number}), ARRAYS)
+
+
+def numbers(folder: Path) -> set[int]:
+    """Which of the first entries are there."""
+    return {number for number in range(40) if Cache(folder)._path("generations", digest({"number": number})).exists()}
+
+
+def of_another_process(folder: Path, count: int) -> int:
+    """Entries that another process has left, the first ones longest unused; the size of each."""
+    put(Cache(folder), *range(count))
+    for number in range(count):
+        os.utime(Cache(folder)._path("generations", digest({"number": number})), (1000 + number, 1000 + number))
+    _folders.clear()
+    return entry(folder).stat().st_size
+
+
 def test_entries_longest_unused_go_first(tmp_path: Path) -> None:
-    keys = [digest({"number": number}) for number in range(6)]
-    first = Cache(tmp_path)
-    for number, key in enumerate(keys):
-        first.put("generations", key, ARRAYS)
-        os.utime(first._path("generations", key), (1000 + number, 1000 + number))
-    size = entry(tmp_path).stat().st_size
-    assert first.get("generations", keys[0]) is not None  # used again, so now the youngest
-    later = Cache(tmp_path, limit=5 * size)
-    later.put("generations", digest({"number": 7}), ARRAYS)
-    assert later.get("generations", keys[1]) is None
-    assert later.get("generations", keys[0]) is not None
-    assert later.get("generations", keys[5]) is not None
+    size = of_another_process(tmp_path, 6)
+    assert Cache(tmp_path).get("generations", digest({"number": 0})) is not None  # used again, so now the youngest
+    _folders.clear()
+    put(Cache(tmp_path, limit=5 * size), 7)
+    assert numbers(tmp_path) == {0, 7}
+
+
+@pytest.mark.parametrize(
+    ("limit", "more", "left"), [(6, 0, 6), (4, 0, 2), (5, 0, 2), (6, -1, 2), (6, 1, 6), (4, -1, 1)]
+)
+def test_beyond_the_limit_half_of_it_is_left(tmp_path: Path, limit: int, more: int, left: int) -> None:
+    size = of_another_process(tmp_path, 5)
+    put(Cache(tmp_path, limit=limit * size + more), 5)  # six together
+    assert numbers(tmp_path) == set(range(6 - left, 6))
+
+
+def test_it_is_pruned_as_it_grows_but_nothing_that_this_process_has_used(tmp_path: Path) -> None:
+    size = of_another_process(tmp_path, 4)
+    cache = Cache(tmp_path, limit=6 * size)
+    assert cache.get("generations", digest({"number": 1})) is not None
+    put(cache, 10, 11)
+    assert numbers(tmp_path) == {0, 1, 2, 3, 10, 11}
+    put(Cache(tmp_path, limit=6 * size), 12)  # what a process knows, all of its caches know
+    assert numbers(tmp_path) == {1, 10, 11, 12}
+    put(cache, 13, 14, 15, 16, 17)
+    assert numbers(tmp_path) == {1, *range(10, 18)}
+
+
+def test_the_folder_is_looked_through_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    own = Path.glob
+
+    def glob(self: Path, pattern: str) -> Iterator[Path]:
+        looks.append(pattern)
+        return own(self, pattern)
+
+    size = of_another_process(tmp_path, 1)
+    monkeypatch.setattr(Path, "glob", glob)
+    cache = Cache(tmp_path, limit=16 * size)
+    put(cache, *range(1, 16))
+    assert len(looks) == 1
+    put(cache, 16)
+    assert len(looks) == 2
+    put(cache, *range(17, 40))  # all in use, so nothing can be removed
+    assert len(looks) < 2 + 24 / 2
+    assert numbers(tmp_path) == set(range(1, 40))
 
 
 def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

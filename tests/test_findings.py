@@ -6,6 +6,7 @@ import csv
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from sfumato import findings
 from sfumato.cache import Cache
 from sfumato.findings import one_by_one, remembered
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 
@@ -191,3 +193,13 @@ def test_a_finding_is_written_with_its_items(tmp_path: Path) -> None:
 def test_an_experiment_has_no_items(tmp_path: Path) -> None:
     a_finding().write(tmp_path)
     assert not (tmp_path / "items.csv").exists()
+
+
+def test_a_result_is_of_a_method_in_its_version(tmp_path: Path) -> None:
+    daam = find("daam")
+    made = []
+    for methods in ([], [daam], [daam], [replace(daam, version=daam.version + 1)]):
+        work = Counting()
+        ask([1], work, tmp_path, methods=methods)
+        made.append(len(work.batches))
+    assert made == [1, 1, 0, 1]

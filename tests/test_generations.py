@@ -11,7 +11,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 import sfumato
 from sfumato.cache import Cache
-from sfumato.generations import Generator, identity
+from sfumato.generations import Generator
+from sfumato.models.identity import identity
 from sfumato.request import Request
 
 SMALL: dict[str, Any] = {"steps": 2, "height": 32, "width": 32}

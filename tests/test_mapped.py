@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato import mapped as mapping
+from sfumato import registry
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
 from sfumato.explain import BATCH
 from sfumato.mapped import Mapped, mapped
+from sfumato.registry import Method
 from sfumato.request import Request
 from sfumato.results.upscale import bicubic
 from tests.labels import tiny_labels
@@ -152,10 +155,24 @@ def test_maps_of_another_method_are_other_maps(model: Any, monkeypatch: pytest.M
         asked_for.append(method)
         return sfumato.explain(model, requests, **more)
 
+    def find(name: str) -> Method:
+        return replace(registry.find("daam"), name=name, version=versions[name])
+
+    versions = {"one": 1, "another": 1}
     monkeypatch.setattr(mapping, "explain", explain)
+    monkeypatch.setattr(mapping, "find", find)
     for method in ("one", "another", "one"):
         mapped(model, asked(1), method=method)
     assert asked_for == ["one", "another"]
+    versions["one"] = 2
+    mapped(model, asked(1), method="one")
+    assert asked_for == ["one", "another", "one"]
+
+
+def test_a_default_that_is_given_is_the_same(model: Any, batches: list[list[int]]) -> None:
+    mapped(model, asked(1))
+    mapped(model, asked(1), normalise=False, keep=[])
+    assert len(batches) == 1
 
 
 def test_without_a_cache_all_is_made_again(

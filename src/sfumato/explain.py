@@ -15,8 +15,8 @@ import torch
 
 from sfumato.bounds import checked_int
 from sfumato.errors import RequestError, SfumatoWarning
-from sfumato.generations import said
 from sfumato.models.fingerprint import weight_hash
+from sfumato.models.identity import said
 from sfumato.models.loading import as_model
 from sfumato.models.model import Model
 from sfumato.models.turns import alone
@@ -121,6 +121,7 @@ def _explained(
     seconds = round(time.perf_counter() - clock, 3)
     common = {
         "method": method.name,
+        "method_version": method.version,
         "options": asdict(options),
         "paper": method.paper,
         "model": model.source.name,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.cache import Cache, digest
-from sfumato.generations import identity
+from sfumato.models.identity import identity, said
 from sfumato.models.model import Model
+from sfumato.registry import Method
 from sfumato.request import Request
 
 KIND = "experiments"
@@ -33,6 +37,7 @@ def remembered(
     told: Callable[[int, int], None],
     *,
     batch: int = 1,
+    methods: Sequence[Method] = (),
     **about: Any,
 ) -> list[dict[str, NDArray[Any]]]:
     """What ``work`` gives for every request, taken from the cache where it was computed before.
@@ -45,10 +50,11 @@ def remembered(
         cache: Keeps each result as soon as its batch is done.
         told: Told how many requests are done, of how many.
         batch: How many requests are worked on together.
+        methods: Those by which the work explains; a result is of their version.
         about: What else the result depends on.
     """
-    known = identity(model)
-    keys = [digest({"experiment": name, "model": known, "request": request.key} | about) for request in requests]
+    known = {"model": identity(model), "methods": {method.name: method.version for method in methods}}
+    keys = [digest({"experiment": name, "request": request.key} | known | about) for request in requests]
     found: dict[str, dict[str, NDArray[Any]]] = {}
     waiting: dict[str, Request] = {}
 
@@ -70,3 +76,14 @@ def remembered(
             work_off()
         told(number + 1 - len(waiting), len(requests))
     return [found[key] for key in keys]
+
+
+def settings_of(options: Any) -> dict[str, Any]:
+    """All options of a method for the key of the cache, defaults included; a file by its content."""
+    given = {one.name: getattr(options, one.name) for one in fields(options)}
+    files = {
+        name: hashlib.sha256(Path(value).read_bytes()).hexdigest()
+        for name, value in given.items()
+        if isinstance(value, str | Path) and Path(value).is_file()
+    }
+    return said(given | files)

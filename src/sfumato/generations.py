@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import nn
 
 from sfumato.cache import Cache, digest
-from sfumato.models.fingerprint import weight_hash
-from sfumato.models.model import Model, modules_of
+from sfumato.models.identity import identity
+from sfumato.models.model import Model
 from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.trace import generate
 
 KIND = "generations"
-FOLDER = "_name_or_path"
-"""Where a network was loaded from, which its images do not depend on."""
-MADE_BY = ("torch", "diffusers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -101,79 +91,3 @@ class Generator:
             self._known[key] = Generation(key, pixels, latent)
             self.cache.put(KIND, key, {"pixels": pixels, "latent": latent})
             self.made += 1
-
-
-def identity(model: Model) -> dict[str, Any]:
-    """Everything about a model that its images depend on.
-
-    Weights, settings of every part, tokenizers, scheduler, adapters and their scales, FreeU, precision and libraries.
-    """
-    weights = next(model.denoiser.parameters())
-    scheduler = model.pipeline.scheduler
-    tokenizers = {
-        name: _tokenizer(part)
-        for name, part in sorted(model.pipeline.components.items())
-        if hasattr(part, "backend_tokenizer")
-    }
-    networks = modules_of(model.pipeline)
-    return {
-        "weights": weight_hash(model.pipeline),
-        "settings": {name: _plain(getattr(part, "config", {})) for name, part in sorted(networks.items())},
-        "adapters": {name: _adapters(part) for name, part in sorted(networks.items())},
-        "pipeline": type(model.pipeline).__name__,
-        "scheduler": [type(scheduler).__name__, json.dumps(dict(scheduler.config), sort_keys=True, default=str)],
-        "tokenizers": tokenizers,
-        "precision": [weights.device.type, str(weights.dtype)],
-        "libraries": {name: version(name) for name in MADE_BY},
-    } | ({"arguments": said(model.arguments)} if model.arguments else {})
-
-
-def identity_digest(model: Model) -> str:
-    """The digest of `identity`."""
-    return digest(identity(model))
-
-
-def said(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a pipeline's call, tensors and pictures by the digest of their values, ready for JSON."""
-    return {name: _said(value) for name, value in arguments.items()}
-
-
-def _said(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _said(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_said(one) for one in value]
-    if isinstance(value, torch.Tensor):
-        plain = value.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy()
-        return [str(value.dtype), list(value.shape), hashlib.sha256(plain.data).hexdigest()]
-    if isinstance(value, np.ndarray | Image.Image):
-        pixels = np.ascontiguousarray(value)
-        return [str(pixels.dtype), list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()]
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)
-
-
-def _tokenizer(part: Any) -> dict[str, Any]:
-    """A tokenizer's rules; truncation and padding are left out, since every call sets them anew."""
-    rules: dict[str, Any] = json.loads(part.backend_tokenizer.to_str())
-    kept = {name: rule for name, rule in rules.items() if name not in {"truncation", "padding"}}
-    return kept | {"padding token": part.pad_token_id, "longest": part.model_max_length}
-
-
-def _plain(config: Any) -> str:
-    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    return json.dumps({name: value for name, value in values.items() if name != FOLDER}, sort_keys=True, default=str)
-
-
-def _adapters(network: nn.Module) -> list[Any]:
-    """What is set on modules and stands neither in weights nor in settings: scales of adapters, and FreeU's factors."""
-    found: list[Any] = []
-    for name, module in network.named_modules():
-        if isinstance(scales := getattr(module, "scaling", None), dict):
-            merged = getattr(module, "merged_adapters", [])
-            found.append([name, sorted(scales.items()), list(getattr(module, "active_adapters", [])), list(merged)])
-        factors = [getattr(module, factor, None) for factor in ("s1", "s2", "b1", "b2")]
-        if any(factor is not None for factor in factors):
-            found.append([name, factors])
-        if hasattr(module, "to_k_ip"):  # the processor of an IP-Adapter
-            found.append([name, list(module.scale)])
-    return found

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,11 @@ from numpy.typing import NDArray
 
 from sfumato.cache import Cache, default_folder
 from sfumato.explain import BATCH, explain
-from sfumato.findings import remembered
+from sfumato.findings import remembered, settings_of
 from sfumato.models.model import Model
 from sfumato.models.words import Word
 from sfumato.progress import Progress, silent
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.results.upscale import bicubic
 
@@ -69,6 +68,8 @@ def mapped(
         ModelError: The model cannot do what the method needs.
         UnknownMethod: There is no such method.
     """
+    chosen = find(method)
+    settings = settings_of(chosen.configure(options))
     asked = [model.complete(request) for request in requests]
 
     def work(part: Sequence[Request]) -> list[dict[str, NDArray[Any]]]:
@@ -82,8 +83,8 @@ def mapped(
         ]
 
     cache, told = Cache(default_folder()), partial(progress, "prompts")
-    settings = {name: _said(value) for name, value in options.items()}
-    entries = remembered(model, f"words by {method}", asked, work, cache, told, batch=BATCH, options=settings)
+    about: dict[str, Any] = {"batch": BATCH, "methods": [chosen], "options": settings}
+    entries = remembered(model, f"words by {method}", asked, work, cache, told, **about)
     return [
         Mapped(
             request,
@@ -94,13 +95,6 @@ def mapped(
         )
         for request, entry in zip(asked, entries, strict=True)
     ]
-
-
-def _said(value: Any) -> str:
-    """An option for the key of the cache; a file by its content."""
-    if isinstance(value, str) and Path(value).is_file():
-        return hashlib.sha256(Path(value).read_bytes()).hexdigest()
-    return repr(value)
 
 
 def _in_order(words: Any) -> NDArray[np.float32]:

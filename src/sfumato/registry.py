@@ -79,6 +79,7 @@ class Method:
         cost: Gives the cost of a completed request in words, in calls of the denoiser (and memory, where it is large).
         paper: Where the method was published.
         explain: The function itself.
+        version: Of its numbers; raised when they change, so that no cache hands out those of before.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Method:
     cost: Callable[[Model, Request, Any], str]
     paper: str
     explain: Explainer
+    version: int = 1
 
     def configure(self, given: Mapping[str, Any]) -> Any:
         """Build the options.
@@ -129,8 +131,18 @@ def method(
     needs: Sequence[str],
     cost: Callable[[Model, Request, Any], str],
     paper: str,
+    version: int = 1,
 ) -> Callable[[Explainer], Explainer]:
     """Register a method.
+
+    Args:
+        name: See `Method`, as for the others.
+        summary: One line.
+        options: A frozen dataclass.
+        needs: Features.
+        cost: In words.
+        paper: Where it was published.
+        version: Raise it when the method's numbers change.
 
     Raises:
         SfumatoError: The name is taken.
@@ -139,7 +151,7 @@ def method(
     def register(explain: Explainer) -> Explainer:
         if name in _methods:
             raise SfumatoError(f"a method named {name!r} is registered already; choose another name")
-        _methods[name] = Method(name, summary, options, frozenset(needs), cost, paper, explain)
+        _methods[name] = Method(name, summary, options, frozenset(needs), cost, paper, explain, version)
         return explain
 
     return register

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 
 import sfumato
 from sfumato.errors import ModelError, RequestError
-from sfumato.generations import identity
 from sfumato.models.adapter_files import Adapter
+from sfumato.models.identity import identity
 from sfumato.models.latent import LatentModel
 from sfumato.request import Request
 from sfumato.trace import generate

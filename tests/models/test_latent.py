@@ -11,7 +11,7 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import ModelError, SfumatoWarning
-from sfumato.generations import said
+from sfumato.models.identity import said
 from sfumato.models.schedulers import choices, scheduler_name
 from sfumato.request import Request
 from tests.families import family

@@ -52,7 +52,7 @@ class _Tasks(TyperGroup):
         super().__init__(*args, **kwargs)
 
     @property
-    def commands(self) -> dict[str, Any]:  # type: ignore[override]  # an attribute of the base class
+    def commands(self) -> dict[str, Any]:
         """All commands by name, those of tasks first."""
         if self._all is None:
             from sfumato.runs.task import tasks

@@ -13,6 +13,7 @@ from sfumato.explain import explain
 from sfumato.layers import attention_layers, chosen, layers_of
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import bars_sheet
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 
@@ -53,7 +54,7 @@ def run(given: Setting) -> Finding:
         order = [data["layer"].values.tolist().index(name) for name in swept]
         return {"ssim": data["normalised_ssim"].values[order], "channel": data["channel_number"].values[order]}
 
-    entries = given.each("ablation", work, mask=given.mask.tobytes().hex(), layers=swept)
+    entries = given.each("ablation", work, methods=[find("ablation")], mask=given.mask.tobytes().hex(), layers=swept)
     values = np.stack([entry["ssim"] for entry in entries])  # (seed, layer)
     own, others = values[:, : len(outputs)], values[:, len(outputs) :]
     gap = bootstrap(others.mean(1) - own.mean(1))

@@ -11,6 +11,7 @@ from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import maps_sheet
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 
@@ -39,7 +40,14 @@ def run(given: Setting) -> Finding:
             "image": np.asarray(found.image),
         }
 
-    entries = given.each("localisation", work, mask=given.mask.tobytes().hex(), times=TIMES, measure="effective area")
+    entries = given.each(
+        "localisation",
+        work,
+        methods=[find("gradient_volume")],
+        mask=given.mask.tobytes().hex(),
+        times=TIMES,
+        measure="effective area",
+    )
     area = np.stack([entry["area"] for entry in entries])  # (seed, time)
     outside = np.stack([entry["outside"] for entry in entries])
     times = entries[0]["timestep"]

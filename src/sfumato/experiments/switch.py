@@ -11,6 +11,7 @@ from sfumato.experiments.experiment import Setting, about
 from sfumato.explain import explain
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.plots.curves import curves_sheet
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 
@@ -29,7 +30,7 @@ def run(given: Setting) -> Finding:
         similarity = {f"ssim_to_{which}": data[f"normalised_ssim_to_{which}"].values for which in ("first", "second")}
         return similarity | {name: data[name].values for name in ("settled", "timestep")}
 
-    entries = given.each("switch", work, other=given.other)
+    entries = given.each("switch", work, methods=[find("switch")], other=given.other)
     first = np.stack([entry["ssim_to_first"] for entry in entries])  # (seed, switch)
     second = np.stack([entry["ssim_to_second"] for entry in entries])
     times = entries[0]["timestep"]

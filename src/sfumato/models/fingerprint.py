@@ -1,9 +1,11 @@
-"""The identity of a model: one digest over all of its weights, so a result can say exactly what made it."""
+"""One digest over all weights of a model, so a result can say exactly what made it, and one over its other buffers."""
 
 from __future__ import annotations
 
 import hashlib
 import weakref
+from cmath import isfinite
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +15,11 @@ from sfumato.errors import ModelError
 from sfumato.models.model import modules_of
 from sfumato.models.turns import alone
 
-_known: weakref.WeakKeyDictionary[Any, tuple[tuple[tuple[int, int], ...], str]] = weakref.WeakKeyDictionary()
+SAMPLED = 8
+"""Values of each tensor that are compared at every call: a write through ``.data`` leaves no other trace."""
+
+_State = tuple[tuple[int, int, tuple[Any, ...]], ...]
+_known: weakref.WeakKeyDictionary[Any, dict[str, tuple[_State, str]]] = weakref.WeakKeyDictionary()
 
 
 def weight_hash(whole: Any) -> str:
@@ -23,26 +29,61 @@ def weight_hash(whole: Any) -> str:
     has changed weights for a check.
     """
     with alone(whole):
-        return _weight_hash(whole)
+        return _remembered(
+            whole,
+            "weights",
+            {
+                f"{part}.{name}": tensor if tensor.device.type != "meta" else _offloaded(module, name)
+                for part, module in _parts(whole)
+                for name, tensor in sorted(module.state_dict().items())
+            },
+        )
 
 
-def _weight_hash(whole: Any) -> str:
-    parts = {"": whole} if isinstance(whole, nn.Module) else modules_of(whole)
-    tensors = {
-        f"{part}.{name}": tensor if tensor.device.type != "meta" else _offloaded(module, name)
-        for part, module in sorted(parts.items())
-        for name, tensor in sorted(module.state_dict().items())
-    }
-    state = tuple((tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version) for tensor in tensors.values())
-    if whole in _known and _known[whole][0] == state:
-        return _known[whole][1]
+def buffer_hash(whole: Any) -> str:
+    """As `weight_hash`, of the buffers that no file of weights holds, such as frequencies of positions."""
+    with alone(whole):
+        return _remembered(
+            whole,
+            "buffers",
+            {
+                f"{part}.{place}.{name}": tensor
+                for part, network in _parts(whole)
+                for place, module in enumerate(network.modules())
+                for name in sorted(module._non_persistent_buffers_set)
+                if (tensor := module._buffers.get(name)) is not None and tensor.device.type != "meta"
+            },
+        )
+
+
+def _parts(whole: Any) -> list[tuple[str, nn.Module]]:
+    return [("", whole)] if isinstance(whole, nn.Module) else sorted(modules_of(whole).items())
+
+
+def _remembered(whole: Any, what: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    state = tuple(
+        (tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version, _sample(tensor))
+        for tensor in tensors.values()
+    )
+    known = _known.setdefault(whole, {})
+    if what in known and known[what][0] == state:
+        return known[what][1]
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         plain = tensor.detach().to("cpu").contiguous().flatten()
         digest.update(plain.view(torch.uint8).numpy().data)
-    _known[whole] = (state, digest.hexdigest())
+    known[what] = (state, digest.hexdigest())
     return digest.hexdigest()
+
+
+def _sample(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Some values, evenly through the tensor's memory; NaN as text, since it is not equal to itself."""
+    count = min(tensor.numel(), SAMPLED)
+    if not count or not tensor.is_contiguous():
+        return ()
+    values = tensor.detach().as_strided((count,), (tensor.numel() // count,)).tolist()
+    return tuple(values) if all(map(isfinite, values)) else tuple(map(str, values))
 
 
 def _offloaded(module: nn.Module, name: str) -> torch.Tensor:

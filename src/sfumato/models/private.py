@@ -107,6 +107,25 @@ RELIED_ON = (
     ),
     Private("diffusers:StableDiffusionPipeline", "vae_scale_factor", "size of a latent (models/latent.py)", True),
     # PyTorch
+    *(
+        Private("torch.nn:Module", name, "hooks that change an image (models/settings.py)", True)
+        for name in (
+            "_forward_hooks",
+            "_forward_pre_hooks",
+            "_forward_hooks_with_kwargs",
+            "_forward_pre_hooks_with_kwargs",
+            "_backward_hooks",
+            "_backward_pre_hooks",
+        )
+    ),
+    *(
+        Private("torch.nn.modules.module", name, "hooks of all modules (models/identity.py)")
+        for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
+    ),
+    *(
+        Private("torch.nn:Module", name, "buffers that no file holds (models/fingerprint.py)", True)
+        for name in ("_buffers", "_non_persistent_buffers_set")
+    ),
     Private("torch", "_fused_sdp_choice", "whether the fused kernel would be chosen (watching/tapping.py)"),
     Private("torch.ops.aten", "_scaled_dot_product_flash_attention_for_cpu", "its sum (watching/tapping.py)"),
     Private("torch.overrides", "_get_current_function_mode_stack", "leaves modes in order (watching/tapping.py)"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.bounds import checked_int, shown, shown_path
 from sfumato.cache import digest
 from sfumato.errors import OptionError, RunError, SfumatoError, StoreError
-from sfumato.generations import identity_digest
+from sfumato.models.identity import identity_digest
 from sfumato.option_values import BATCH
 from sfumato.request import Request
 from sfumato.runs.concluding import WRITTEN, conclude

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sfumato.errors import RunError, SfumatoError, StoreError
-from sfumato.generations import identity_digest
+from sfumato.models.identity import identity_digest
 from sfumato.pictures import Picture
 from sfumato.progress import Progress, silent
 from sfumato.request import PICTURES, Request

@@ -27,6 +27,7 @@ from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.plots.studies import panels_sheet
 from sfumato.progress import Progress, silent
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
@@ -68,7 +69,8 @@ def calibrate(
     informed = asked(model, prompts, seeds=seeds, method="information", steps=steps, progress=progress, samples=samples)
     requests = [one.request for one in informed]
     cache, told = Cache(default_folder()), partial(progress, "attention of prompts")
-    kept = remembered(model, "attention by head", requests, one_by_one(partial(_attention, model)), cache, told)
+    work, daam = one_by_one(partial(_attention, model)), find("daam")
+    kept = remembered(model, "attention by head", requests, work, cache, told, methods=[daam])
     layers = tuple(kept[0]["layers"].tolist())
     features = [one["features"].astype(np.float64) for one in kept]
     words = [one.seen for one in informed]

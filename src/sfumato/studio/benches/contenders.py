@@ -14,11 +14,12 @@ from skimage.transform import resize_local_mean
 
 from sfumato.cache import Cache, default_folder
 from sfumato.explain import explain
-from sfumato.findings import one_by_one, remembered
+from sfumato.findings import one_by_one, remembered, settings_of
 from sfumato.mapped import Mapped, mapped
 from sfumato.models.model import Model
 from sfumato.models.words import Word
 from sfumato.progress import Progress, silent
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.saliency.nodes import NODES
 from sfumato.trace import generate
@@ -118,8 +119,9 @@ def found_by(
     asked = [model.complete(request) for request in requests]
     cache, told = Cache(default_folder()), partial(progress, "prompts")
     work = one_by_one(partial(_asked, model, one))
-    options = {name: repr(value) for name, value in one.options.items()}
-    kept = remembered(model, f"words by {one.method}, {one.way}", asked, work, cache, told, options=options)
+    chosen = find(one.method)
+    about: dict[str, Any] = {"methods": [chosen], "options": settings_of(chosen.configure(one.options))}
+    kept = remembered(model, f"words by {one.method}, {one.way}", asked, work, cache, told, **about)
     return [
         (Mapped(request, entry["image"], model.tokens(request.prompt).words, entry["maps"]), int(entry["calls"]))
         for request, entry in zip(asked, kept, strict=True)

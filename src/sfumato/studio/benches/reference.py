@@ -32,6 +32,7 @@ from sfumato.metrics.localisation import fitted
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
+from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import NODE as PAIRS
@@ -113,9 +114,8 @@ def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: P
         return _packed("pointing", pointed) | _packed("regions", regions(found, one, seed=request.seed))
 
     cache, told = Cache(default_folder()), partial(progress, "pairs")
-    entries = remembered(
-        model, "bench reference", requests, one_by_one(work), cache, told, groups=GROUPS, regions=REGIONS
-    )
+    about: dict[str, Any] = {"methods": [find("i2am")], "groups": GROUPS, "regions": REGIONS}
+    entries = remembered(model, "bench reference", requests, one_by_one(work), cache, told, **about)
     return ReferenceBench(model.source.name, _unpacked("pointing", entries), _unpacked("regions", entries))
 
 

@@ -20,7 +20,7 @@ from sfumato.bounds import checked_int
 from sfumato.cache import Cache, default_folder
 from sfumato.errors import OptionError
 from sfumato.explain import explain
-from sfumato.findings import one_by_one, remembered
+from sfumato.findings import one_by_one, remembered, settings_of
 from sfumato.judging.games import GAMES, Curve
 from sfumato.judging.judge import CONTROLS, Played, Verdict, judge
 from sfumato.methods.costs import runs
@@ -137,7 +137,9 @@ def bench_steps(
     for number, request in enumerate(requests):
         for place, one in enumerate(known):
             work = one_by_one(partial(_played, model, steps=steps, one=one, progress=progress))
-            about: dict[str, Any] = {"method": one.method, "options": dict(one.options), "note": one.note}
+            chosen = find(one.method)
+            options = settings_of(chosen.configure({"at": steps, **one.options}))
+            about: dict[str, Any] = {"methods": [chosen], "options": options, "note": one.note}
             (entry,) = remembered(model, "bench steps", [request], work, cache, quiet, points=POINTS, **about)
             entries.append((number, entry))
             progress("maps of all prompts", number * len(known) + place + 1, total)
