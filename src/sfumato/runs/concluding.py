@@ -23,12 +23,13 @@ from PIL import Image
 from sfumato.errors import StoreError
 from sfumato.runs.finding import FILES as FINDING
 from sfumato.runs.manifest import Manifest, Planned
+from sfumato.runs.own import MAPS, PICTURES, STAGE, remove_own
 from sfumato.runs.shards import DamagedShard, records_of
 from sfumato.runs.task import Item, Record, Task
 from sfumato.runs.worker import request_from
 from sfumato.writing.files import replacing_file
 
-TABLE, MAPS, PICTURES, FAILED, STAGE = "items.parquet", "arrays.zarr", "images", "failed.csv", "concluding"
+TABLE, FAILED = "items.parquet", "failed.csv"
 WRITTEN = frozenset({*FINDING, TABLE, MAPS, PICTURES, FAILED, STAGE})
 """Everything that is made from the records."""
 GIVEN = "given."
@@ -149,8 +150,11 @@ def _export(manifest: Manifest, records: StoredRecords) -> None:
             ({names[name]: value for name, value in kept.items()} | row for kept, row in map(json.loads, lines)),
         )
     for name in (MAPS, PICTURES):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        if (stage / name).exists():
+        remove_own(folder, name)
+        if (folder / name).exists():  # it holds something of a person's
+            for one in (stage / name).iterdir() if (stage / name).exists() else ():
+                one.rename(folder / name / one.name)
+        elif (stage / name).exists():
             (stage / name).rename(folder / name)
     shutil.rmtree(stage)
 

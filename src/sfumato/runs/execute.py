@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,26 +18,27 @@ from sfumato.generations import identity_digest
 from sfumato.option_values import BATCH
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
-from sfumato.runs.concluding import MAPS, PICTURES, STAGE, WRITTEN, conclude
+from sfumato.runs.concluding import WRITTEN, conclude
 from sfumato.runs.executors.executor import Executor
 from sfumato.runs.executors.local import Local
 from sfumato.runs.executors.processes import Processes
 from sfumato.runs.manifest import (
     DATABASE,
-    ITEMS,
     SETTINGS,
     Counts,
     Manifest,
     Planning,
     create,
+    is_planned,
     library_versions,
+    mark_unplanned,
     settings_of,
     write_settings,
 )
+from sfumato.runs.own import INPUTS, SHARDS, remove_own
 from sfumato.runs.prompts import Row
-from sfumato.runs.shards import SHARDS
 from sfumato.runs.task import ModelFacts, Task, find_task, plain_options
-from sfumato.runs.worker import INPUTS, Job, ModelSource, Work, request_to, shards_of
+from sfumato.runs.worker import Job, ModelSource, Work, request_to, shards_of
 from sfumato.writing.folders import resolved
 from sfumato.writing.locks import alone
 from sfumato.writing.reasons import cannot_write, is_about, make_parents, remove_empty
@@ -51,16 +50,6 @@ if TYPE_CHECKING:
 SHARD = 32
 """Items of a shard by default, but never fewer than a batch: what a kill can cost."""
 LOCK = ".lock"
-PLANNED = frozenset({LOCK, *DATABASE, INPUTS})
-"""What stands in the folder of a run whose plan was not finished."""
-WHOLE = frozenset({MAPS, STAGE})
-"""Folders whose every file is the run's own."""
-OWN_NAMES = {
-    SHARDS: re.compile(r"\d{5,}(-\d+)?\.npz"),
-    INPUTS: re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\.png"),
-    PICTURES: re.compile(r"\d{7,}\.png"),
-}
-"""The run's own files of the folders in which a person may have put something."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +157,12 @@ def execute(
     plan.task.check(facts)
     folder = resolved(out)
     asked = _Asked(plan, model, facts, _settings(plan, model, means.source))
-    if as_new and (folder / SETTINGS).exists() and asked.differences(folder):
+    if as_new and is_planned(folder) and asked.differences(folder):
         folder = free_name(folder)
     with held(folder):
         if restart:
             _remove(folder)
-        if not (folder / SETTINGS).exists():
+        if not is_planned(folder):
             _begin(asked, folder)
         elif differences := asked.differences(folder):
             raise RunError(
@@ -318,19 +307,20 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
 def _begin(asked: _Asked, folder: Path) -> None:
     """Plan a run in a new or an empty folder, or in one where a plan was not finished."""
     sweep(folder)
-    unfinished = PLANNED if (folder / ITEMS).exists() else {LOCK}
-    if left := sorted(name for name in os.listdir(folder) if name not in unfinished):
+    left = sorted(name for name in os.listdir(folder) if name != LOCK)
+    if left and SETTINGS not in left:
         raise RunError(
             f"{shown_path(folder)} is not empty and holds no run ({', '.join(left[:3])}); name a new or empty folder"
         )
     summary = _Summary()
     try:
+        mark_unplanned(folder)
         create(folder, summary.of(asked.planned(folder)))
         if summary.rows == 0:
             raise RunError(f"{asked.plan.task.name} has nothing to do: there is no prompt and no item")
     except Exception:
-        for name in (INPUTS, *DATABASE):
-            _remove_own(folder, name)
+        for name in (INPUTS, *DATABASE, SETTINGS):
+            remove_own(folder, name)
         raise
     write_settings(folder, dict(asked.settings) | {"rows": summary.rows, "plan": summary.digest})
 
@@ -453,27 +443,10 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a run wrote into a folder, and nothing else; the settings go last, so a kill leaves a run."""
-    if not (folder / SETTINGS).exists():
-        return
-    settings_of(folder)
-    sweep(folder)
-    for name in (*sorted(WRITTEN), SHARDS, INPUTS, *DATABASE, SETTINGS):
-        _remove_own(folder, name)
-
-
-def _remove_own(folder: Path, name: str) -> None:
-    """Remove a file or a folder of a run; what a person has put into the folder stays."""
-    path = folder / name
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    if name in WHOLE:
-        shutil.rmtree(path)
-        return
-    for inside in sorted(path.rglob("*"), reverse=True):
-        if inside.is_dir() and not inside.is_symlink():
-            remove_empty([inside])
-        elif OWN_NAMES[name].fullmatch(inside.relative_to(path).as_posix()):
-            inside.unlink()
-    remove_empty([path])
+    """Remove what a run wrote into a folder, and nothing else; the folder remains one of a run."""
+    if is_planned(folder):
+        sweep(folder)
+        mark_unplanned(folder)
+    if (folder / SETTINGS).exists():
+        for name in (*sorted(WRITTEN), SHARDS, INPUTS, *DATABASE):
+            remove_own(folder, name)

@@ -1,7 +1,7 @@
 """What a run consists of: its settings in ``manifest.json``, its items and how each ended in ``items.sqlite``.
 
-Only the process that drives a run writes here. The settings are written last, when the whole plan stands in the
-database: a folder without them holds a plan that was not finished, and is planned anew.
+Only the process that drives a run writes here. While it plans, ``manifest.json`` says no more than that; the settings
+are written when the whole plan stands in the database. A plan that was not finished is made anew.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ NEEDED = (
     *("rows", "plan"),
 )
 """What the settings of every run hold."""
+PLANNING = "planning"
+"""What they hold instead until the plan is finished."""
 LIBRARIES = ("sfumato", "torch", "diffusers", "transformers", "numpy")
 
 _SCHEMA = """
@@ -345,18 +347,41 @@ def copy_plan(source: Path, target: Path) -> None:
             other.execute("DELETE FROM shards")
 
 
+def mark_unplanned(folder: Path) -> None:
+    """Say in ``manifest.json`` that a folder is a run's, whose plan is not finished."""
+    write_settings(folder, {PLANNING: True})
+
+
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write ``manifest.json``."""
     content = {"format": FORMAT, "version": VERSION} | dict(settings)
     write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
 
+def is_planned(folder: Path) -> bool:
+    """Whether a folder holds a run whose plan is finished.
+
+    Raises:
+        RunError: It holds a ``manifest.json`` of something else.
+    """
+    return (folder / SETTINGS).exists() and PLANNING not in _read_settings(folder)
+
+
 def settings_of(folder: Path) -> dict[str, Any]:
     """The settings of a run.
 
     Raises:
-        RunError: The folder holds no run, or one of another version.
+        RunError: The folder holds no run, one whose plan was not finished, or one of another version.
     """
+    found = _read_settings(folder)
+    if PLANNING in found:
+        raise RunError(f"the plan of the run in {shown_path(folder)} is not finished; begin the run again as before")
+    if lost := [name for name in NEEDED if name not in found]:
+        raise RunError(f"the {SETTINGS} of the run in {shown_path(folder)} is damaged: it has no {lost[0]}")
+    return found
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
     try:
         found = read_json(folder / SETTINGS)
     except Unreadable as error:
@@ -370,8 +395,6 @@ def settings_of(folder: Path) -> dict[str, Any]:
         raise RunError(
             f"the run in {shown_path(folder)} is of version {shown(found.get('version'))}; this Sfumato reads {VERSION}"
         )
-    if lost := [name for name in NEEDED if name not in found]:
-        raise RunError(f"the {SETTINGS} of the run in {shown_path(folder)} is damaged: it has no {lost[0]}")
     return found
 
 

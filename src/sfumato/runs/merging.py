@@ -11,8 +11,8 @@ from sfumato.bounds import shown_path
 from sfumato.errors import RunError, StoreError
 from sfumato.runs.concluding import conclude
 from sfumato.runs.manifest import Manifest, copy_plan, settings_of, write_settings
+from sfumato.runs.own import INPUTS
 from sfumato.runs.task import find_task
-from sfumato.runs.worker import INPUTS
 from sfumato.writing.folders import replacing_folder, resolved
 
 

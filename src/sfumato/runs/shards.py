@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import StoreError
+from sfumato.runs.own import SHARDS
 from sfumato.runs.task import Record
 from sfumato.writing.files import replacing_file
 
 State = Literal["ok", "failed"]
 INDEX = "index"
-SHARDS = "shards"
-"""The folder of all shards."""
 _ARRAYS, _MAPS, _PICTURE = "arrays", "maps", "picture"
 
 

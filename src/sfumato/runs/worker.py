@@ -23,6 +23,7 @@ from sfumato.progress import Progress, silent
 from sfumato.request import PICTURES, Request
 from sfumato.results.rows import plain_rows
 from sfumato.runs.manifest import Planned, library_versions
+from sfumato.runs.own import INPUTS
 from sfumato.runs.shards import Outcome, file_digest, read_shard, shard_name, write_shard
 from sfumato.runs.task import Item, Record, find_task
 from sfumato.writing.files import replacing_file
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 LONGEST_REASON = 500
-INPUTS = "inputs"
-"""The folder of the pictures that requests are given."""
 
 
 @dataclass(frozen=True)
