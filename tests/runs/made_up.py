@@ -6,6 +6,7 @@ die) is in the environment, so that keys and records do not depend on it.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -86,6 +87,7 @@ def _die(how: str) -> None:
         one.unlink()
         if how == "exit":
             os._exit(7)
+        faulthandler.disable()
         os.kill(os.getpid(), signal.Signals[how])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sfumato
-from sfumato.errors import OptionError, RequestError, RunError, UnknownTask
+from sfumato.errors import OptionError, RequestError, RunError, SfumatoError, UnknownTask
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.runs.manifest import Counts
@@ -68,7 +68,7 @@ def test_what_python_cannot_give_is_refused_before_anything_is_written(model: Mo
         sfumato.run("made-up", model, out=out, prompts=["a"], workers=2)
     with pytest.raises(OptionError, match="batch"):
         sfumato.run("made-up", model, out=out, prompts=["a"], batch=0)
-    with pytest.raises(RequestError):
+    with pytest.raises(SfumatoError, match=r"missing\.csv' cannot be read"):
         sfumato.run("made-up", model, out=out, prompts="missing.csv")
     assert not out.exists()
 

@@ -19,6 +19,7 @@ from sfumato.request import Request
 from sfumato.runs.execute import Means, Status, facts_of, held, planned, resume
 from sfumato.runs.manifest import Counts, Manifest
 from sfumato.runs.opened import open_run
+from sfumato.runs.worker import ModelSource
 from tests.families import FAMILIES, Family
 from tests.runs.driving import PROMPTS, contents, counts, drive, finding, measured, reasons, table
 from tests.runs.made_up import CURED
@@ -231,6 +232,11 @@ def test_a_changed_model_is_refused(model: Model, tmp_path: Path, tiny_sd: Build
         with pytest.raises(RunError, match="the model's files, settings or device are others") as error:
             again()
         refused(error)
+
+
+def test_the_same_model_may_have_another_name(model: Model, whole: Path) -> None:
+    drive(model, whole, means=Means(source=ModelSource("elsewhere/tiny")))
+    assert counts(whole) == Counts(ok=10)
 
 
 @pytest.mark.parametrize("way", ["task", "library"])

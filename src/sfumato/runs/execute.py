@@ -281,7 +281,7 @@ def _settings(plan: Plan, model: Model, source: ModelSource | None) -> dict[str,
     }
 
 
-_COMPARED = ("task", "task_version", "options", "model", "identity", "versions", "shard_size", "batch")
+_COMPARED = ("task", "task_version", "options", "identity", "versions", "shard_size", "batch")
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -299,8 +299,10 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
             ]
         elif name != "identity":
             differences.append(f"{name.replace('_', ' ')} is {shown(new)}, there {shown(old)}")
-        elif found.get("model") == wanted["model"]:
+        elif found["model"] == wanted["model"]:
             differences.append("the model's files, settings or device are others")
+        else:
+            differences.append(f"model is {shown(wanted['model'])}, there {shown(found['model'])}")
     return differences
 
 

@@ -15,6 +15,9 @@ from sfumato.runs.own import INPUTS
 from sfumato.runs.task import find_task
 from sfumato.writing.folders import replacing_folder, resolved
 
+ELSEWHERE = frozenset({"model", "device", "more"})
+"""Settings that parts may differ in, for a model may lie elsewhere on another machine; its identity may not."""
+
 
 def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
     """Make one run of several of the same plan: the records of all of them, and what they show together.
@@ -38,7 +41,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
     settings = settings_of(folders[0])
     for one in folders[1:]:
         other = settings_of(one)
-        if odd := [name for name in settings if settings[name] != other.get(name) and name not in ("device", "more")]:
+        if odd := [name for name in settings if settings[name] != other.get(name) and name not in ELSEWHERE]:
             raise RunError(
                 f"{shown_path(one)} is a run of another plan than {shown_path(folders[0])} ({', '.join(odd)} differ); "
                 "merge parts of one run"

@@ -79,32 +79,33 @@ class _Driving:
                         raise (StoreError if what == "cannot write" else RunError)(told)
         finally:
             for child in self._children:
-                child.pipe.close()
+                with suppress(OSError):
+                    child.pipe.send(None)
             for child in self._children:
                 child.process.join(5 if child.ready and child.work is None else 0)
                 if child.process.is_alive():
                     child.process.kill()
                     child.process.join()
+                child.pipe.close()
                 child.process.close()
 
     @property
     def _is_left(self) -> bool:
-        """Whether a shard waits for a worker."""
-        if not self._next:
-            self._next += islice(self._works, 1)
+        """Whether a shard waits for a worker; as many are drawn as there may be workers."""
+        self._next += islice(self._works, max(0, self._workers - len(self._next)))
         return bool(self._next)
 
     def _give(self) -> None:
-        """Give shards to free workers, and begin as many workers as there are shards for, up to the number wanted."""
+        """Give shards to free workers, and begin workers for the others, up to the number wanted."""
         for child in self._children:
             if child.ready and child.work is None and self._is_left:
                 child.work = self._next.pop(0)
                 alone = self._tried.get((child.work.shard, child.work.attempt), 0) == ATTEMPTS - 1
                 with suppress(OSError):  # it has just died, which is noticed when it is heard next
                     child.pipe.send((child.work, 1 if alone else self._job.batch))
-        if self._is_left:
-            while len(self._children) < self._workers:
-                self._children.append(_child(self._job))
+        busy = sum(child.work is not None for child in self._children)
+        while self._is_left and len(self._children) < min(self._workers, busy + len(self._next)):
+            self._children.append(_child(self._job))
 
     def _lose(self, child: _Child) -> Iterator[Done]:
         """Put a lost worker's shard first, or record that it failed where it was tried often enough."""
@@ -160,14 +161,14 @@ def _ending(child: _Child) -> str:
 
 
 def _work(job: Job, pipe: Any) -> None:
-    """What a process does until its pipe is closed."""
+    """What a process does until it is told of no more work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_the_driver, daemon=True).start()
     try:
         worker = Worker(job)
         pipe.send(("ready", None))
-        while True:
-            work, batch = pipe.recv()
+        while (given := pipe.recv()) is not None:
+            work, batch = given
             pipe.send(("done", worker(work, batch=batch)))
     except (EOFError, BrokenPipeError):  # the run has ended
         return
