@@ -201,6 +201,7 @@ class _Maps:
         self._path = path
         self._group: Any = None
         self._waiting: dict[str, list[NDArray[Any]]] = {}
+        self._taken: dict[str, int] = {}
         self._written: dict[str, int] = {}
 
     def add(self, maps: Mapping[str, NDArray[Any]]) -> dict[str, int]:
@@ -208,9 +209,9 @@ class _Maps:
         places: dict[str, int] = {}
         for name, value in maps.items():
             path = f"{name}/{'x'.join(map(str, value.shape[1:])) or 'values'}"
-            waiting = self._waiting.setdefault(path, [])
-            places[path] = self._written.get(path, 0) + sum(len(one) for one in waiting)
-            waiting.append(value)
+            self._waiting.setdefault(path, []).append(value)
+            places[path] = self._taken.get(path, 0)
+            self._taken[path] = places[path] + len(value)
             self._write(path, self._rows(value))
         return places
 
@@ -224,15 +225,14 @@ class _Maps:
         return max(1, _CHUNK // max(1, value[:1].nbytes))
 
     def _write(self, path: str, least: int) -> None:
-        waiting = self._waiting[path]
-        if not waiting or sum(len(one) for one in waiting) < least:
+        waiting, start = self._waiting[path], self._written.get(path, 0)
+        if self._taken[path] - start < least:
             return
         import zarr
 
         values = np.concatenate(waiting)
         if self._group is None:
             self._group = zarr.open_group(str(self._path), mode="w", zarr_format=3)
-        start = self._written.get(path, 0)
         if start == 0:
             names = ["row", *("y", "x")] if values.ndim == 3 else ["row", *(f"axis_{i}" for i in range(1, values.ndim))]
             self._group.create_array(

@@ -31,6 +31,8 @@ NEEDED = (
     *("rows", "plan"),
 )
 """What the settings of every run hold."""
+MOST_BYTES = 2**20
+"""Of the settings."""
 PLANNING = "planning"
 """What they hold instead until the plan is finished."""
 LIBRARIES = ("sfumato", "torch", "diffusers", "transformers", "numpy")
@@ -383,7 +385,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     try:
-        found = read_json(folder / SETTINGS)
+        found = read_json(folder / SETTINGS, MOST_BYTES)
     except Unreadable as error:
         raise RunError(
             f"{shown_path(folder)} holds no run ({SETTINGS}: {error.reason}); give the folder that "
