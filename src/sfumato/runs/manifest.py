@@ -20,7 +20,7 @@ from typing import Any
 from sfumato.bounds import shown, shown_path
 from sfumato.errors import RunError, StoreError, Unreadable
 from sfumato.reading import read_json
-from sfumato.runs.shards import DamagedShard, Outcome, file_digest
+from sfumato.runs.shards import DamagedShard, Outcome, file_digest, shard_number
 from sfumato.writing.files import write_text
 
 FORMAT, VERSION = "sfumato-run", 1
@@ -252,16 +252,18 @@ class Manifest:
         Args:
             thorough: Also those whose shards have other bytes, which takes as long as to read them.
         """
-        found = 0
-        for file, sha256, size in self._all("SELECT file, sha256, bytes FROM shards"):
+        found, size = 0, int(self.settings["shard_size"])
+        for file, sha256, length in self._all("SELECT file, sha256, bytes FROM shards"):
             path = self.folder / file
-            if path.is_file() and path.stat().st_size == size and not (thorough and file_digest(path) != sha256):
+            if path.is_file() and path.stat().st_size == length and not (thorough and file_digest(path) != sha256):
                 continue
+            first = shard_number(file) * size
             path.unlink(missing_ok=True)
             with _written(self.folder), self._items:
                 found += self._items.execute(
-                    "UPDATE items SET state = 'open', attempts = attempts - 1, reason = '', file = NULL WHERE file = ?",
-                    (file,),
+                    "UPDATE items SET state = 'open', attempts = attempts - 1, reason = '', file = NULL "
+                    "WHERE file = ? AND number >= ? AND number < ?",
+                    (file, first, first + size),
                 ).rowcount
                 self._items.execute("DELETE FROM shards WHERE file = ?", (file,))
         self._counts = None

@@ -58,6 +58,11 @@ def shard_name(number: int, attempt: int = 0) -> str:
     return f"{SHARDS}/{number:05d}{f'-{attempt}' if attempt else ''}.npz"
 
 
+def shard_number(file: str) -> int:
+    """The number of a shard by its file."""
+    return int(Path(file).stem.partition("-")[0])
+
+
 def write_shard(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write a shard whole, synced to the disk, in one rename.
 
