@@ -32,7 +32,7 @@ def test_the_tasks_are_listed_with_their_questions(model: Model, tmp_path: Path)
 
 
 def test_a_run_from_python_tells_of_its_progress_and_is_opened_again(model: Model, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[Counts] = []
     run = sfumato.run(
         *("made-up", model),
         out=tmp_path / "run",
@@ -40,9 +40,9 @@ def test_a_run_from_python_tells_of_its_progress_and_is_opened_again(model: Mode
         shard_size=1,
         batch=1,
         factor=2,
-        progress=lambda label, done, total: told.append((label, done, total)),
+        report=lambda status: told.append(status.counts),
     )
-    assert told == [("items", 1, 3), ("items", 2, 3), ("items", 3, 3)]
+    assert told == [Counts(invalid=1, open=2), Counts(ok=1, invalid=1, open=1), Counts(ok=2, invalid=1)]
     assert run.counts == Counts(ok=2, invalid=1)
     assert run.finding["sentence"] == "2 items"
     again = sfumato.open_run(str(tmp_path / "run"))

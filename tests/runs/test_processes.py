@@ -164,16 +164,16 @@ DRIVER = """
     import sfumato
 
     if __name__ == "__main__":
-        model, out, log = sys.argv[1:]
+        model, out = sys.argv[1:]
 
-        def progress(label, done, total):
-            print(done, flush=True)
+        def report(status):
+            print(status.counts.ok, flush=True)
 
         try:
             prompts = [f"a cat number {n}" for n in range(40)]
             run = sfumato.run(
                 "made-up", model, out=out, prompts=prompts, batch=2, shard_size=2, workers=2, device="cpu",
-                progress=progress,
+                report=report,
             )
             print(json.dumps({"ok": run.counts.ok}), flush=True)
         except KeyboardInterrupt:
@@ -208,7 +208,7 @@ def test_workers_end_with_their_driver_and_the_run_ends_as_ever(
     script = tmp_path / "driver.py"
     script.write_text(textwrap.dedent(DRIVER))
     out = tmp_path / "run"
-    command = [sys.executable, str(script), str(model_folder), str(out), ""]
+    command = [sys.executable, str(script), str(model_folder), str(out)]
 
     def begun(wait: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
