@@ -6,9 +6,11 @@ rows are written as they come, so the memory that it takes does not grow with th
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from codecs import getwriter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import StoreError
+from sfumato.runs.finding import FILES as FINDING
 from sfumato.runs.manifest import Manifest, Planned
-from sfumato.runs.shards import records_of
+from sfumato.runs.own import MAPS, PICTURES, STAGE, remove_own
+from sfumato.runs.shards import DamagedShard, records_of
 from sfumato.runs.task import Item, Record, Task
 from sfumato.runs.worker import request_from
 from sfumato.writing.files import replacing_file
 
-TABLE, MAPS, PICTURES, FAILED = "items.parquet", "arrays.zarr", "images", "failed.csv"
-WRITTEN = frozenset({"finding.json", "table.csv", "figure.png", TABLE, MAPS, PICTURES, FAILED, "concluding"})
+TABLE, FAILED = "items.parquet", "failed.csv"
+WRITTEN = frozenset({*FINDING, TABLE, MAPS, PICTURES, FAILED, STAGE})
+"""Everything that is made from the records."""
+GIVEN = "given."
+"""Before the name of a user's column that is called like one of the run's own."""
 MAP = "map"
 """The array of each group of ``arrays.zarr``."""
 _CHUNK = 2**20
@@ -63,28 +70,31 @@ class StoredRecords:
                 files.setdefault(one.file or "", {})[one.number] = one.key
             found: dict[int, Record] = {}
             for file, wanted in files.items():
-                found |= dict(records_of(self._manifest.folder / file, wanted))
-            for one in group:
-                if one.number not in found:
-                    raise StoreError(f"the shard {one.file} has lost the record of item {one.number}")
-                yield one, found[one.number]
+                found |= dict(records_of(self._manifest.folder / file, self._manifest.digest_of(file), wanted))
+            yield from ((one, found[one.number]) for one in group)
 
 
 def conclude(manifest: Manifest, task: Task, options: Any) -> None:
     """Write what the records of a run show into its folder.
 
     Raises:
-        StoreError: A shard is damaged, or something cannot be written.
+        StoreError: A shard is damaged, and its items are measured again when the run is resumed; or something cannot be
+            written.
     """
     folder, records = manifest.folder, StoredRecords(manifest)
-    _export(manifest, records)
-    _list_failures(manifest)
-    if len(records):
-        found = task.parts.conclude(records, options, about(manifest))
+    try:
+        _export(manifest, records)
+        _list_failures(manifest)
+        found = task.parts.conclude(records, options, about(manifest)) if len(records) else None
+    except DamagedShard as error:
+        count = manifest.reopen_damaged(thorough=True)
+        raise StoreError(
+            f"{error}; resume the run to measure the {count:,} items again whose shards are lost"
+        ) from error
+    for name in FINDING if found is None else ("figure.png",) if found.figure is None else ():
+        (folder / name).unlink(missing_ok=True)
+    if found is not None:
         replace(found, items=()).write(folder)
-    else:
-        for name in ("finding.json", "table.csv", "figure.png"):
-            (folder / name).unlink(missing_ok=True)
 
 
 def about(manifest: Manifest) -> dict[str, Any]:
@@ -104,37 +114,47 @@ def about(manifest: Manifest) -> dict[str, Any]:
 def _export(manifest: Manifest, records: StoredRecords) -> None:
     """Write the table, the maps and the pictures in one pass over the records, then put them in their places."""
     folder = manifest.folder
-    stage = folder / "concluding"
+    stage = folder / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir()
     with ExitStack() as stack:
         lines = stack.enter_context((stage / "rows.jsonl").open("w+", encoding="utf-8"))
-        columns: dict[str, str] = {}
+        given: dict[str, str] = {}
+        own: dict[str, str] = {}
         maps = _Maps(stage / MAPS)
 
-        def put(row: Mapping[str, Any]) -> None:
-            for name, value in row.items():
-                columns[name] = _wider(columns.get(name, "null"), _kind(value))
-            lines.write(json.dumps(row) + "\n")
+        def put(kept: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+            for columns, values in ((given, kept), (own, row)):
+                for name, value in values.items():
+                    columns[name] = _wider(columns.get(name, "null"), _kind(value))
+            lines.write(json.dumps([kept, row]) + "\n")
 
         for planned, record in records.with_plan():
             places = maps.add(record.maps)
             if record.picture is not None:
                 (stage / PICTURES).mkdir(exist_ok=True)
                 Image.fromarray(record.picture).save(stage / PICTURES / f"{planned.number:07d}.png")
-            for row in manifest.rows_of([planned.number])[planned.number]:
-                for index, own in enumerate(record.rows or ({},)):
-                    put(
-                        row | _of_request(planned) | dict(own) | {name: start + index for name, start in places.items()}
-                    )
+            for row in manifest.rows_of(planned.number):
+                for index, values in enumerate(record.rows or ({},)):
+                    at = {name: start + index for name, start in places.items()}
+                    put(row.kept, row.plain | _of_request(planned) | dict(values) | at)
         for row in manifest.unmeasured():
-            put(row)
+            put(row.kept, row.plain)
         maps.close()
         lines.seek(0)
-        _write_parquet(folder / TABLE, columns, (json.loads(line) for line in lines))
+        names = _names(given, own)
+        columns = {names[name]: kind for name, kind in given.items()} | own
+        _write_parquet(
+            folder / TABLE,
+            columns,
+            ({names[name]: value for name, value in kept.items()} | row for kept, row in map(json.loads, lines)),
+        )
     for name in (MAPS, PICTURES):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        if (stage / name).exists():
+        remove_own(folder, name)
+        if (folder / name).exists():  # it holds something of a person's
+            for one in (stage / name).iterdir() if (stage / name).exists() else ():
+                one.rename(folder / name / one.name)
+        elif (stage / name).exists():
             (stage / name).rename(folder / name)
     shutil.rmtree(stage)
 
@@ -142,18 +162,36 @@ def _export(manifest: Manifest, records: StoredRecords) -> None:
 def _of_request(planned: Planned) -> dict[str, Any]:
     """The columns that say what was generated; a field that the plan leaves out has its default."""
     plain = {name: value for name, value in planned.request.items() if isinstance(value, str | int | float | bool)}
-    return {"item": planned.number, "state": "ok", "prompt": "", "seed": 0} | plain
+    return {"prompt": "", "seed": 0} | plain
+
+
+def _names(given: Iterable[str], own: Collection[str]) -> dict[str, str]:
+    """What the user's columns are called in a table that has columns of its own."""
+    names: dict[str, str] = {}
+    for name in given:
+        free = name
+        while free in own or free in names.values():
+            free = GIVEN + free
+        names[name] = free
+    return names
 
 
 def _list_failures(manifest: Manifest) -> None:
-    from sfumato.results.rows import as_csv
-
-    path, found = manifest.folder / FAILED, list(manifest.unmeasured(opened=False))
-    if found:
-        with replacing_file(path) as opened:
-            opened.write(as_csv(found).encode())
-    else:
+    """Write the rows that failed or are invalid, each with its reason."""
+    path, own = manifest.folder / FAILED, None
+    given: dict[str, None] = {}
+    for row in manifest.unmeasured(opened=False):
+        own = list(row.plain)
+        given |= dict.fromkeys(row.kept)
+    if own is None:
         path.unlink(missing_ok=True)
+        return
+    names = _names(given, own)
+    with replacing_file(path) as opened:
+        writer = csv.DictWriter(getwriter("utf-8")(opened), [*names.values(), *own], lineterminator="\n")
+        writer.writeheader()
+        for row in manifest.unmeasured(opened=False):
+            writer.writerow({names[name]: value for name, value in row.kept.items()} | row.plain)
 
 
 class _Maps:
@@ -163,6 +201,7 @@ class _Maps:
         self._path = path
         self._group: Any = None
         self._waiting: dict[str, list[NDArray[Any]]] = {}
+        self._taken: dict[str, int] = {}
         self._written: dict[str, int] = {}
 
     def add(self, maps: Mapping[str, NDArray[Any]]) -> dict[str, int]:
@@ -170,9 +209,9 @@ class _Maps:
         places: dict[str, int] = {}
         for name, value in maps.items():
             path = f"{name}/{'x'.join(map(str, value.shape[1:])) or 'values'}"
-            waiting = self._waiting.setdefault(path, [])
-            places[path] = self._written.get(path, 0) + sum(len(one) for one in waiting)
-            waiting.append(value)
+            self._waiting.setdefault(path, []).append(value)
+            places[path] = self._taken.get(path, 0)
+            self._taken[path] = places[path] + len(value)
             self._write(path, self._rows(value))
         return places
 
@@ -186,15 +225,14 @@ class _Maps:
         return max(1, _CHUNK // max(1, value[:1].nbytes))
 
     def _write(self, path: str, least: int) -> None:
-        waiting = self._waiting[path]
-        if not waiting or sum(len(one) for one in waiting) < least:
+        waiting, start = self._waiting[path], self._written.get(path, 0)
+        if self._taken[path] - start < least:
             return
         import zarr
 
         values = np.concatenate(waiting)
         if self._group is None:
             self._group = zarr.open_group(str(self._path), mode="w", zarr_format=3)
-        start = self._written.get(path, 0)
         if start == 0:
             names = ["row", *("y", "x")] if values.ndim == 3 else ["row", *(f"axis_{i}" for i in range(1, values.ndim))]
             self._group.create_array(

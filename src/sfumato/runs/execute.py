@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.bounds import checked_int, shown, shown_path
 from sfumato.cache import digest
-from sfumato.errors import OptionError, RunError, SfumatoError, StoreError
+from sfumato.errors import ModelError, OptionError, RequestError, RunError, SfumatoError, StoreError
 from sfumato.models.identity import identity_digest
 from sfumato.option_values import BATCH
 from sfumato.request import Request
@@ -23,23 +22,26 @@ from sfumato.runs.executors.executor import Executor
 from sfumato.runs.executors.local import Local
 from sfumato.runs.executors.processes import Processes
 from sfumato.runs.manifest import (
-    ITEMS,
+    DATABASE,
     SETTINGS,
     Counts,
     Manifest,
     Planning,
     create,
+    is_planned,
     library_versions,
+    mark_unplanned,
     settings_of,
     write_settings,
 )
+from sfumato.runs.own import INPUTS, SHARDS, remove_own
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import ModelFacts, Task, find_task, plain_options
 from sfumato.runs.worker import Job, ModelSource, Work, request_to, shards_of
 from sfumato.writing.folders import resolved
 from sfumato.writing.locks import alone
-from sfumato.writing.reasons import cannot_write, make_parents, remove_empty
-from sfumato.writing.stages import free_name
+from sfumato.writing.reasons import cannot_write, is_about, make_parents, remove_empty
+from sfumato.writing.stages import free_name, sweep
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
 SHARD = 32
 """Items of a shard by default, but never fewer than a batch: what a kill can cost."""
 LOCK = ".lock"
-OWN = frozenset({SETTINGS, ITEMS, f"{ITEMS}-wal", f"{ITEMS}-shm", "shards", "inputs", *WRITTEN})
-"""Everything that a run writes into its folder."""
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,19 @@ def execute(
     facts = facts_of(model)
     plan.task.check(facts)
     folder = resolved(out)
-    settings = _settings(plan, model, means.source)
-    if as_new and (folder / SETTINGS).exists() and _differences(settings_of(folder), settings):
+    asked = _Asked(plan, model, facts, _settings(plan, model, means.source))
+    if as_new and is_planned(folder) and asked.differences(folder):
         folder = free_name(folder)
     with held(folder):
         if restart:
             _remove(folder)
-        if (folder / SETTINGS).exists():
-            _same(plan, model, facts, folder, settings)
-        else:
-            _begin(plan, model, facts, folder, settings)
+        if not is_planned(folder):
+            _begin(asked, folder)
+        elif differences := asked.differences(folder):
+            raise RunError(
+                f"{shown_path(folder)} holds a run of other settings ({'; '.join(differences)}); take these back, or "
+                "use --as-new for another folder, or --restart to begin anew there"
+            )
         _carry_out(folder, plan.task, plan.options, model, means)
     return folder
 
@@ -196,6 +199,7 @@ def resume(out: str | os.PathLike[str], model: Model, means: Means) -> Path:
 
 def _carry_out(folder: Path, task: Task, options: Any, model: Model, means: Means) -> None:
     with Manifest(folder) as manifest:
+        manifest.reopen_damaged()
         settings = manifest.settings
         source = means.source or ModelSource(settings["model"], settings["device"], settings["more"])
         job = Job(
@@ -228,15 +232,14 @@ def measure(
     clock, measured = time.monotonic(), 0
 
     def mine() -> Iterator[Work]:
-        for failed in (False, True) if retry else (False,):
+        # those to retry come first: what is open now and fails is not tried again in the same run
+        for failed in (True, False) if retry else (False,):
             for work in shards_of(manifest.waiting(failed=failed), size):
                 if work.shard % part[1] == part[0] - 1:
                     yield work
 
-    # those to retry are listed before anything is measured: what fails now is not tried again in the same run
-    works = list(mine()) if retry else mine()
     report(Status(manifest.counts))
-    for done in executor(job, iter(works)):
+    for done in executor(job, mine()):
         manifest.note(done.file, done.sha256, done.size, done.seconds, done.outcomes)
         measured += len(done.outcomes)
         rate = measured / max(time.monotonic() - clock, 1e-9)
@@ -248,7 +251,10 @@ def facts_of(model: Model) -> ModelFacts:
     """What plans may depend on."""
     from sfumato.models.notes import regions_of
 
-    usual = model.complete(Request("a" if "words" in model.features else "", label=_any_label(model)))
+    try:
+        usual = model.complete(Request("a" if "words" in model.features else ""))
+    except (RequestError, ModelError):  # it needs a picture, whose size the image has
+        usual = Request()
     return ModelFacts(
         model.source.name,
         model.family,
@@ -257,10 +263,6 @@ def facts_of(model: Model) -> ModelFacts:
         int(usual.width or 0),
         tuple(regions_of(model.pipeline)),
     )
-
-
-def _any_label(model: Model) -> str | None:
-    return "0110" if "label" in model.features else None
 
 
 def _settings(plan: Plan, model: Model, source: ModelSource | None) -> dict[str, Any]:
@@ -280,7 +282,7 @@ def _settings(plan: Plan, model: Model, source: ModelSource | None) -> dict[str,
     }
 
 
-_COMPARED = ("task", "task_version", "options", "model", "identity", "versions", "shard_size", "batch")
+_COMPARED = ("task", "task_version", "options", "identity", "versions", "shard_size", "batch")
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -298,44 +300,32 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
             ]
         elif name != "identity":
             differences.append(f"{name.replace('_', ' ')} is {shown(new)}, there {shown(old)}")
-        elif found.get("model") == wanted["model"]:
+        elif found["model"] == wanted["model"]:
             differences.append("the model's files, settings or device are others")
+        else:
+            differences.append(f"model is {shown(wanted['model'])}, there {shown(found['model'])}")
     return differences
 
 
-def _same(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: Mapping[str, Any]) -> None:
-    """See that a folder holds the run that is wanted.
-
-    Raises:
-        RunError: It does not; the message says what differs.
-    """
-    found = settings_of(folder)
-    differences = _differences(found, settings)
-    if not differences:
-        summary = _Summary()
-        for _ in summary.of(_plan(plan, model, facts, folder, settings)):
-            pass
-        if found["plan"] != summary.digest:
-            differences = [f"the prompts are others, {summary.rows:,} rows, there {found['rows']:,}"]
-    if differences:
-        raise RunError(
-            f"{shown_path(folder)} holds a run of other settings ({'; '.join(differences)}); take these back, or use "
-            "--as-new for another folder, or --restart to begin anew there"
-        )
-
-
-def _begin(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: Mapping[str, Any]) -> None:
+def _begin(asked: _Asked, folder: Path) -> None:
     """Plan a run in a new or an empty folder, or in one where a plan was not finished."""
-    known = {LOCK, ITEMS, f"{ITEMS}-wal", f"{ITEMS}-shm", "inputs"}
-    if left := sorted(name for name in os.listdir(folder) if name not in known):
+    sweep(folder)
+    left = sorted(name for name in os.listdir(folder) if name != LOCK)
+    if left and SETTINGS not in left:
         raise RunError(
             f"{shown_path(folder)} is not empty and holds no run ({', '.join(left[:3])}); name a new or empty folder"
         )
     summary = _Summary()
-    create(folder, summary.of(_plan(plan, model, facts, folder, settings)))
-    if summary.rows == 0:
-        raise RunError(f"{plan.task.name} has nothing to do: there is no prompt and no item")
-    write_settings(folder, dict(settings) | {"rows": summary.rows, "plan": summary.digest})
+    try:
+        mark_unplanned(folder)
+        create(folder, summary.of(asked.planned(folder)))
+        if summary.rows == 0:
+            raise RunError(f"{asked.plan.task.name} has nothing to do: there is no prompt and no item")
+    except Exception:
+        for name in (INPUTS, *DATABASE, SETTINGS):
+            remove_own(folder, name)
+        raise
+    write_settings(folder, dict(asked.settings) | {"rows": summary.rows, "plan": summary.digest})
 
 
 class _Summary:
@@ -355,36 +345,67 @@ class _Summary:
         return self._sum.hexdigest()
 
 
-def _plan(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: Mapping[str, Any]) -> Iterator[Planning]:
-    """Every row of the input, in order, with the key and the completed request of its item or why it is invalid."""
-    common = {name: settings[name] for name in ("task", "task_version", "options", "identity", "versions")}
-    prefix = digest(common)
-    complete = _Completing(model)
-    invalid: list[Row] = []
+@dataclass(frozen=True)
+class _Asked:
+    """A run that is asked for.
 
-    def valid() -> Iterator[Row]:
-        for row in plan.rows():
-            if row.request is None:
-                invalid.append(row)
-            else:
-                yield row
+    Attributes:
+        plan: What to do.
+        model: The model.
+        facts: About it.
+        settings: What its records depend on.
+    """
 
-    def refused() -> Iterator[Planning]:
-        while invalid:
-            row = invalid.pop(0)
-            yield Planning(row.line, row.kept, reason=row.reason)
+    plan: Plan
+    model: Model
+    facts: ModelFacts
+    settings: Mapping[str, Any]
 
-    for place, item in enumerate(plan.task.parts.plan(facts, valid(), plan.options)):
+    def planned(self, folder: Path | None = None) -> Iterator[Planning]:
+        """Every row of the input, in order, with the key and the request of its item or why it is invalid.
+
+        Args:
+            folder: Where pictures are kept; without it, items have keys alone.
+        """
+        common = {name: self.settings[name] for name in ("task", "task_version", "options", "identity", "versions")}
+        prefix = digest(common)
+        complete = _Completing(self.model)
+        invalid: list[Row] = []
+
+        def valid() -> Iterator[Row]:
+            for row in self.plan.rows():
+                if row.request is None:
+                    invalid.append(row)
+                else:
+                    yield row
+
+        def refused() -> Iterator[Planning]:
+            yield from (Planning(row.line, row.kept, reason=row.reason) for row in invalid)
+            invalid.clear()
+
+        for place, item in enumerate(self.plan.task.parts.plan(self.facts, valid(), self.plan.options)):
+            yield from refused()
+            line, kept = (place, {}) if item.row is None else (item.row.line, item.row.kept)
+            try:
+                request = complete(item.request)
+            except SfumatoError as error:
+                yield Planning(line, kept, reason=str(error))
+                continue
+            key = digest({"run": prefix, "request": request.key, "about": item.about})
+            yield Planning(line, kept, key, {} if folder is None else request_to(folder, request), item.about)
         yield from refused()
-        line, kept = (place, {}) if item.row is None else (item.row.line, item.row.kept)
-        try:
-            request = complete(item.request)
-        except SfumatoError as error:
-            yield Planning(line, kept, reason=str(error))
-            continue
-        key = digest({"run": prefix, "request": request.key, "about": item.about})
-        yield Planning(line, kept, key, request_to(folder, request), item.about)
-    yield from refused()
+
+    def differences(self, folder: Path) -> list[str]:
+        """What differs between this run and the one in a folder, in words."""
+        found = settings_of(folder)
+        differences = _differences(found, self.settings)
+        if not differences:
+            summary = _Summary()
+            for _ in summary.of(self.planned()):
+                pass
+            if found["plan"] != summary.digest:
+                differences = [f"the prompts are others, {summary.rows:,} rows, there {found['rows']:,}"]
+        return differences
 
 
 class _Completing:
@@ -417,7 +438,7 @@ def held(folder: Path) -> Iterator[None]:
                 )
             yield
     except OSError as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError) or not is_about(error, folder):
             raise
         raise cannot_write(shown_path(folder), error) from error
     finally:
@@ -425,13 +446,10 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a run wrote into a folder, and nothing else; the settings go last, so a kill leaves a run."""
-    if not (folder / SETTINGS).exists():
-        return
-    settings_of(folder)
-    for name in [*sorted(OWN - {SETTINGS}), SETTINGS]:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    """Remove what a run wrote into a folder, and nothing else; the folder remains one of a run."""
+    if is_planned(folder):
+        sweep(folder)
+        mark_unplanned(folder)
+    if (folder / SETTINGS).exists():
+        for name in (*sorted(WRITTEN), SHARDS, INPUTS, *DATABASE):
+            remove_own(folder, name)

@@ -15,6 +15,9 @@ from sfumato.results.interval import Interval
 from sfumato.results.rows import as_csv, plain_rows
 from sfumato.writing.files import replacing_file, write_text
 
+FILES = ("finding.json", "table.csv", "figure.png")
+"""What a finding is written as."""
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -1,7 +1,7 @@
 """What a run consists of: its settings in ``manifest.json``, its items and how each ended in ``items.sqlite``.
 
-Only the process that drives a run writes here. The settings are written last, when the whole plan stands in the
-database: a folder without them holds a plan that was not finished, and is planned anew.
+Only the process that drives a run writes here. While it plans, ``manifest.json`` says no more than that; the settings
+are written when the whole plan stands in the database. A plan that was not finished is made anew.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,21 @@ from typing import Any
 from sfumato.bounds import shown, shown_path
 from sfumato.errors import RunError, StoreError, Unreadable
 from sfumato.reading import read_json
-from sfumato.runs.shards import Outcome
+from sfumato.runs.shards import DamagedShard, Outcome, file_digest, shard_number
 from sfumato.writing.files import write_text
 
 FORMAT, VERSION = "sfumato-run", 1
 SETTINGS, ITEMS = "manifest.json", "items.sqlite"
+DATABASE = (ITEMS, f"{ITEMS}-wal", f"{ITEMS}-shm")
+NEEDED = (
+    *("task", "task_version", "options", "model", "device", "more", "identity", "versions", "batch", "shard_size"),
+    *("rows", "plan"),
+)
+"""What the settings of every run hold."""
+MOST_BYTES = 2**20
+"""Of the settings."""
+PLANNING = "planning"
+"""What they hold instead until the plan is finished."""
 LIBRARIES = ("sfumato", "torch", "diffusers", "transformers", "numpy")
 
 _SCHEMA = """
@@ -39,6 +49,10 @@ _SCHEMA = """
     CREATE INDEX of_item ON rows (number);
 """
 _COLUMNS = "number, key, request, about, attempts, file"
+_ROWS = (
+    "SELECT position, line, number, coalesce(state, 'invalid'), coalesce(items.reason, rows.reason), kept "
+    "FROM rows LEFT JOIN items USING (number)"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,33 @@ class Planning:
 
 
 @dataclass(frozen=True)
+class InputRow:
+    """One row of the input, and what became of it.
+
+    Attributes:
+        place: Among all rows.
+        line: In the file, or the place in the plan.
+        item: The number of its item; None where it is invalid.
+        state: "ok", "failed", "invalid" or "open".
+        reason: Why it has no record.
+        kept: Columns that belong to the user.
+    """
+
+    place: int
+    line: int
+    item: int | None
+    state: str
+    reason: str
+    kept: Mapping[str, Any]
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All but the user's columns, by the names that they have in tables."""
+        named = {"row": self.place, "line": self.line, "item": self.item, "state": self.state}
+        return named | ({"reason": self.reason} if self.state != "ok" else {})
+
+
+@dataclass(frozen=True)
 class Counts:
     """How many rows of the input are in which state; together they are all rows."""
 
@@ -112,6 +153,7 @@ class Manifest:
         self.folder = folder
         self.settings = settings_of(folder)
         self._items = _opened(folder)
+        self._counts: Counts | None = None
 
     def close(self) -> None:
         """Release the database."""
@@ -127,13 +169,11 @@ class Manifest:
 
     @property
     def counts(self) -> Counts:
-        """How many rows of the input are in which state."""
-        found = dict(
-            self._items.execute(
-                "SELECT coalesce(items.state, 'invalid'), count(*) FROM rows LEFT JOIN items USING (number) GROUP BY 1"
-            )
-        )
-        return Counts(**{state: found.get(state, 0) for state in ("ok", "failed", "invalid", "open")})
+        """How many rows of the input are in which state; counted once, then kept up to date by what is noted here."""
+        if self._counts is None:
+            counted = "SELECT coalesce(state, 'invalid'), count(*) FROM rows LEFT JOIN items USING (number) GROUP BY 1"
+            self._counts = Counts(**dict(self._all(counted)))
+        return self._counts
 
     def waiting(self, *, failed: bool = False) -> Iterator[Planned]:
         """The items that are to be measured, in order.
@@ -142,9 +182,8 @@ class Manifest:
             failed: Those that failed instead of those that were never tried.
         """
         last, state = -1, "failed" if failed else "open"
-        while found := self._items.execute(
-            f"SELECT {_COLUMNS} FROM items WHERE state = ? AND number > ? ORDER BY number LIMIT 1000", (state, last)
-        ).fetchall():
+        query = f"SELECT {_COLUMNS} FROM items WHERE state = ? AND number > ? ORDER BY number LIMIT 1000"
+        while found := self._all(query, (state, last)):
             yield from map(_planned, found)
             last = found[-1][0]
 
@@ -158,82 +197,129 @@ class Manifest:
             seconds: What its measurement took.
             outcomes: Without their records.
         """
-        with self._items:
+        ended = list(outcomes)
+        if not ended:
+            return
+        places = (min(one.number for one in ended), max(one.number for one in ended))
+        counts = self.counts
+        with _written(self.folder), self._items:
+            before = self._counted(places)
             if file:
                 self._items.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?)", (file, sha256, size, seconds))
             self._items.executemany(
                 "UPDATE items SET state = ?, attempts = attempts + 1, reason = ?, file = ? "
                 "WHERE number = ? AND key = ?",
-                [(one.state, one.reason, file or None, one.number, one.key) for one in outcomes],
+                [(one.state, one.reason, file or None, one.number, one.key) for one in ended],
             )
+            after = self._counted(places)
+        changed = {state: after.get(state, 0) - before.get(state, 0) for state in {*before, *after}}
+        self._counts = replace(counts, **{state: getattr(counts, state) + by for state, by in changed.items()})
 
     def adopt(self, part: Manifest) -> None:
         """Take over the records of another run of the same plan where there is none here.
 
         Raises:
-            RunError: Both have measured items under one name of a shard.
+            RunError: Both have measured the same items.
+            DamagedShard: A shard of the part is missing.
         """
-        shards = part.shards()
         (self.folder / "shards").mkdir(exist_ok=True)
-        with self._items:
-            for file, (sha256, size, seconds) in shards.items():
+        with _written(self.folder), self._items:
+            for file, sha256, size, seconds in part._items.execute("SELECT * FROM shards"):
                 if (self.folder / file).exists():
                     raise RunError(f"two parts have measured the shard {file}; merge parts that share none")
-                shutil.copy2(part.folder / file, self.folder / file)
+                try:
+                    shutil.copyfile(part.folder / file, self.folder / file)
+                except FileNotFoundError as error:
+                    raise DamagedShard(
+                        f"{shown_path(part.folder)} has lost the shard {file}; resume that part, then merge"
+                    ) from error
                 self._items.execute("INSERT INTO shards VALUES (?, ?, ?, ?)", (file, sha256, size, seconds))
-            self._items.executemany(
-                "UPDATE items SET state = ?, attempts = ?, reason = ?, file = ? WHERE number = ? AND key = ?",
+            ended = part._all("SELECT count(*) FROM items WHERE state != 'open'")[0][0]
+            taken = self._items.executemany(
+                "UPDATE items SET state = ?, attempts = ?, reason = ?, file = ? "
+                "WHERE number = ? AND key = ? AND state = 'open'",
                 part._items.execute(
                     "SELECT state, attempts, reason, file, number, key FROM items WHERE state != 'open'"
                 ),
             )
+            if max(0, taken.rowcount) != ended:
+                raise RunError(f"{shown_path(part.folder)} has measured items of another part; merge parts without any")
+        self._counts = None
+
+    def reopen_damaged(self, *, thorough: bool = False) -> int:
+        """Measure the items again whose shards are missing or of another size; returns how many.
+
+        Args:
+            thorough: Also those whose shards have other bytes, which takes as long as to read them.
+        """
+        found, size = 0, int(self.settings["shard_size"])
+        for file, sha256, length in self._all("SELECT file, sha256, bytes FROM shards"):
+            path = self.folder / file
+            if path.is_file() and path.stat().st_size == length and not (thorough and file_digest(path) != sha256):
+                continue
+            first = shard_number(file) * size
+            path.unlink(missing_ok=True)
+            with _written(self.folder), self._items:
+                found += self._items.execute(
+                    "UPDATE items SET state = 'open', attempts = attempts - 1, reason = '', file = NULL "
+                    "WHERE file = ? AND number >= ? AND number < ?",
+                    (file, first, first + size),
+                ).rowcount
+                self._items.execute("DELETE FROM shards WHERE file = ?", (file,))
+        self._counts = None
+        return found
 
     def measured(self) -> Iterator[list[Planned]]:
         """The items that have a record, in the order of the plan, those of one shard at a time."""
         size, start = int(self.settings["shard_size"]), 0
-        (last,) = self._items.execute("SELECT coalesce(max(number), -1) FROM items").fetchone()
+        query = f"SELECT {_COLUMNS} FROM items WHERE state = 'ok' AND number >= ? AND number < ? ORDER BY number"
+        (last,) = self._all("SELECT coalesce(max(number), -1) FROM items")[0]
         while start <= last:
-            found = self._items.execute(
-                f"SELECT {_COLUMNS} FROM items WHERE state = 'ok' AND number >= ? AND number < ? ORDER BY number",
-                (start, start + size),
-            )
-            if group := [_planned(row) for row in found]:
+            if group := [_planned(row) for row in self._all(query, (start, start + size))]:
                 yield group
             start += size
 
     @property
     def measured_items(self) -> int:
         """How many items have a record."""
-        (found,) = self._items.execute("SELECT count(*) FROM items WHERE state = 'ok'").fetchone()
-        return int(found)
+        return int(self._all("SELECT count(*) FROM items WHERE state = 'ok'")[0][0])
 
-    def unmeasured(self, *, opened: bool = True) -> Iterator[dict[str, Any]]:
+    def unmeasured(self, *, opened: bool = True) -> Iterator[InputRow]:
         """The rows of the input without a record: invalid and failed ones with their reasons, and open ones."""
         for row in self.rows():
-            if row["state"] in ("failed", "invalid") or (opened and row["state"] == "open"):
+            if row.state in ("failed", "invalid") or (opened and row.state == "open"):
                 yield row
 
-    def shards(self) -> dict[str, tuple[str, int, float]]:
-        """Digest, bytes and seconds of every shard by its file."""
-        return {file: (digest, size, took) for file, digest, size, took in self._items.execute("SELECT * FROM shards")}
+    def digest_of(self, file: str) -> str | None:
+        """SHA-256 of a shard as it was written."""
+        found = self._all("SELECT sha256 FROM shards WHERE file = ?", (file,))
+        return str(found[0][0]) if found else None
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Every row of the input in order: the user's columns, ``row``, ``line``, ``item``, ``state``, ``reason``."""
-        for position, line, number, kept, state, reason in self._items.execute(
-            "SELECT position, line, number, kept, coalesce(state, 'invalid'), coalesce(items.reason, rows.reason) "
-            "FROM rows LEFT JOIN items USING (number) ORDER BY position"
-        ):
-            yield json.loads(kept) | {"row": position, "line": line, "item": number, "state": state, "reason": reason}
+    def rows(self) -> Iterator[InputRow]:
+        """Every row of the input, in order."""
+        last = -1
+        while found := self._all(f"{_ROWS} WHERE position > ? ORDER BY position LIMIT 1000", (last,)):
+            yield from map(_row, found)
+            last = found[-1][0]
 
-    def rows_of(self, numbers: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
-        """The rows of the input by the item that they became: ``row``, ``line`` and the user's columns."""
-        found: dict[int, list[dict[str, Any]]] = {}
-        for number in numbers:
-            for position, line, kept in self._items.execute(
-                "SELECT position, line, kept FROM rows WHERE number = ? ORDER BY position", (number,)
-            ):
-                found.setdefault(number, []).append(json.loads(kept) | {"row": position, "line": line})
-        return found
+    def rows_of(self, item: int) -> list[InputRow]:
+        """The rows of the input that became an item."""
+        return [_row(one) for one in self._all(f"{_ROWS} WHERE number = ? ORDER BY position", (item,))]
+
+    def _counted(self, places: tuple[int, int]) -> dict[str, int]:
+        """How many rows of the items from one number to another are in which state."""
+        return dict(
+            self._all(
+                "SELECT state, count(*) FROM items JOIN rows USING (number) WHERE number BETWEEN ? AND ? GROUP BY 1",
+                places,
+            )
+        )
+
+    def _all(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        try:
+            return self._items.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the {ITEMS} of the run in {shown_path(self.folder)} cannot be read: {error}") from error
 
 
 def create(folder: Path, plan: Iterable[Planning]) -> None:
@@ -246,26 +332,28 @@ def create(folder: Path, plan: Iterable[Planning]) -> None:
     Raises:
         StoreError: It cannot be written.
     """
-    for left in (ITEMS, f"{ITEMS}-wal", f"{ITEMS}-shm"):
-        (folder / left).unlink(missing_ok=True)
-    try:
-        with closing(_connected(folder)) as items:
-            items.executescript(_SCHEMA)
-            with items:
-                for position, one in enumerate(plan):
-                    _insert(items, position, one)
-            items.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        raise StoreError(f"cannot write the plan of the run into {shown_path(folder)}: {error}") from error
+    for name in DATABASE:
+        (folder / name).unlink(missing_ok=True)
+    with _written(folder), closing(_connected(folder)) as items:
+        items.executescript(_SCHEMA)
+        with items:
+            for position, one in enumerate(plan):
+                _insert(items, position, one)
+        items.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def copy_plan(source: Path, target: Path) -> None:
     """Copy the plan of a run into another folder, without what became of its items."""
-    with closing(_connected(source)) as one, closing(_connected(target)) as other:
+    with _written(target), closing(_connected(source)) as one, closing(_connected(target)) as other:
         one.backup(other)
         with other:
             other.execute("UPDATE items SET state = 'open', attempts = 0, reason = '', file = NULL")
             other.execute("DELETE FROM shards")
+
+
+def mark_unplanned(folder: Path) -> None:
+    """Say in ``manifest.json`` that a folder is a run's, whose plan is not finished."""
+    write_settings(folder, {PLANNING: True})
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -274,14 +362,32 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
 
+def is_planned(folder: Path) -> bool:
+    """Whether a folder holds a run whose plan is finished.
+
+    Raises:
+        RunError: It holds a ``manifest.json`` of something else.
+    """
+    return (folder / SETTINGS).exists() and PLANNING not in _read_settings(folder)
+
+
 def settings_of(folder: Path) -> dict[str, Any]:
     """The settings of a run.
 
     Raises:
-        RunError: The folder holds no run, or one of another version.
+        RunError: The folder holds no run, one whose plan was not finished, or one of another version.
     """
+    found = _read_settings(folder)
+    if PLANNING in found:
+        raise RunError(f"the plan of the run in {shown_path(folder)} is not finished; begin the run again as before")
+    if lost := [name for name in NEEDED if name not in found]:
+        raise RunError(f"the {SETTINGS} of the run in {shown_path(folder)} is damaged: it has no {lost[0]}")
+    return found
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
     try:
-        found = read_json(folder / SETTINGS)
+        found = read_json(folder / SETTINGS, MOST_BYTES)
     except Unreadable as error:
         raise RunError(
             f"{shown_path(folder)} holds no run ({SETTINGS}: {error.reason}); give the folder that "
@@ -306,6 +412,11 @@ def _planned(row: tuple[Any, ...]) -> Planned:
     return Planned(number, key, json.loads(request), json.loads(about), attempts, file)
 
 
+def _row(row: tuple[Any, ...]) -> InputRow:
+    position, line, number, state, reason, kept = row
+    return InputRow(position, line, number, state, reason, json.loads(kept))
+
+
 def _insert(items: sqlite3.Connection, position: int, one: Planning) -> None:
     number = None
     if one.key is not None:
@@ -328,14 +439,34 @@ def _opened(folder: Path) -> sqlite3.Connection:
         raise RunError(f"the run in {shown_path(folder)} has lost its {ITEMS}; begin it anew with --restart")
     try:
         items = _connected(folder)
-        items.execute("SELECT count(*) FROM shards").fetchone()
+        try:
+            for table in ("items", "rows", "shards"):
+                items.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+        except sqlite3.Error:
+            items.close()
+            raise
     except sqlite3.Error as error:
-        raise RunError(f"the {ITEMS} of the run in {shown_path(folder)} cannot be read: {error}") from error
+        raise RunError(
+            f"the {ITEMS} of the run in {shown_path(folder)} cannot be read ({error}); begin it anew with --restart"
+        ) from error
     return items
 
 
 def _connected(folder: Path) -> sqlite3.Connection:
     items = sqlite3.connect(folder / ITEMS, timeout=60)
-    items.execute("PRAGMA journal_mode = WAL")
-    items.execute("PRAGMA synchronous = FULL")
+    try:
+        items.execute("PRAGMA journal_mode = WAL")
+        items.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error:
+        items.close()
+        raise
     return items
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turn what SQLite has against a change into one line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot write {ITEMS} of the run in {shown_path(folder)}: {error}") from error

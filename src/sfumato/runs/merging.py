@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.bounds import shown_path
-from sfumato.errors import RunError
+from sfumato.errors import RunError, StoreError
 from sfumato.runs.concluding import conclude
-from sfumato.runs.execute import held
 from sfumato.runs.manifest import Manifest, copy_plan, settings_of, write_settings
+from sfumato.runs.own import INPUTS
 from sfumato.runs.task import find_task
-from sfumato.writing.folders import resolved
+from sfumato.writing.folders import replacing_folder, resolved
+
+ELSEWHERE = frozenset({"model", "device", "more"})
+"""Settings that parts may differ in, for a model may lie elsewhere on another machine; its identity may not."""
 
 
 def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
@@ -29,8 +32,8 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
         The folder.
 
     Raises:
-        RunError: A folder holds no run or another one, or `out` is not empty.
-        StoreError: Something cannot be written.
+        RunError: A folder holds no run or another one, or two have measured the same items.
+        StoreError: `out` is not empty, a shard is damaged, or something cannot be written; then nothing is.
     """
     if not parts:
         raise RunError("there is nothing to merge; give the folders of the parts")
@@ -38,23 +41,27 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
     settings = settings_of(folders[0])
     for one in folders[1:]:
         other = settings_of(one)
-        if odd := [name for name in settings if settings[name] != other.get(name) and name not in ("device", "more")]:
+        if odd := [name for name in settings if settings[name] != other.get(name) and name not in ELSEWHERE]:
             raise RunError(
                 f"{shown_path(one)} is a run of another plan than {shown_path(folders[0])} ({', '.join(odd)} differ); "
                 "merge parts of one run"
             )
+    task = find_task(settings["task"])
+    options = task.configure(settings["options"])
     target = resolved(out)
-    with held(target):
-        if left := sorted(name for name in os.listdir(target) if not name.startswith(".")):
-            raise RunError(f"{shown_path(target)} is not empty ({', '.join(left[:3])}); name a new or empty folder")
-        if (folders[0] / "inputs").exists():
-            shutil.copytree(folders[0] / "inputs", target / "inputs")
-        copy_plan(folders[0], target)
-        write_settings(target, {name: settings[name] for name in settings if name not in ("format", "version")})
-        with Manifest(target) as manifest:
+    with replacing_folder(target, _check_empty, shown_path(target)) as stage:
+        if (folders[0] / INPUTS).exists():
+            shutil.copytree(folders[0] / INPUTS, stage / INPUTS)
+        copy_plan(folders[0], stage)
+        write_settings(stage, {name: settings[name] for name in settings if name not in ("format", "version")})
+        with Manifest(stage) as manifest:
             for folder in folders:
                 with Manifest(folder) as part:
                     manifest.adopt(part)
-            task = find_task(settings["task"])
-            conclude(manifest, task, task.configure(settings["options"]))
+            conclude(manifest, task, options)
     return target
+
+
+def _check_empty(folder: Path, named: str) -> None:
+    if left := sorted(os.listdir(folder)):
+        raise StoreError(f"{named} is not empty ({', '.join(left[:3])}); name a new or empty folder")

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sfumato.bounds import shown_path
 from sfumato.errors import RunError
 from sfumato.reading import path_of, read_json
-from sfumato.runs.concluding import MAP, MAPS, PICTURES, TABLE, StoredRecords
+from sfumato.runs.concluding import MAP, TABLE, StoredRecords
 from sfumato.runs.manifest import Counts, Manifest
+from sfumato.runs.own import MAPS, PICTURES
 from sfumato.runs.task import Item, Record
 
 if TYPE_CHECKING:

@@ -21,12 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import StoreError
+from sfumato.runs.own import SHARDS
 from sfumato.runs.task import Record
 from sfumato.writing.files import replacing_file
 
 State = Literal["ok", "failed"]
 INDEX = "index"
 _ARRAYS, _MAPS, _PICTURE = "arrays", "maps", "picture"
+
+
+class DamagedShard(StoreError):
+    """A shard is missing, or is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,12 @@ class Outcome:
 
 def shard_name(number: int, attempt: int = 0) -> str:
     """The file of a shard below the folder of its run; later attempts hold the items that had failed before."""
-    return f"shards/{number:05d}{f'-{attempt}' if attempt else ''}.npz"
+    return f"{SHARDS}/{number:05d}{f'-{attempt}' if attempt else ''}.npz"
+
+
+def shard_number(file: str) -> int:
+    """The number of a shard by its file."""
+    return int(Path(file).stem.partition("-")[0])
 
 
 def write_shard(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -74,14 +84,21 @@ def write_shard(path: Path, outcomes: Sequence[Outcome]) -> None:
         np.savez(opened, **{INDEX: np.frombuffer(text.encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
 
 
-def read_shard(path: Path) -> list[Outcome]:
+def read_shard(path: Path, sha256: str | None = None) -> list[Outcome]:
     """All outcomes of a shard.
 
+    Args:
+        path: The file.
+        sha256: The digest that it must have.
+
     Raises:
-        StoreError: It is missing or damaged.
+        DamagedShard: It is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
+        content = path.read_bytes()
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("it is not as it was written")
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
             index = json.loads(found[INDEX].tobytes())
             arrays: dict[int, dict[str, NDArray[Any]]] = {}
             for name in found.files:
@@ -91,24 +108,25 @@ def read_shard(path: Path) -> list[Outcome]:
         return [_outcome(entry, arrays.get(entry["number"], {})) for entry in index]
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise StoreError(f"the shard {path.name} cannot be read: {reason}") from error
+        raise DamagedShard(f"the shard {path.name} cannot be read: {reason}") from error
 
 
-def records_of(path: Path, wanted: Mapping[int, str]) -> Iterator[tuple[int, Record]]:
+def records_of(path: Path, sha256: str | None, wanted: Mapping[int, str]) -> Iterator[tuple[int, Record]]:
     """The records of a shard that are wanted, by the numbers of their items.
 
     Args:
         path: The file.
+        sha256: The digest that it must have.
         wanted: The keys of the items by their numbers.
 
     Raises:
-        StoreError: The file cannot be read, or holds another item under one of the numbers.
+        DamagedShard: The file cannot be read, or does not hold one of the items.
     """
-    for one in read_shard(path):
-        if one.number in wanted and one.state == "ok":
-            if one.key != wanted[one.number]:
-                raise StoreError(f"the shard {path.name} holds another item in the place of item {one.number}")
-            yield one.number, one.record
+    found = {(one.number, one.key): one.record for one in read_shard(path, sha256) if one.state == "ok"}
+    for one in wanted.items():
+        if one not in found:
+            raise DamagedShard(f"the shard {path.name} does not hold item {one[0]}")
+        yield one[0], found[one]
 
 
 def file_digest(path: Path) -> str:

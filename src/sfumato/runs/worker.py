@@ -5,14 +5,17 @@ All executors run this same code, so their records are equal bit for bit where b
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sfumato.bounds import shown_path
 from sfumato.errors import RunError, SfumatoError, StoreError
 from sfumato.models.identity import identity_digest
 from sfumato.pictures import Picture
@@ -20,8 +23,11 @@ from sfumato.progress import Progress, silent
 from sfumato.request import PICTURES, Request
 from sfumato.results.rows import plain_rows
 from sfumato.runs.manifest import Planned, library_versions
+from sfumato.runs.own import INPUTS
 from sfumato.runs.shards import Outcome, file_digest, read_shard, shard_name, write_shard
 from sfumato.runs.task import Item, Record, find_task
+from sfumato.writing.files import replacing_file
+from sfumato.writing.reasons import cannot_write
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -161,7 +167,10 @@ class Worker:
             size = batch or self._batch
             for start in range(0, len(work.items), size):
                 outcomes += self._measured(work.items[start : start + size], progress)
-            write_shard(path, outcomes)
+            try:
+                write_shard(path, outcomes)
+            except OSError as error:
+                raise error if isinstance(error, StoreError) else cannot_write(shown_path(path), error) from error
         return Done(
             work,
             file,
@@ -178,7 +187,8 @@ class Worker:
             found = read_shard(path)
         except StoreError:  # damaged by the system, not by a writer: it is measured again
             return None
-        return found if [one.key for one in found] == [one.key for one in work.items] else None
+        wanted = [(one.number, one.key, "ok") for one in work.items]  # what failed is tried anew
+        return found if [(one.number, one.key, one.state) for one in found] == wanted else None
 
     def _measured(self, items: Sequence[Planned], progress: Progress) -> list[Outcome]:
         """Measure a batch; where that fails, its halves, down to the single items that fail by themselves."""
@@ -219,20 +229,25 @@ def request_from(folder: Path, plain: Mapping[str, Any]) -> Request:
     found = dict(plain)
     for name in PICTURES:
         if name in found:
-            found[name] = str(folder / found[name])
+            found[name] = _read(folder, found[name])
     if "more_references" in found:
-        found["more_references"] = [str(folder / one) for one in found["more_references"]]
+        found["more_references"] = [_read(folder, one) for one in found["more_references"]]
     return Request.from_dict(found)
 
 
 def _stored(folder: Path, picture: Picture) -> str:
-    from sfumato.writing.files import replacing_file
-
-    name = f"inputs/{picture.sha256}.png"
+    name = f"{INPUTS}/{picture.sha256[:2]}/{picture.sha256}.png"
     if not (folder / name).exists():
         with replacing_file(folder / name) as opened:
             picture.image.save(opened, "PNG")
     return name
+
+
+def _read(folder: Path, name: str) -> Picture:
+    found = Picture.of(folder / name)
+    if found.sha256 != Path(name).stem:
+        raise StoreError(f"the picture {name} of the run is not as it was written; begin the run anew with --restart")
+    return found
 
 
 def _checked(record: Record) -> Record:
@@ -245,8 +260,13 @@ def _checked(record: Record) -> Record:
     for name, value in maps.items():
         if value.shape[:1] != (len(record.rows),):
             raise RunError(f"the maps {name} of a record have the shape {value.shape}, for {len(record.rows)} rows")
+    if (picture := record.picture) is not None and (
+        picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size
+    ):
+        raise RunError(f"the picture of a record is {picture.shape} of {picture.dtype}; expected (y, x, 3) of uint8")
     (plain,) = plain_rows([{"values": record.values, "rows": list(record.rows)}])
-    return Record(plain["values"], arrays, plain["rows"], maps, record.picture)
+    json.dumps(plain)  # what JSON cannot hold is an error of this item
+    return Record(plain["values"], arrays, plain["rows"], maps, picture)
 
 
 def _free_memory(error: Exception) -> None:
@@ -268,17 +288,11 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."
 
 
-def shards_of(items: Iterator[Planned], size: int) -> Iterator[Work]:
-    """Items that wait, by the shards and attempts that they belong to."""
-    waiting: list[Planned] = []
-
-    def work() -> Work:
-        return Work(waiting[0].number // size, waiting[0].attempts, tuple(waiting))
-
-    for one in items:
-        if waiting and (one.number // size, one.attempts) != (waiting[0].number // size, waiting[0].attempts):
-            yield work()
-            waiting = []
-        waiting.append(one)
-    if waiting:
-        yield work()
+def shards_of(items: Iterable[Planned], size: int) -> Iterator[Work]:
+    """Items that wait, in order, by the shards and attempts that they belong to."""
+    for shard, group in groupby(items, lambda one: one.number // size):
+        attempts: dict[int, list[Planned]] = {}
+        for one in group:
+            attempts.setdefault(one.attempts, []).append(one)
+        for attempt, waiting in attempts.items():
+            yield Work(shard, attempt, tuple(waiting))
