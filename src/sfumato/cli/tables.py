@@ -110,6 +110,9 @@ def say_finding(finding: Finding, title: str) -> None:
 
     say_rows(title, [dict(row) for row in finding.rows])
     say()
+    if finding.verdict is None:
+        say(finding.sentence)
+        return
     say(f"found before: {finding.source}")
     say(f"here: {finding.sentence}")
     why = f": an interval leaves it open, or rests on fewer than {LEAST} seeds or prompts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -30,6 +31,12 @@ class Interval(_Numbers):
         made = super().__new__(cls, mean, low, high, n)
         made.independent = n if groups is None else groups
         return made
+
+    @classmethod
+    def from_dict(cls, cell: Mapping[str, float | int | None]) -> Interval:
+        """The interval that `to_dict` wrote."""
+        value, low, high = (math.nan if (end := cell[name]) is None else end for name in ("value", "low", "high"))
+        return cls(value, low, high, int(cell["n"] or 0))
 
     @property
     def brief(self) -> str:

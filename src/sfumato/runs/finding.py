@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from sfumato.metrics import Outcome
+from sfumato.results.interval import Interval
 from sfumato.results.rows import as_csv, plain_rows
 from sfumato.writing.files import replacing_file, write_text
 
@@ -46,6 +47,13 @@ class Finding:
         (plain,) = plain_rows([parts])
         return json.dumps(plain | {"rows": plain_rows(self.rows)}, indent=2)
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Finding:
+        """A finding as `to_json` wrote it, without its figure."""
+        rows = [{name: _interval(cell) for name, cell in row.items()} for row in found["rows"]]
+        parts = {name: found[name] for name in ("name", "source", "verdict", "sentence", "about")}
+        return cls(**parts, rows=rows, figure=None)
+
     def write(self, folder: Path) -> None:
         """Write figure.png, table.csv, finding.json, and items.csv where there are any, into a folder."""
         if self.figure is not None:
@@ -55,3 +63,10 @@ class Finding:
         write_text(folder / "finding.json", self.to_json() + "\n")
         if self.items:
             write_text(folder / "items.csv", as_csv(self.items))
+
+
+def _interval(cell: Any) -> Any:
+    """A cell of a table; what was an interval is one again."""
+    return (
+        Interval.from_dict(cell) if isinstance(cell, Mapping) and {"value", "low", "high", "n"} <= set(cell) else cell
+    )
