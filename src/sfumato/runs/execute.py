@@ -375,6 +375,9 @@ def _plan(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: M
 
     for place, item in enumerate(plan.task.parts.plan(facts, valid(), plan.options)):
         yield from refused()
+        if isinstance(item, Row):
+            yield Planning(item.line, item.kept, reason=item.reason)
+            continue
         line, kept = (place, {}) if item.row is None else (item.row.line, item.row.kept)
         try:
             request = complete(item.request)

@@ -1,0 +1,79 @@
+"""Commands that became tasks: they name the new form on standard error, and do what they did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfumato.studio.scenes import scene_of
+from tests.cli.running import run
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn scenes with the true masks as maps take the place of generated images."""
+
+    def perfect(model: Any, items: Any, method: str, progress: Any) -> list[Any]:
+        scenes = [scene_of(one.request.prompt, one.request.seed) for one in items]
+        return [(scene.image, scene.masks.astype(np.float32)) for scene in scenes]
+
+    monkeypatch.setattr("sfumato.tasks.word_localisation.images_and_maps", perfect)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_bench_words_is_a_run_with_a_table(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "words"
+    done = run("bench", "words", "--prompts", "7", "--out", str(folder))
+    assert done.code == 0, done
+    assert done.err == f"`sfumato bench words` is now: sfumato run word_localisation --prompts 7 --out {folder}\n"
+    assert "word_localisation on studio/scenes" in done.out
+    assert "random" in done.out
+    found = json.loads((folder / "finding.json").read_text())
+    assert (found["about"]["rows"], found["about"]["method"]) == (7, "daam")
+    again = run("bench", "words", "--prompts", "7", "--out", str(folder), "--json")
+    assert json.loads(again.out)["finding"] == found
+
+
+@pytest.mark.usefixtures("drawn")
+def test_rows_without_a_result_are_an_exit_code(tmp_path: Path) -> None:
+    file = tmp_path / "own.txt"
+    file.write_text("a red circle\nsomething else\n")
+    done = run("bench", "words", "--prompts", str(file), "--out", str(tmp_path / "run"))
+    assert done.code == 3
+    assert f"1 of 2 prompts have no result: {tmp_path}/run/failed.csv says why" in done.err
+
+
+def test_bench_ranks_takes_prompts_steps_guidance_and_options(tmp_path: Path) -> None:
+    file, folder = tmp_path / "own.txt", tmp_path / "run"
+    file.write_text("red circle | 0.2 0.8\n\nblue square | 0.5 0.5\n")
+    command = ("bench", "ranks", "--prompts", str(file), "--steps", "1", "--guidance", "1.5", "--out", str(folder))
+    options = ("--option", "similarity=latent", "--option", "budget=4", "--option", "draw=7")
+    done = run(*command, *options, "--json")
+    assert done.code == 0, done
+    assert "sfumato run rank_agreement --prompts" in done.err
+    found = json.loads(done.out)["finding"]
+    assert (found["about"]["rows"], found["about"]["steps"], found["about"]["guidance"]) == (2, 1, 1.5)
+    given = found["about"]["options"]
+    assert (given["similarity"], given["budget"], given["draw"]) == ("latent", 4, 7)
+    baseline = "uninformative baseline (an even share)"
+    assert {one["of"] for one in found["rows"]} == {"shapley", baseline}  # the paper has other prompts
+    assert baseline in run(*command, *options).out  # on one line
+    assert "shapley has no option 'sise'" in run(*command, "--option", "sise=3").error
+
+
+@pytest.mark.parametrize("prompts", ["0", "-3"])
+def test_a_number_of_prompts_that_makes_no_sense(prompts: str) -> None:
+    assert f"prompts is {prompts}; expected a whole number from 1" in run("bench", "words", "--prompts", prompts).error
+
+
+def test_an_option_of_another_task_is_refused(tmp_path: Path) -> None:
+    done = run("bench", "ranks", "--at", "300", "--out", str(tmp_path / "run"))
+    assert "rank_agreement has no option 'at'" in done.error
+
+
+def test_a_model_that_is_not_there() -> None:
+    assert "there is no model 'nothing'" in run("bench", "words", "--model", "nothing").error
