@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sfumato.studio.scenes import scene_of
+from sfumato.tasks import word_localisation
 from tests.cli.running import run
 
 
@@ -21,7 +22,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
         scenes = [scene_of(one.request.prompt, one.request.seed) for one in items]
         return [(scene.image, scene.masks.astype(np.float32)) for scene in scenes]
 
-    monkeypatch.setattr("sfumato.tasks.word_localisation.images_and_maps", perfect)
+    monkeypatch.setattr(word_localisation, "images_and_maps", perfect)
 
 
 @pytest.mark.usefixtures("drawn")
@@ -50,9 +51,9 @@ def test_rows_without_a_result_are_an_exit_code(tmp_path: Path) -> None:
 def test_bench_ranks_takes_prompts_steps_guidance_and_options(tmp_path: Path) -> None:
     file, folder = tmp_path / "own.txt", tmp_path / "run"
     file.write_text("red circle | 0.2 0.8\n\nblue square | 0.5 0.5\n")
-    command = ("bench", "ranks", "--prompts", str(file), "--steps", "1", "--guidance", "1.5", "--out", str(folder))
+    command = ("bench", "ranks", "--prompts", str(file), "--steps", "1", "--guidance", "1.5", "--out")
     options = ("--option", "similarity=latent", "--option", "budget=4", "--option", "draw=7")
-    done = run(*command, *options, "--json")
+    done = run(*command, str(folder), *options, "--json")
     assert done.code == 0, done
     assert "sfumato run rank_agreement --prompts" in done.err
     found = json.loads(done.out)["finding"]
@@ -61,8 +62,8 @@ def test_bench_ranks_takes_prompts_steps_guidance_and_options(tmp_path: Path) ->
     assert (given["similarity"], given["budget"], given["draw"]) == ("latent", 4, 7)
     baseline = "uninformative baseline (an even share)"
     assert {one["of"] for one in found["rows"]} == {"shapley", baseline}  # the paper has other prompts
-    assert baseline in run(*command, *options).out  # on one line
-    assert "shapley has no option 'sise'" in run(*command, "--option", "sise=3").error
+    assert baseline in run(*command, str(folder), *options).out  # on one line
+    assert "shapley has no option 'sise'" in run(*command, str(tmp_path / "other"), "--option", "sise=3").error
 
 
 @pytest.mark.parametrize("prompts", ["0", "-3"])

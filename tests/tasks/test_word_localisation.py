@@ -16,7 +16,7 @@ from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.tasks import word_localisation
 
 BASELINES = ("random", "smooth random", "centre", "whole image")
-SCENES = ModelFacts("drawn by hand", "none", frozenset({"words"}), 128, 128)
+FEATURES = frozenset({"words", "token-maps"})
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +108,11 @@ def test_a_word_that_the_model_did_not_see_is_left_out_for_all(
 
 def test_models_and_methods_that_do_not_fit_are_refused_before_any_image() -> None:
     parts, options = find_task("word_localisation").parts, word_localisation.WordLocalisationOptions()
-    large = ModelFacts("large", "none", frozenset({"words"}), 512, 512)
+    scenes, large = (ModelFacts("drawn", "none", FEATURES, side, side) for side in (128, 512))
     with pytest.raises(ModelError, match="works for the scenes alone"):
         parts.plan(large, (), options)
     with pytest.raises(ModelError, match="i2am needs"):
-        parts.plan(SCENES, (), word_localisation.WordLocalisationOptions(method="i2am"))
+        parts.plan(scenes, (), word_localisation.WordLocalisationOptions(method="i2am"))
 
 
 def test_words_are_found_afterwards_in_drawn_scenes(model: Any, tmp_path: Path) -> None:

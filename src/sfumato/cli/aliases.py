@@ -69,21 +69,23 @@ def _new_form(task: str, given: dict[str, Any]) -> str:
 
 def _run(context: typer.Context, old: str, given: dict[str, Any], as_json: bool) -> None:
     task, prompts = ALIASES[old], _number(given["prompts"])
+    from sfumato.cli.loading import other_bars_hidden
     from sfumato.cli.tables import say_finding
     from sfumato.runs.finding import Finding
     from sfumato.runs.running import run
 
     out = given["out"] or f"runs/{task}"
     session_of(context).stopped = f"stopped; what is measured is kept in {out}, and the same command goes on"
-    found = run(
-        task,
-        given["model"],
-        out=out,
-        prompts=prompts,
-        common={name: given[name] for name in REQUESTS if given[name] is not None},
-        device=given["device"],
-        **{name: given[name] for name in OPTIONS if given[name] is not None},
-    )
+    with other_bars_hidden():
+        found = run(
+            task,
+            given["model"],
+            out=out,
+            prompts=prompts,
+            common={name: given[name] for name in REQUESTS if given[name] is not None},
+            device=given["device"],
+            **{name: given[name] for name in OPTIONS if given[name] is not None},
+        )
     note(f"`sfumato {old}` is now: {_new_form(task, given)}")
     counts = found.counts
     finding = found.finding if counts.ok else None

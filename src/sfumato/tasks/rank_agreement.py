@@ -295,7 +295,7 @@ def _items(rows: Iterable[Row]) -> Iterator[Item | Row]:
 
 def _judged_in(prompt: str, shares: Any) -> Judged:
     """A prompt with its truth, from its own column or from behind the prompt."""
-    return judged_from(prompt if shares is None else f"{prompt} | {shares}")
+    return judged_from(prompt if shares in (None, "") else f"{prompt} | {shares}")
 
 
 def _players(model: Model, one: Judged, group: Any) -> list[str]:
