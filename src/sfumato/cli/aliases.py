@@ -53,7 +53,7 @@ def add_alias(group: typer.Typer, old: str) -> None:
         _run(context, old, given, as_json)
 
     command.__doc__ = f"Renamed: this is `sfumato run {task}`, and goes in a later release."
-    add(group, old.rpartition(" ")[2], command, f"sfumato run {task}")
+    add(group, old.rpartition(" ")[2], command, f"sfumato {old}")
 
 
 def _new_form(task: str, given: dict[str, Any]) -> str:
