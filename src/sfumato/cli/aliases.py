@@ -48,8 +48,8 @@ def add_alias(group: typer.Typer, old: str) -> None:
         as_json: Json = False,
         debug: Debug = False,
     ) -> None:
-        given: dict[str, Any] = {"prompts": prompts, "method": method, "option": option or None, "at": at, "seed": seed}
-        given |= {"steps": steps, "guidance": guidance, "model": model, "device": device, "out": out}
+        given: dict[str, Any] = {"prompts": _number(prompts), "method": method, "option": option or None, "at": at}
+        given |= {"seed": seed, "steps": steps, "guidance": guidance, "model": model, "device": device, "out": out}
         _run(context, old, given, as_json)
 
     command.__doc__ = f"Renamed: this is `sfumato run {task}`, and goes in a later release."
@@ -68,12 +68,12 @@ def _new_form(task: str, given: dict[str, Any]) -> str:
 
 
 def _run(context: typer.Context, old: str, given: dict[str, Any], as_json: bool) -> None:
-    task, prompts = ALIASES[old], _number(given["prompts"])
     from sfumato.cli.loading import other_bars_hidden
     from sfumato.cli.tables import say_finding
     from sfumato.runs.finding import Finding
     from sfumato.runs.running import run
 
+    task = ALIASES[old]
     out = given["out"] or f"runs/{task}"
     session_of(context).stopped = f"stopped; what is measured is kept in {out}, and the same command goes on"
     with other_bars_hidden():
@@ -81,7 +81,7 @@ def _run(context: typer.Context, old: str, given: dict[str, Any], as_json: bool)
             task,
             given["model"],
             out=out,
-            prompts=prompts,
+            prompts=given["prompts"],
             common={name: given[name] for name in REQUESTS if given[name] is not None},
             device=given["device"],
             **{name: given[name] for name in OPTIONS if given[name] is not None},
