@@ -32,9 +32,9 @@ from meter import Cost, metered
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from sfumato.context import GenerationContext
 from sfumato.models.model import Branches, Site
 from sfumato.request import Request
-from sfumato.context import GenerationContext
 from sfumato.watching.clock import Clock
 from sfumato.watching.hooks import temporary_hooks
 from sfumato.watching.reduce import AttentionSums

@@ -104,13 +104,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": FOUNDATION | {"cache", "generations", "metrics", "models", "results"},
     "tasks": MAKERS | {"methods", "explain", "options", "plots", "runs", "judging", "studio"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
-    "experiments": MAKERS | {"methods", "explain", "findings", "plots"},
+    "experiments": MAKERS | {"methods", "explain", "findings", "plots", "runs"},
     # the embedded models are made and scored with all of the above; the command line stands on top
-    "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines"},
-    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "studio"},
+    "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines", "runs"},
+    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs", "studio"},
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
-    | {"studio", "experiments", "studies", "options", "app", "runs"},
+    | {"studio", "experiments", "studies", "options", "app", "runs", "tasks"},
     "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "studio"},
     "__main__": {"cli"},
 }

@@ -9,9 +9,9 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.changing.channels import AblateChannels
+from sfumato.context import Attachment
 from sfumato.errors import NonFinite, OptionError
 from sfumato.request import Request
-from sfumato.context import Attachment
 from sfumato.trace import Trace, generate
 from tests.pipelines import PROMPT, fingerprint
 

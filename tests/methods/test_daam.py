@@ -11,13 +11,13 @@ import xarray as xr
 from diffusers import StableDiffusionPipeline
 
 import sfumato
+from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, CannotWatch, ModelError, OptionError, RequestError, SfumatoWarning
 from sfumato.methods.daam import select
 from sfumato.models.model import Model
 from sfumato.models.schedulers import using
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.context import GenerationContext
 from sfumato.trace import generate
 from sfumato.watching.reduce import AttentionSums
 from tests.methods.reference_daam import Setting, paper_maps, reference_maps, word_map

@@ -13,9 +13,9 @@ from diffusers import schedulers as diffusers_schedulers
 from diffusers.models.attention_processor import AttnProcessor
 
 import sfumato
+from sfumato.context import Attachment
 from sfumato.errors import CannotWatch, SfumatoError
 from sfumato.request import Request
-from sfumato.context import Attachment
 from sfumato.trace import generate
 from sfumato.watching.attention import Attention
 from sfumato.watching.reduce import AttentionSums

@@ -15,6 +15,7 @@ from sfumato.cli import (
     judging,
     listing,
     opening,
+    running,
     serving,
     studio,
     studying,
@@ -129,6 +130,15 @@ add(
     "sfumato train scenes --out runs/scenes",
     "sfumato train scenes --out runs/scenes --stage unet --device cuda",
     "sfumato train --list",
+)
+app.add_typer(
+    running.group,
+    name="run",
+    epilog=examples(
+        "sfumato run explain --prompts prompts.csv --method daam --out runs/first",
+        "sfumato run --list",
+        "sfumato run status runs/first",
+    ),
 )
 app.add_typer(studio.group, name="studio", epilog=examples("sfumato studio score scenes"))
 app.add_typer(studying.group, name="study", epilog=examples("sfumato study steps"))

@@ -27,7 +27,7 @@ def load_model(
     from sfumato.models import loading
     from sfumato.models.adapter_files import Adapter
 
-    with other_bars_hidden():
+    with _other_bars_hidden():
         chosen = [Adapter.parse(one) for one in adapters]
         model = loading.load(name, device=device, task=task, arguments=arguments, adapters=chosen)
     progress("loading the model", 1, 1)
@@ -35,7 +35,7 @@ def load_model(
 
 
 @contextmanager
-def other_bars_hidden() -> Iterator[None]:
+def _other_bars_hidden() -> Iterator[None]:
     """Without the progress bars of diffusers and transformers, then as it was."""
     import diffusers.utils.logging
     import transformers.utils.logging

@@ -75,13 +75,14 @@ def count(
     return typer.Option(min=least, max=COUNT["most"], help=text, **more)
 
 
-def seeded(text: str) -> Any:
+def seeded(text: str, *, rich_help_panel: str | None = None) -> Any:
     """An option that is a seed.
 
     Args:
         text: Its help.
+        rich_help_panel: As of typer.
     """
-    return typer.Option(min=SEED["least"], max=SEED["most"], help=text)
+    return typer.Option(min=SEED["least"], max=SEED["most"], help=text, rich_help_panel=rich_help_panel)
 
 
 def examples(*lines: str) -> str:

@@ -17,7 +17,6 @@ from sfumato.cache import digest
 from sfumato.errors import OptionError, RunError, SfumatoError, StoreError
 from sfumato.generations import identity_digest
 from sfumato.option_values import BATCH
-from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.runs.concluding import WRITTEN, conclude
 from sfumato.runs.executors.executor import Executor
@@ -70,6 +69,10 @@ class Status:
 Report = Callable[[Status], None]
 
 
+def unreported(status: Status) -> None:
+    """Report nothing."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run was asked for.
@@ -120,7 +123,6 @@ class Means:
         part: Which of how many parts of the shards are measured, counted from 1.
         retry: Measure the items again that have failed.
         report: Told how far the run is, after every shard.
-        progress: Told about the work on every batch, in this process alone.
     """
 
     source: ModelSource | None = None
@@ -128,8 +130,7 @@ class Means:
     workers: int = 1
     part: tuple[int, int] = (1, 1)
     retry: bool = False
-    report: Report = lambda status: None
-    progress: Progress = silent
+    report: Report = unreported
 
 
 def execute(
@@ -208,7 +209,7 @@ def _carry_out(folder: Path, task: Task, options: Any, model: Model, means: Mean
         )
         chosen = means.executor
         if chosen is None:
-            chosen = Local(model, means.progress) if means.workers == 1 else Processes(means.workers)
+            chosen = Local(model) if means.workers == 1 else Processes(means.workers)
         measure(manifest, job, chosen, part=means.part, retry=means.retry, report=means.report)
         conclude(manifest, task, options)
 
@@ -220,7 +221,7 @@ def measure(
     *,
     part: tuple[int, int] = (1, 1),
     retry: bool = False,
-    report: Report = lambda status: None,
+    report: Report = unreported,
 ) -> None:
     """Measure what has no record, and note how each item ended."""
     size = int(manifest.settings["shard_size"])

@@ -236,7 +236,8 @@ def _parquet(opened: BinaryIO, name: str, check: Callable[[Sequence[str]], None]
 
     number = 0
     try:
-        file = ParquetFile(opened, buffer_size=2**20)
+        # read ahead, whole columns of a row group stay in memory
+        file = ParquetFile(opened, buffer_size=2**20, pre_buffer=False)
         check(file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=BATCH):
             for values, reason in _rows_of_batch(batch):

@@ -118,7 +118,7 @@ def _not_empty(rows: Iterator[Row], name: str) -> Iterator[Row]:
     return chain((first,), rows)
 
 
-def _rows(given: Iterable[Record | Row], common: Mapping[str, Any], folder: Path | None) -> Iterator[Row]:
+def _rows(given: Iterable[Record | Row], common: dict[str, Any], folder: Path | None) -> Iterator[Row]:
     number = 0
     for one in given:
         if isinstance(one, Row):
@@ -191,7 +191,8 @@ def _value(name: str, value: Any, folder: Path | None, *, is_text: bool) -> Any:
     if name in PICTURES:
         return _picture(value, folder)
     if name == "more_references":
-        return [_picture(one, folder) for one in ([value] if isinstance(value, str) else value)]
+        several = [value] if isinstance(value, str) else value
+        return [_picture(one, folder) for one in several] if isinstance(several, list) else several
     if name == "size":
         return _size(value)
     if name == "variation" and isinstance(value, str):

@@ -10,14 +10,17 @@ from sfumato.bounds import checked_int
 from sfumato.errors import OptionError, RequestError
 from sfumato.models.loading import as_model, load
 from sfumato.option_values import COUNT
-from sfumato.progress import Progress, silent
+from sfumato.reading import path_of
 from sfumato.request import Request
-from sfumato.runs.execute import Means, execute, planned
+from sfumato.runs.concluding import conclude
+from sfumato.runs.execute import Means, Report, execute, held, planned, resume, unreported
 from sfumato.runs.executors.executor import Executor
+from sfumato.runs.manifest import Manifest, settings_of
 from sfumato.runs.opened import Run
 from sfumato.runs.prompts import Row, read_rows, rows_of
 from sfumato.runs.task import Task, find_task
 from sfumato.runs.worker import ModelSource
+from sfumato.writing.folders import resolved
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -39,11 +42,12 @@ def run(
     shard_size: int | None = None,
     workers: int = 1,
     executor: Executor | None = None,
+    part: tuple[int, int] = (1, 1),
     retry: bool = False,
     restart: bool = False,
     as_new: bool = False,
     device: str | None = None,
-    progress: Progress = silent,
+    report: Report = unreported,
     **options: Any,
 ) -> Run:
     """Ask a question of many requests; the folder is the record, and the same call goes on after a stop.
@@ -60,11 +64,12 @@ def run(
         shard_size: Items of a shard, which is what a kill can cost.
         workers: Processes of this machine, each with a model of its own.
         executor: Where to measure instead, such as ``sfumato.runs.executors.ray.Ray(workers=4)``.
+        part: Which of how many parts of the shards to measure, counted from 1; see `sfumato.runs.merging.merge`.
         retry: Measure the items again that have failed.
         restart: Begin anew where the folder holds a run, whose records are lost.
         as_new: Leave a run of other settings in the folder as it is, and take the next free name.
         device: Where a model that is loaded by name runs.
-        progress: Told about items.
+        report: Told how far the run is, after every shard.
         options: Of the task.
 
     Raises:
@@ -87,14 +92,41 @@ def run(
     if source is None and (workers > 1 or executor is not None):
         raise OptionError("other processes cannot share a model that is loaded here; give its name or its folder")
     loaded = load(model, device=device) if isinstance(model, str) else as_model(model)
-    means = Means(
-        source=source,
-        executor=executor,
-        workers=workers,
-        retry=retry,
-        report=lambda status: progress("items", status.counts.total - status.counts.open, status.counts.total),
-    )
+    means = Means(source, executor, workers, part, retry, report)
     return Run(execute(plan, loaded, out, means, restart=restart, as_new=as_new))
+
+
+def resume_run(
+    folder: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    executor: Executor | None = None,
+    retry: bool = False,
+    report: Report = unreported,
+) -> Run:
+    """Go on with the run of a folder, by what stands in it.
+
+    Raises:
+        RunError: It holds no run, another process drives it, or the model or a library has changed.
+    """
+    settings = settings_of(path_of(folder))
+    source = ModelSource(settings["model"], settings["device"], settings["more"])
+    means = Means(source, executor, workers, retry=retry, report=report)
+    return Run(resume(folder, source.load(), means))
+
+
+def conclude_run(folder: str | os.PathLike[str]) -> Run:
+    """Make the table, the maps and the finding of a run anew from its records.
+
+    Raises:
+        RunError: It holds no run, or another process drives it.
+    """
+    target = resolved(folder)
+    settings = settings_of(target)
+    task = find_task(settings["task"])
+    with held(target), Manifest(target) as manifest:
+        conclude(manifest, task, task.configure(settings["options"]))
+    return Run(target)
 
 
 class _Rows:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sfumato.progress import Progress, silent
 from sfumato.runs.worker import Done, Job, Work, Worker
 
 if TYPE_CHECKING:
@@ -19,14 +18,12 @@ class Local:
 
     Attributes:
         model: The model of the run.
-        progress: Told about the work on every batch.
     """
 
     model: Model
-    progress: Progress = silent
 
     def __call__(self, job: Job, works: Iterator[Work]) -> Iterator[Done]:
         """Measure one shard after another."""
         worker = Worker(job, self.model)
         for work in works:
-            yield worker(work, progress=self.progress)
+            yield worker(work)
