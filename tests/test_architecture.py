@@ -105,13 +105,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": MAKERS | {"methods", "explain", "options", "plots", "runs", "judging", "studio"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots", "runs"},
-    "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines", "runs"},
     "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs", "studio"},
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
-    | {"studio", "protocols", "experiments", "studies", "options", "app", "runs", "tasks"},
+    | {"studio", "experiments", "studies", "options", "app", "runs", "tasks"},
     "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "studio"},
     "__main__": {"cli"},
 }

@@ -31,7 +31,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "studio draw --out": ((), NO_FOLDER),
     **{f"study {name} --out": ((), NO_FOLDER) for name in ("pos", "relations", "numbers", "entanglement")},
     **{f"study {name} --out": ((), NO_FOLDER) for name in ("scrambled", "steps", "parts")},
-    **{f"bench {name} --out": ((), NO_FILE) for name in ("words", "ranks", "words-importance", "worths")},
+    **{f"bench {name} --out": ((), NO_FILE) for name in ("words-importance", "worths")},
     **{f"bench {name} --out": ((), NO_FILE) for name in ("segments", "steps", "reference", "maps")},
     "bench maps --picture": ((), NO_FILE),
 }

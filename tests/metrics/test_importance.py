@@ -7,7 +7,7 @@ import pytest
 
 from sfumato.errors import OptionError
 from sfumato.metrics import ranks, ranks_aligned, rmse
-from sfumato.protocols.ten_prompts import PRINTED, PROMPTS
+from sfumato.tasks.rank_agreement import PRINTED, PROMPTS
 
 
 def test_the_printed_figures_follow_from_the_printed_errors() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sfumato.cli.aliases import add_alias
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import (
     DEFAULT_MODEL,
@@ -23,7 +24,6 @@ from sfumato.cli.parameters import (
     seeded,
 )
 from sfumato.cli.session import session_of
-from sfumato.timesteps import MAX_STEPS
 
 group = typer.Typer(help="Measure the methods where the truth is known.", rich_markup_mode="rich")
 
@@ -32,36 +32,6 @@ group = typer.Typer(help="Measure the methods where the truth is known.", rich_m
 def root(context: typer.Context) -> None:
     """Show the help when no command is named."""
     help_when_alone(context)
-
-
-def words(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts.")] = 100,
-    method: Annotated[str, typer.Option(help="Which method; see: sfumato methods.")] = "daam",
-    at: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=MAX_STEPS - 1,
-            help="Look at drawn scenes, noised to this timestep, instead of generating.",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare word maps with the exact masks of the objects, next to controls that know nothing."""
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.words import bench_words
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_words(loaded, prompts, method=method, at=at, seed=seed, progress=progress)
-    _shown(context, result, out, as_json)
 
 
 def maps(
@@ -115,57 +85,6 @@ def maps(
     if picture is not None:
         write_picture(result.figure(), picture)
     _shown(context, result, out, as_json)
-
-
-def ranks(
-    context: typer.Context,
-    method: Annotated[str, typer.Option(help="shapley, lime or word_gradients.")] = "shapley",
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="An option of the method, such as similarity_model=FOLDER (a CLIP of photographs); may be repeated. "
-            "See: sfumato methods NAME.",
-            show_default=False,
-        ),
-    ] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Prompts of your own: a text file with one prompt a line, then | and the share of each of its words, "
-            "such as: a flower lamp | 0.1 0.4 0.5.",
-            show_default="the ten prompts of the paper",
-        ),
-    ] = None,
-    steps: Steps = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="the model's own")] = None,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare the shares of words with people's judgement, on the ten prompts of Gupta and Kanoria 2024 or your own.
-
-    Next to the method stand an uninformative baseline (an even share) and what the paper printed; its RMSE is another
-    measure, RMSE (paper). The embedded model has not learned the words of the ten prompts: take a model of photographs
-    with --model, and a CLIP of photographs with --option similarity_model=FOLDER.
-    """
-    from sfumato.cli.loading import load_model
-    from sfumato.options import parse_options
-    from sfumato.protocols.ten_prompts import PROMPTS, importance_method, judged_from, rank_table
-    from sfumato.studies.asking import read_prompts
-
-    options = parse_options(importance_method(method), option or ())
-    judged = PROMPTS if prompts is None else tuple(map(judged_from, read_prompts(prompts)))
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = rank_table(
-            loaded, method, seed=seed, steps=steps, guidance=guidance, judged=judged, progress=progress, **options
-        )
-    _shown(context, result, out, as_json, ("means over prompts, with 95% bootstrap intervals", result.mean_rows()))
 
 
 def words_importance(
@@ -297,10 +216,8 @@ def reference(
     _shown(context, result, out, as_json)
 
 
-def _shown(
-    context: typer.Context, result: Any, out: str | None, as_json: bool, *more: tuple[str, list[dict[str, Any]]]
-) -> None:
-    """Print a result as tables (``more``: title and rows of those after the first) or as JSON; write it to ``out``."""
+def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool) -> None:
+    """Print a result as a table or as JSON; write it to ``out``."""
     from sfumato.cli.files import write_json
     from sfumato.cli.tables import say_rows
 
@@ -312,31 +229,11 @@ def _shown(
         print_json(found)
         return
     say_rows(result.title, result.rows())
-    for title, rows in more:
-        say()
-        say_rows(title, rows)
     if out is not None:
         say()
         say(f"written to {out}")
 
 
-add(
-    group,
-    "words",
-    words,
-    "sfumato bench words",
-    "sfumato bench words --prompts 20",
-    "sfumato bench words --method ovam --at 300",
-    "sfumato bench words --out words.json",
-)
-add(
-    group,
-    "ranks",
-    ranks,
-    "sfumato bench ranks --model my-model",
-    "sfumato bench ranks --model my-model --method lime --steps 30 --out ranks.json",
-    "sfumato bench ranks --model my-model --option similarity_model=clip-vit-base-patch32 --prompts judged.txt",
-)
 add(
     group,
     "words-importance",
@@ -381,3 +278,5 @@ add(
     "sfumato bench maps --prompts 60 --out maps.json --picture maps.png",
     "sfumato bench maps --only daam --only information --rounds 0",
 )
+add_alias(group, "bench words")
+add_alias(group, "bench ranks")

@@ -8,12 +8,13 @@ from sfumato.metrics.localisation import average_precision, box, box_iou, covera
 from sfumato.metrics.overlap import Overlap, overlap
 from sfumato.metrics.separation import Separation, separation
 from sfumato.metrics.spread import effective_area
-from sfumato.metrics.tables import LocalisationTable, localisation_table
+from sfumato.metrics.tables import METRICS, LocalisationTable, localisation_scores, localisation_table
 from sfumato.metrics.verdicts import Decision, Outcome, every, lies, some, verdict_of
 from sfumato.results.interval import Interval
 
 __all__ = [
     "CONTROLS",
+    "METRICS",
     "Decision",
     "Interval",
     "LocalisationTable",
@@ -31,6 +32,7 @@ __all__ = [
     "imacs",
     "iou",
     "lies",
+    "localisation_scores",
     "localisation_table",
     "miou",
     "overlap",

@@ -18,6 +18,8 @@ from sfumato.metrics.localisation import average_precision, fitted, iou, pointin
 from sfumato.results.interval import Interval
 
 TAUS = (0.3, 0.4, 0.5)
+METRICS = (*(f"mIoU@{tau:g}" for tau in TAUS), "AP", "pointing")
+"""What `localisation_scores` gives by default, in order."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def localisation_table(
     for name in [*given, *controls]:
         for i in kept:
             heat = given[name][i] if name in given else control_map(name, _size(truths[i]), seed, i)
-            for metric, score in _scores(heat, truths[i], taus, tolerance).items():
+            for metric, score in localisation_scores(heat, truths[i], taus=taus, tolerance=tolerance).items():
                 scores.setdefault((name, metric), []).append(score)
     chosen = None if groups is None else [groups[i] for i in kept]
     rows = []
@@ -146,8 +148,18 @@ def localisation_table(
     return LocalisationTable(tuple(rows), len(kept), len(truths) - len(kept), settings)
 
 
-def _scores(heat: NDArray[Any], truth: NDArray[np.bool_], taus: Sequence[float], tolerance: float) -> dict[str, float]:
-    fine, truth = fitted(heat, truth)
+def localisation_scores(
+    heat: ArrayLike, mask: ArrayLike, *, taus: Sequence[float] = TAUS, tolerance: float = 0
+) -> dict[str, float]:
+    """All localisation metrics of one map of one item: "mIoU@0.3", ..., "AP" and "pointing".
+
+    Args:
+        heat: The map (y, x), on any grid.
+        mask: The true mask (y, x); the map is upscaled to it.
+        taus: Thresholds of mIoU, relative to the map's maximum.
+        tolerance: Of the pointing game, in pixels of the mask.
+    """
+    fine, truth = fitted(heat, mask)
     scores = {f"mIoU@{tau:g}": iou(fine, truth, tau) for tau in taus}
     return scores | {"AP": average_precision(fine, truth), "pointing": pointing(fine, truth, tolerance)}
 

@@ -385,6 +385,9 @@ class _Asked:
 
         for place, item in enumerate(self.plan.task.parts.plan(self.facts, valid(), self.plan.options)):
             yield from refused()
+            if isinstance(item, Row):
+                yield Planning(item.line, item.kept, reason=item.reason)
+                continue
             line, kept = (place, {}) if item.row is None else (item.row.line, item.row.kept)
             try:
                 request = complete(item.request)

@@ -55,6 +55,10 @@ class Row:
     reason: str
     kept: Mapping[str, Kept]
 
+    def refused(self, why: str) -> Row:
+        """The same row as one that asks for nothing, with the reason."""
+        return Row(self.line, None, _on_one_line(why), self.kept)
+
 
 def read_rows(file: str | os.PathLike[str], *, common: Mapping[str, Any] = NONE) -> Iterator[Row]:
     """The rows of a file of prompts, in order, duplicates included; empty rows are left out.
@@ -120,7 +124,7 @@ def _rows(given: Iterable[Record | Row], common: dict[str, Any], folder: Path | 
         if isinstance(one, Row):
             yield one
         elif one.reason or not all(_is_empty(value) for value in one.values.values()):
-            yield _row(one, common | {"seed": common["seed"] + number}, folder)
+            yield _row(one, {**common, "seed": common["seed"] + number}, folder)
         else:
             continue
         number += 1
@@ -227,8 +231,8 @@ def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and (not value or value.isspace()))
 
 
-def _on_one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+def _on_one_line(why: object) -> str:
+    text = " ".join(str(why).split())
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

@@ -44,14 +44,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Captions:
-    """Prompts that a task draws where a number is given instead of a file.
+    """Prompts that a task has of its own, for a number instead of a file.
 
     Attributes:
-        of: Gives so many, always the same ones.
+        of: Gives so many, always the same ones: texts, or rows by the names of their columns.
         usual: How many by default; 0 where prompts must be given.
     """
 
-    of: Callable[[int], Sequence[str]]
+    of: Callable[[int], Sequence[str | Mapping[str, Any]]]
     usual: int = 0
 
 
@@ -125,8 +125,11 @@ class Records(Protocol):
 class Parts(Protocol):
     """The three parts of a task."""
 
-    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: Any) -> Iterable[Item]:
-        """The items, always the same ones for the same arguments; cheap, without torch."""
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: Any) -> Iterable[Item | Row]:
+        """The items, always the same ones for the same arguments; cheap, without torch.
+
+        A row that the task cannot use is given back with the reason (`Row.refused`) and counts as invalid.
+        """
         ...
 
     def measure(self, model: Model, items: Sequence[Item], options: Any, progress: Progress) -> Sequence[Record]:

@@ -30,10 +30,10 @@ from sfumato.runs.finding import Finding
 from sfumato.studies.asking import about, asked, readable_by_reader
 from sfumato.studies.prompts import drawn_captions, relation_captions
 from sfumato.studies.things import EXAMPLES
-from sfumato.studio.benches.words import Item, items_of
 from sfumato.studio.grammar import OUTER_SHAPES, caption_of, parsed
 from sfumato.studio.segmenter import CLASSES, shape_probabilities
 from sfumato.studio.shapes import SHAPES, SIZES, TEXTURES
+from sfumato.studio.word_masks import MaskedWord, masked_words
 
 SETS = ("as trained", "held out", "scrambled")
 TAUS = (0.3, 0.4, 0.5)
@@ -84,7 +84,7 @@ def study_scrambled(
     items = [
         row
         for name, one, own in zip(names, found, shapes, strict=True)
-        for word in items_of(one.request.prompt, one)
+        for word in masked_words(one.request.prompt, one.image, one.maps)
         for row in [_scored(name, one, word, own, method)]
     ]
     if not items:
@@ -139,7 +139,7 @@ def scrambled_captions(count: int, seed: int) -> list[str]:
     return captions
 
 
-def _scored(name: str, one: Mapped, word: Item, shapes: NDArray[np.float32], method: str) -> dict[str, Any]:
+def _scored(name: str, one: Mapped, word: MaskedWord, shapes: NDArray[np.float32], method: str) -> dict[str, Any]:
     """A row for one word: IoU and average precision of its map, of the segmenter's and of a control."""
     height, width = word.truth.shape
     fine = bicubic(word.heat, (height, width))

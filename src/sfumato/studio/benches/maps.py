@@ -33,8 +33,8 @@ from sfumato.request import Request
 from sfumato.results.rows import plain_rows
 from sfumato.results.upscale import bicubic
 from sfumato.studio.benches.contenders import Time, contenders, found_by, timed
-from sfumato.studio.benches.words import Item, items_of
 from sfumato.studio.scenes import held_out_captions, scene_of
+from sfumato.studio.word_masks import MaskedWord, masked_words
 
 SAMPLES = 48
 AT = 300
@@ -190,7 +190,7 @@ def bench_maps(
         for kind, requests in asked.items():
             found = found_by(model, requests, one, progress)
             for caption, request, (images, calls) in zip(captions, requests, found, strict=True):
-                for item in items_of(caption, images):
+                for item in masked_words(caption, images.image, images.maps):
                     change = changes.get((caption, item.place)) if kind == "generated" else None
                     about = {"scenes": kind, "prompt": caption, "place": item.place}
                     about |= {"word": item.word, "kind": item.kind}
@@ -229,7 +229,7 @@ def _changes(
     return found
 
 
-def _scores(item: Item, heat: NDArray[Any], change: NDArray[np.float64] | None) -> dict[str, float]:
+def _scores(item: MaskedWord, heat: NDArray[Any], change: NDArray[np.float64] | None) -> dict[str, float]:
     """Every measure of one map of one word; NaN where it does not apply."""
     height, width = item.truth.shape
     fine = np.asarray(bicubic(heat, (height, width)), np.float64)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,20 +13,11 @@ import sfumato
 from sfumato.errors import OptionError, RequestError
 from sfumato.metrics import ranks, ranks_aligned, rmse
 from sfumato.models.model import Model
-from sfumato.protocols.ten_prompts import (
-    PROMPTS,
-    Judged,
-    Mean,
-    RankTable,
-    implied_shares,
-    judged_from,
-    means_of,
-    rank_table,
-)
-from tests.cli.running import run
+from sfumato.runs.opened import Run
+from sfumato.tasks.rank_agreement import PROMPTS, Judged, Mean, implied_shares, judged_from, means_of, paper_prompts
 from tests.methods.steps import CLIP
 
-QUICK: dict[str, Any] = {"similarity_model": CLIP, "steps": 1}
+QUICK: dict[str, Any] = {"common": {"steps": 1}, "option": (f"similarity_model={CLIP}",)}
 BASELINE = "uninformative baseline (an even share)"
 
 
@@ -37,12 +27,13 @@ def model(tiny_sd: Callable[..., StableDiffusionPipeline]) -> Model:
 
 
 @pytest.fixture(scope="module")
-def table(model: Model) -> RankTable:
-    return rank_table(model, judged=PROMPTS[4:6], **QUICK)
+def table(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("runs") / "ranks"
+    return sfumato.run("rank_agreement", model, out=folder, prompts=paper_prompts(6)[4:], **QUICK)
 
 
-def mean(table: RankTable, of: str, measure: str) -> dict[str, Any]:
-    found = [one for one in json.loads(table.to_json())["means"] if (one["of"], one["measure"]) == (of, measure)]
+def mean(table: Run, of: str, measure: str) -> dict[str, Any]:
+    found = [one for one in table.finding["rows"] if (one["of"], one["measure"]) == (of, measure)]
     assert len(found) == 1
     return dict(found[0])
 
@@ -52,21 +43,30 @@ def published() -> list[tuple[Judged, tuple[float, ...]]]:
     return [(one, implied_shares(one.truth, one.published)) for one in PROMPTS if one.published is not None]
 
 
-def test_any_model_can_be_evaluated(model: Model, table: RankTable) -> None:
-    assert [row["prompt"] for row in table.prompts] == ["books and coffee", "Girls watching movies"]
-    assert all(len(row["shares"]) == 3 for row in table.prompts)
-    assert table.title.startswith("shapley on 2 prompts, images by ")
+def test_any_model_can_be_evaluated(model: Model, table: Run, tmp_path: Path) -> None:
+    records = list(table.records())
+    assert [item.request.prompt for item, _ in records] == ["books and coffee", "Girls watching movies"]
+    assert all(len(record.rows) == 3 for _, record in records)
     found = mean(table, "shapley", "RMSE")
-    known = [row["RMSE"] for row in table.prompts if row["RMSE"] is not None]
+    known = [record.values["RMSE"] for _, record in records if record.values["RMSE"] is not None]
     assert found["n"] == len(known)
     assert found["mean"] == pytest.approx(np.mean(known))
     assert found["low"] <= found["mean"] <= found["high"]
-    assert (table.about["steps"], table.about["seeds"]) == (1, [0, 1])
+    about = table.finding["about"]
+    assert (about["steps"], about["seeds"]) == (1, [0, 1])
+    assert table.finding["sentence"].startswith("shapley on 2 images: ")
     with pytest.raises(OptionError, match="choose from: shapley, lime, word_gradients"):
-        rank_table(model, "daam", judged=PROMPTS[4:5])
+        sfumato.run("rank_agreement", model, out=tmp_path / "run", method="daam")
 
 
-def test_an_even_share_is_the_uninformative_baseline_of_the_same_prompts(table: RankTable) -> None:
+def test_every_word_is_a_row_of_the_table(table: Run) -> None:
+    items = table.items
+    assert items["word"].tolist() == ["books", "and", "coffee", "Girls", "watching", "movies"]
+    assert items["judged share"].tolist() == [0.5, 0.1, 0.4, 0.35, 0.25, 0.4]
+    assert items["share"].sum() == pytest.approx(2)
+
+
+def test_an_even_share_is_the_uninformative_baseline_of_the_same_prompts(table: Run) -> None:
     truths = [one.truth for one in PROMPTS[4:6]]
     error, aligned = mean(table, BASELINE, "RMSE"), mean(table, BASELINE, "ranks aligned")
     assert error["mean"] == pytest.approx(np.mean([rmse(truth, [1 / 3] * 3) for truth in truths]))
@@ -84,7 +84,7 @@ def test_the_even_share_of_the_ten_prompts() -> None:
 
 def test_figures_of_the_paper_stand_under_the_measure_that_they_are() -> None:
     unknown = dict.fromkeys(("ranks aligned", "RMSE", "RMSE (paper)"))
-    found = {(one.of, one.measure): one for one in means_of("shapley", [unknown] * len(PROMPTS), PROMPTS)}
+    found = {(one.of, one.measure): one for one in means_of("shapley", [(one, unknown) for one in PROMPTS])}
     means = {key: one.mean for key, one in found.items()}
     assert means["the paper, from its printed errors", "RMSE"] == pytest.approx(0.128, abs=5e-4)
     assert means["the paper, from its printed errors", "RMSE (paper)"] == pytest.approx(0.2161, abs=5e-5)
@@ -136,31 +136,24 @@ def test_shares_that_do_not_sum_to_one_are_refused(shares: tuple[float, ...]) ->
         Judged("a b", shares)
 
 
-def test_as_many_shares_as_words(model: Model) -> None:
-    with pytest.raises(RequestError, match=r"'a red cat' has 2 shares and 3 words as .* \(a, red, cat\)"):
-        rank_table(model, judged=[Judged("a red cat", (0.5, 0.5))], **QUICK)
-    with pytest.raises(RequestError, match="there is no prompt"):
-        rank_table(model, judged=[])
+def test_a_prompt_without_as_many_shares_as_words_fails_and_the_rest_goes_on(model: Model, tmp_path: Path) -> None:
+    file, folder = tmp_path / "own.csv", tmp_path / "run"
+    file.write_text('prompt,shares\na red cat,0.5 0.5\nbooks and coffee,0.5 0.1 0.4\na cat,0.2\n"a cat | 0.2 0.8",\n')
+    found = sfumato.run("rank_agreement", model, out=folder, prompts=file, **QUICK)
+    assert (found.counts.ok, found.counts.failed, found.counts.invalid) == (2, 1, 1)
+    failed = (folder / "failed.csv").read_text()
+    assert "'a red cat' has 2 shares and 3 words as " in failed
+    assert "(a, red, cat); give one share for each" in failed
+    assert "the shares of 'a cat' are 0.2; expected one of each word" in failed
+    means = {one["of"] for one in found.finding["rows"]}
+    assert means == {"shapley", BASELINE}  # "a cat" is none of the paper's prompts
 
 
-def test_the_command_takes_prompts_steps_guidance_and_options(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sfumato.models.loading.load", lambda source, **more: model)
-    file = tmp_path / "own.txt"
-    file.write_text("a cat | 0.2 0.8\n\nred cat | 0.5 0.5\n")
-    command = ("bench", "ranks", "--prompts", str(file), "--steps", "1", "--guidance", "1.5", "--json")
-    done = run(*command, "--option", "similarity=latent", "--option", "budget=4", "--option", "draw=7")
-    assert done.code == 0, done
-    found = json.loads(done.out)
-    assert [row["prompt"] for row in found["prompts"]] == ["a cat", "red cat"]
-    assert (found["about"]["steps"], found["about"]["guidance"]) == (1, 1.5)
-    options = found["about"]["options"]
-    assert (options["similarity"], options["budget"], options["draw"]) == ("latent", 4, 7)
-    assert {one["of"] for one in found["means"]} == {"shapley", BASELINE}  # the paper has other prompts
-    printed = run(*command[:-1], "--option", "similarity=latent").out
-    assert "means over prompts" in printed
-    assert BASELINE in printed  # on one line
-    file.write_text("a cat | 0.2\n")
-    assert "the shares of 'a cat' are 0.2; expected" in run(*command).error
-    assert "shapley has no option 'sise'" in run(*command, "--option", "sise=3").error
+def test_the_paper_has_ten_prompts(model: Model, tmp_path: Path) -> None:
+    assert [judged_from(f"{one['prompt']} | {one['shares']}").truth for one in paper_prompts(10)] == [
+        one.truth for one in PROMPTS
+    ]
+    with pytest.raises(RequestError, match="has 10 prompts, and 11 are asked for"):
+        sfumato.run("rank_agreement", model, out=tmp_path / "run", prompts=11)
+    with pytest.raises(RequestError, match="holds no prompt"):
+        sfumato.run("rank_agreement", model, out=tmp_path / "run", prompts=[])

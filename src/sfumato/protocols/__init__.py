@@ -1,1 +1,0 @@
-"""Published evaluations as they were described: their prompts, their truth, their measures."""
