@@ -102,7 +102,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judging": MAKERS | {"explain"},
     "findings": FOUNDATION | {"cache", "generations", "metrics", "models", "results"},
     "runs": FOUNDATION | {"cache", "generations", "metrics", "models", "results"},
-    "tasks": MAKERS | {"methods", "explain", "options", "plots", "runs", "judging", "studio"},
+    "tasks": MAKERS
+    | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"}
+    | {"experiments", "studies"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots"},
     "protocols": MAKERS | {"methods", "explain"},

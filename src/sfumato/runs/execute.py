@@ -155,7 +155,7 @@ def execute(
         ModelError: The model lacks what the task needs.
     """
     facts = facts_of(model)
-    plan.task.check(facts)
+    plan.task.check(facts, model, plan.options)
     folder = resolved(out)
     settings = _settings(plan, model, means.source)
     if as_new and (folder / SETTINGS).exists() and _differences(settings_of(folder), settings):
@@ -360,21 +360,14 @@ def _plan(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: M
     common = {name: settings[name] for name in ("task", "task_version", "options", "identity", "versions")}
     prefix = digest(common)
     complete = _Completing(model)
-    invalid: list[Row] = []
-
-    def valid() -> Iterator[Row]:
-        for row in plan.rows():
-            if row.request is None:
-                invalid.append(row)
-            else:
-                yield row
+    rows = _ValidRows(plan.rows)
 
     def refused() -> Iterator[Planning]:
-        while invalid:
-            row = invalid.pop(0)
+        while rows.invalid:
+            row = rows.invalid.pop(0)
             yield Planning(row.line, row.kept, reason=row.reason)
 
-    for place, item in enumerate(plan.task.parts.plan(facts, valid(), plan.options)):
+    for place, item in enumerate(plan.task.parts.plan(facts, rows, plan.options)):
         yield from refused()
         line, kept = (place, {}) if item.row is None else (item.row.line, item.row.kept)
         try:
@@ -385,6 +378,22 @@ def _plan(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: M
         key = digest({"run": prefix, "request": request.key, "about": item.about})
         yield Planning(line, kept, key, request_to(folder, request), item.about)
     yield from refused()
+
+
+class _ValidRows:
+    """The rows that are requests, drawn anew in every pass; the others of the last pass are set aside."""
+
+    def __init__(self, rows: Callable[[], Iterable[Row]]) -> None:
+        self._rows = rows
+        self.invalid: list[Row] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        self.invalid.clear()
+        for row in self._rows():
+            if row.request is None:
+                self.invalid.append(row)
+            else:
+                yield row
 
 
 class _Completing:

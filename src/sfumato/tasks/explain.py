@@ -17,7 +17,7 @@ from sfumato.models.model import Model
 from sfumato.options import parse_each
 from sfumato.plots.contact import contact_sheet
 from sfumato.progress import Progress
-from sfumato.registry import find, usual_method
+from sfumato.registry import Method, find, usual_method
 from sfumato.results.explanation import Explanation
 from sfumato.results.importance import NODE
 from sfumato.runs.finding import Finding
@@ -107,15 +107,24 @@ def of_each_image(rows: Iterable[Row]) -> Iterator[Item]:
                 yield Item(row.request.with_(seed=seed, images=1), {}, row)
 
 
+def check_method(method: Method, facts: ModelFacts) -> None:
+    """Refuse a method that needs what the model does not have.
+
+    Raises:
+        ModelError: The message names what is missing.
+    """
+    if missing := method.missing(facts):
+        raise ModelError(
+            f"{method.name} needs {', '.join(missing)}, which {facts.name} ({facts.family}) does not have; "
+            "see: sfumato methods"
+        )
+
+
 def _configured(options: ExplainOptions, facts: ModelFacts) -> None:
     """Refuse methods and options that cannot be used before any image is made."""
     methods = [find(name) for name in dict.fromkeys(options.method)]
     for one in methods:
-        if missing := one.missing(facts):
-            raise ModelError(
-                f"{one.name} needs {', '.join(missing)}, which {facts.name} ({facts.family}) does not have; "
-                "see: sfumato methods"
-            )
+        check_method(one, facts)
     for one, given in zip(methods, parse_each(methods, options.option) if methods else (), strict=True):
         one.configure(given)
 
