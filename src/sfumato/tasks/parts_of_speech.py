@@ -198,7 +198,7 @@ class _Words:
 
     def values(self, tag: str, tau: float) -> NDArray[np.float64]:
         """What the words of a tag cover at a threshold."""
-        return self._coverage[self.tags == tag, TAUS.index(tau)]
+        return np.asarray(self._coverage[self.tags == tag, TAUS.index(tau)])
 
     def interval(self, tag: str, tau: float) -> Interval:
         """Its mean, over whole prompts."""
