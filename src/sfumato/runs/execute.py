@@ -332,9 +332,14 @@ def _begin(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: 
             f"{shown_path(folder)} is not empty and holds no run ({', '.join(left[:3])}); name a new or empty folder"
         )
     summary = _Summary()
-    create(folder, summary.of(_plan(plan, model, facts, folder, settings)))
-    if summary.rows == 0:
-        raise RunError(f"{plan.task.name} has nothing to do: there is no prompt and no item")
+    try:
+        create(folder, summary.of(_plan(plan, model, facts, folder, settings)))
+        if summary.rows == 0:
+            raise RunError(f"{plan.task.name} has nothing to do: there is no prompt and no item")
+    except SfumatoError:
+        for name in known - {LOCK}:
+            _delete(folder / name)
+        raise
     write_settings(folder, dict(settings) | {"rows": summary.rows, "plan": summary.digest})
 
 
@@ -439,8 +444,12 @@ def _remove(folder: Path) -> None:
         return
     settings_of(folder)
     for name in [*sorted(OWN - {SETTINGS}), SETTINGS]:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        _delete(folder / name)
+
+
+def _delete(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
