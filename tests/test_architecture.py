@@ -102,7 +102,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judging": MAKERS | {"explain"},
     "findings": FOUNDATION | {"cache", "models", "registry"},
     "runs": FOUNDATION | {"cache", "metrics", "models", "results"},
-    "tasks": MAKERS | {"methods", "explain", "options", "plots", "runs", "judging", "studio"},
+    "tasks": MAKERS
+    | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"}
+    | {"experiments", "studies"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots", "runs"},
     # the embedded models are made and scored with all of the above; the command line stands on top

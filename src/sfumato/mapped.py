@@ -18,6 +18,7 @@ from sfumato.models.words import Word
 from sfumato.progress import Progress, silent
 from sfumato.registry import find
 from sfumato.request import Request
+from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 
 METHOD = "daam"
@@ -73,13 +74,10 @@ def mapped(
     asked = [model.complete(request) for request in requests]
 
     def work(part: Sequence[Request]) -> list[dict[str, NDArray[Any]]]:
+        made = explain(model, part, method, batch=BATCH, progress=progress, **options)
         return [
-            {
-                "image": np.asarray(found.image.convert("RGB")),
-                "maps": _in_order(found.words),
-                "seconds": np.array(float(found.provenance["seconds"]) / int(found.provenance["batch"])),
-            }
-            for found in explain(model, part, method, batch=BATCH, progress=progress, **options)
+            {"image": one.image, "maps": one.maps, "seconds": np.array(one.seconds)}
+            for one in (mapped_in(model, found) for found in made)
         ]
 
     cache, told = Cache(default_folder()), partial(progress, "prompts")
@@ -95,6 +93,22 @@ def mapped(
         )
         for request, entry in zip(asked, entries, strict=True)
     ]
+
+
+def mapped_in(model: Model, found: Explanation) -> Mapped:
+    """The image of an explanation with the maps of its prompt's words.
+
+    Args:
+        model: The one that made it.
+        found: Of one image, by a method that makes the node ``words``.
+    """
+    return Mapped(
+        found.request,
+        np.asarray(found.image.convert("RGB")),
+        model.tokens(found.request.prompt).words,
+        _in_order(found.words),
+        float(found.provenance["seconds"]) / int(found.provenance["batch"]),
+    )
 
 
 def _in_order(words: Any) -> NDArray[np.float32]:

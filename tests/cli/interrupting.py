@@ -38,7 +38,7 @@ STUDY_STOPS = (
     (".sfumato-*/new/*/figure.png", signal.SIGKILL),
     (".sfumato-*/new/*/figure.png", signal.SIGINT),
 )
-STUDIED = ("a red cat", "two blue dogs and the cat, on the table", "a photo of a circle", "a dog, left of the table")
+STUDIED = ("a red circle", "two blue squares", "a green star, gray background", "a small circle left of a star")
 PROMPTS = 2 * STUDIED + STUDIED[:2]  # ten, for two batches; those that come again have another seed
 
 
@@ -57,7 +57,7 @@ def study(model: str, place: Path) -> int:
     os.environ["SFUMATO_CACHE"] = str(place / "cache")
     file = place / "prompts.txt"
     file.write_text("\n".join(PROMPTS), encoding="utf-8")
-    given = ["study", "pos", "--prompts", str(file), "--tagger", "lexicon", "--model", model, "--steps", "2"]
+    given = ["study", "relations", "--prompts", str(file), "--tagger", "lexicon", "--model", model, "--steps", "2"]
     return main([*given, "--json", "--out", str(place / "out")])
 
 

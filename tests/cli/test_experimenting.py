@@ -225,6 +225,21 @@ def test_after_ctrl_c_the_same_command_goes_on(
     assert set(seen(out)) == FILES
 
 
+def test_an_experiment_that_became_a_task_names_its_new_form_and_is_carried_out(
+    label_folder: Path, tmp_path: Path, drawn: list[int]
+) -> None:
+    out = tmp_path / "run"
+    done = experiment(label_folder, out, "--label", "0011", "--steps", "20", name="emergence")
+    new = f"--seeds 2 --seed 0 --model {label_folder} --out {out} --label 0011 --steps 20"
+    assert (done.code, done.err) == (0, f"`sfumato experiment emergence` is now: sfumato run emergence {new}\n")
+    assert sorted(drawn) == [0, 1]
+    assert finding(out)["about"].items() >= {"condition": "0011", "seeds": "0 to 1", "steps": 20}.items()
+    assert f"here: {finding(out)['sentence']}" in done.out.splitlines()
+    done = experiment(label_folder, tmp_path / "few", name="emergence")
+    assert "this run has 3 steps, none of which ends" in done.err
+    assert not (tmp_path / "few").exists()
+
+
 # Runs a command that ends by kill -9: in the third generation, or when the figure is written but not the table.
 KILLED = """
 import os, signal, sys

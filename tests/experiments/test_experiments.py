@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from functools import wraps
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from sfumato.errors import ModelError, OptionError
 from sfumato.experiments.experiment import NAMES, Setting, experiment, setting
 from sfumato.metrics import bootstrap, effective_area
 from sfumato.metrics.divergence import diverge
-from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.pipelines.label_pipeline import LabelPipeline
@@ -43,8 +41,8 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def request(name: str) -> Request:
-    """Four steps; emergence needs more to see a plateau."""
-    return Request(label="0011", steps=20 if name == "emergence" else 4, guidance=2.0)
+    """Four steps."""
+    return Request(label="0011", steps=4, guidance=2.0)
 
 
 def prepared(
@@ -154,24 +152,9 @@ def test_every_experiment_takes_a_sampler_and_goes_on_where_it_was(
 
 
 def test_seeds_count_from_the_first_and_differ_in_nothing_else(model: Model) -> None:
-    given = prepared(model, "emergence", 3)
+    given = prepared(model, "switch", 3)
     assert [one.seed for one in given.requests] == [5, 6, 7]
-    assert {one.with_(seed=0) for one in given.requests} == {model.complete(request("emergence"))}
-
-
-def test_emergence_compares_every_sample_with_the_one_before(model: Model, entries: Entries) -> None:
-    found = run(model, "emergence")
-    rows = np.stack([entry["ssim"] for entry in entries["emergence"]])
-    for seed, row in zip((5, 6, 7), rows, strict=True):
-        asked = request("emergence").with_(seed=seed)
-        profile = sfumato.explain(model, asked, "profile", objects="samples", every=1)
-        samples = profile.tree["samples"].to_dataset()["latent"].values
-        expected = [normalised_ssim(after, before) for before, after in pairwise(samples)]
-        np.testing.assert_allclose(row, expected, atol=1e-5)
-    assert [row["timestep"] for row in found.rows] == [949, 749, 499, 249, 99, 49, 0]
-    places = [0, 4, 9, 14, 17, 18, 19]
-    np.testing.assert_allclose([row["normalised ssim"] for row in found.rows], rows.mean(0)[places])
-    np.testing.assert_allclose([row["sd over seeds"] for row in found.rows], rows.std(0)[places])
+    assert {one.with_(seed=0) for one in given.requests} == {model.complete(request("switch"))}
 
 
 def test_divergence_is_that_of_two_profiles(model: Model, entries: Entries) -> None:
@@ -330,9 +313,9 @@ def test_artifacts_are_sought_anew_among_other_images(
         ("ablation", {"mask": PATCH.T}),
         ("divergence", {"other": "1111"}),
         ("switch", {"other": "1111"}),
-        ("emergence", {"request": request("emergence").with_(label="1000")}),
-        ("emergence", {"request": request("emergence").with_(steps=25)}),
-        ("emergence", {"request": request("emergence").with_(scheduler="ddpm")}),
+        ("switch", {"request": request("switch").with_(label="1000")}),
+        ("switch", {"request": request("switch").with_(steps=25)}),
+        ("switch", {"request": request("switch").with_(scheduler="ddpm")}),
     ],
 )
 def test_another_question_takes_nothing_from_the_cache(
@@ -359,7 +342,7 @@ def test_another_model_takes_nothing_from_the_cache(
 
 
 def test_an_unknown_experiment_is_refused_with_a_list_of_all() -> None:
-    message = "there is no experiment 'emergance'; choose from: emergence, localisation, ablation, artifact, "
+    message = "there is no experiment 'emergance'; choose from: localisation, ablation, artifact, "
     with pytest.raises(OptionError, match=re.escape(f"{message}divergence, switch")):
         experiment("emergance")
 
@@ -428,13 +411,6 @@ def test_the_usual_mask_is_the_eyes_where_the_model_names_them(tmp_path: Path) -
     np.testing.assert_array_equal(setting(loaded, 1, mask="background", progress=silent).mask, ~square())
 
 
-@pytest.mark.parametrize("steps", [1, 6, 10])
-def test_too_few_steps_for_a_plateau_are_refused(model: Model, drawn: list[tuple[int, ...]], steps: int) -> None:
-    with pytest.raises(OptionError, match=f"this run has {steps} steps, .* take 20 steps or more"):
-        run(model, "emergence", 2, request=request("emergence").with_(steps=steps))
-    assert drawn == []
-
-
 def test_one_image_has_no_artifact(model: Model, drawn: list[tuple[int, ...]]) -> None:
     with pytest.raises(OptionError, match="seeds is 1; .* take 2 or more"):
         run(model, "artifact", 1)
@@ -446,7 +422,7 @@ def unconditional(name: str, pipeline: Any) -> Finding:
     return experiment(name)(given)
 
 
-@pytest.mark.parametrize("name", ["emergence", "localisation", "ablation"])
+@pytest.mark.parametrize("name", ["localisation", "ablation"])
 def test_a_model_that_is_told_nothing_can_be_followed(name: str) -> None:
     found = unconditional(name, tiny_unconditional())
     assert found.about["condition"] == "none"
@@ -486,7 +462,7 @@ def test_a_model_without_attention_has_nothing_to_compare() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_prompts_are_followed_as_labels_are(tiny_pipeline: StableDiffusionPipeline, name: str) -> None:
     words = sfumato.wrap(tiny_pipeline)
-    asked = Request("a red cat", steps=20 if name == "emergence" else 4, height=16, width=24)
+    asked = Request("a red cat", steps=4, height=16, width=24)
     seeds = 2 if name == "artifact" else 1
     given = setting(words, seeds, request=asked, other="a blue dog", progress=silent, cache=Cache(None))
     found = experiment(name)(given)

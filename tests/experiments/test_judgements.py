@@ -63,64 +63,6 @@ def sure(value: float) -> str:
     return f"{value:.3f} [{value:.3f}, {value:.3f}] (n=5)"
 
 
-def emerging(
-    times: NDArray[np.float64], *, start: float = 0.2, plateau: float = 0.8, dip: float = 0.5, end: float = 0.8
-) -> NDArray[np.float64]:
-    """A rise to a plateau from t = 350 on, a dip in the last 100 timesteps, and where it ends."""
-    row = np.interp(times, [350, 900], [plateau, start])
-    row[times <= 100] = dip
-    row[-1] = end
-    return row
-
-
-def test_emergence_is_a_rise_a_plateau_a_dip_and_a_rise(
-    judged: Callable[..., Finding], times: NDArray[np.float64]
-) -> None:
-    found = judged("emergence", lambda more, about: {"ssim": emerging(times) + more})
-    assert found.verdict == "replicated"
-    assert f"around t = 250 normalised SSIM changes by {sure(0.6)}" in found.sentence
-    assert f"falls by {sure(0.3)} below the plateau and comes back by {sure(0.3)}" in found.sentence
-    assert [row["timestep"] for row in found.rows] == [949, 749, 499, 249, 99, 49, 0]
-    np.testing.assert_allclose([row["normalised ssim"] for row in found.rows][-4:], [0.8, 0.5, 0.5, 0.8])
-    np.testing.assert_allclose([row["sd over seeds"] for row in found.rows], np.std(MORE))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "verdict"),
-    [
-        ({"start": 0.8}, "inconclusive"),
-        ({"start": 0.9}, "not replicated"),
-        ({"dip": 0.8}, "inconclusive"),
-        ({"dip": 0.9, "end": 0.95}, "not replicated"),
-        ({"end": 0.5}, "inconclusive"),
-        ({"dip": 0.4, "end": 0.3}, "inconclusive"),
-    ],
-)
-def test_other_curves_are_no_emergence(
-    judged: Callable[..., Finding], times: NDArray[np.float64], wrong: dict[str, float], verdict: str
-) -> None:
-    found = judged("emergence", lambda more, about: {"ssim": emerging(times, **wrong) + more})
-    assert found.verdict == verdict
-
-
-@pytest.mark.parametrize("wrong", [{"start": 0.9}, {"dip": 0.9, "end": 0.95}, {"end": 0.4}])
-def test_a_curve_of_some_seeds_is_not_enough(
-    judged: Callable[..., Finding], times: NDArray[np.float64], wrong: dict[str, float]
-) -> None:
-    found = judged("emergence", lambda more, about: {"ssim": emerging(times, **(wrong if more >= 0 else {}))})
-    assert found.verdict == "inconclusive"
-
-
-def test_the_share_of_rising_steps_is_that_before_the_plateau(
-    judged: Callable[..., Finding], times: NDArray[np.float64]
-) -> None:
-    """Of 14 samples before t = 250 the last two have the same: 12 of 13 steps rise, and the later ones do not count."""
-    curve = np.interp(times, [300, 1000], [0.8, 0.1])
-    curve[times == 299] = curve[times == 349]
-    found = judged("emergence", lambda more, about: {"ssim": curve + more})
-    assert "Before the plateau 92% of the steps rise." in found.sentence
-
-
 def local(reach: list[float], outside: list[float]) -> Callable[[float, Mapping[str, Any]], Entry]:
     def made(more: float, about: Mapping[str, Any]) -> Entry:
         return {

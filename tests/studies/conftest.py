@@ -27,7 +27,6 @@ def scenes() -> Any:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figure is drawn."""
     for study, sheets in {
-        "pos": ("sweep_sheet",),
         "relations": ("sweep_sheet",),
         "numbers": ("sweep_sheet",),
         "cohyponyms": ("panels_sheet", "examples_sheet"),

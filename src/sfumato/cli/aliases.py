@@ -10,7 +10,12 @@ import typer
 from sfumato.cli.console import note
 from sfumato.cli.parameters import examples
 
-ALIASES: dict[str, str] = {"bench words": "word_localisation", "bench ranks": "rank_agreement"}
+ALIASES: dict[str, str] = {
+    "bench words": "word_localisation",
+    "bench ranks": "rank_agreement",
+    "study pos": "parts_of_speech",
+    "experiment emergence": "emergence",
+}
 """Tasks by the commands that they were."""
 
 

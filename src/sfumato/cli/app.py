@@ -103,7 +103,7 @@ add(
     app,
     "experiment",
     experimenting.experiment,
-    "sfumato experiment emergence --seeds 30",
+    "sfumato experiment localisation --seeds 30",
     'sfumato experiment switch --model studio/scenes --prompt "a red circle" --other "a blue square"',
 )
 add(

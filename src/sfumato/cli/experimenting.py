@@ -16,7 +16,7 @@ def experiment(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(help="emergence, localisation, ablation, artifact, divergence or switch.", show_default=False),
+        typer.Argument(help="localisation, ablation, artifact, divergence or switch.", show_default=False),
     ],
     seeds: Annotated[int, count("How many seeds.")] = 30,
     seed: Annotated[int, seeded("The first of them.")] = 0,
@@ -43,9 +43,17 @@ def experiment(
     --scheduler ddpm --steps 250 or more to come near it. What was computed for a seed is kept, so the same command goes
     on after a stop.
     """
+    from sfumato.cli.aliases import ALIASES, run_alias
     from sfumato.cli.loading import load_model
     from sfumato.cli.slugs import slug
     from sfumato.cli.tables import say_finding
+
+    given = {"prompt": prompt, "label": label, "steps": steps, "scheduler": scheduler}
+    if f"experiment {name}" in ALIASES:
+        told = {"seeds": seeds, "seed": seed, "model": model, "out": out, "device": device} | given
+        arguments = [part for key, value in told.items() if value is not None for part in (f"--{key}", str(value))]
+        run_alias(context, f"experiment {name}", [*arguments, *(["--json"] if as_json else [])])
+        return
     from sfumato.experiments.experiment import experiment as find
     from sfumato.experiments.experiment import setting, usual_request
     from sfumato.writing.folders import write_folder
@@ -53,7 +61,6 @@ def experiment(
     run = find(name)
     target = out if out is not None else f"out/{name}-{slug(model.removeprefix('studio/'))}"
     session_of(context).stopped = "stopped; the same command goes on with the seeds that are left"
-    given = {"prompt": prompt, "label": label, "steps": steps, "scheduler": scheduler}
     chosen = {key: value for key, value in given.items() if value is not None}
     with progress_shown() as progress, write_folder(target) as folder:
         loaded = load_model(model, device, progress)

@@ -12,16 +12,14 @@ import typer
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import Debug, Device, Json, count
 from sfumato.cli.session import session_of
-from sfumato.errors import ModelError, OptionError, SfumatoError
+from sfumato.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     from sfumato.judging.judge import Verdict
     from sfumato.judging.trust import Trust
     from sfumato.models.model import Model
     from sfumato.progress import Progress
-    from sfumato.results.explanation import Explanation
 
-GAMES = "games"
 STEPS = "The games of the steps"
 POINTS, MEMORY = 64, 1000.0
 
@@ -85,63 +83,49 @@ def judge(
     The folder gets the explanation with what was found (report.html, trust.png and more), trust.csv, and of the games
     curves.png, curves.json and table.csv.
     """
-    from sfumato.judging.trust import CHECKS
+    from sfumato.judging.evaluation import CheckOptions, costs, evaluate
     from sfumato.options import whole_numbers
     from sfumato.results.store import open as open_explanation
     from sfumato.writing.folders import write_folder
 
     steps = whole_numbers(at) if at is not None else ()
-    if steps is None:
+    if steps is None or (at is not None and not steps):
         raise OptionError(f"--at is {at!r}; expected steps such as 5,10,15 or a range such as 0:10")
-    if unknown := [name for name in check or () if name not in (*CHECKS, GAMES)]:
-        raise OptionError(f"there is no check {unknown[0]!r}; choose from: {', '.join((*CHECKS, GAMES))}")
-    chosen = tuple(dict.fromkeys(check or (*CHECKS, GAMES)))
-    trusted = [name for name in chosen if name != GAMES]
+    options = CheckOptions(
+        check=tuple(check or ()),
+        repeats=repeats,
+        stages=stages,
+        strength=strength,
+        game=tuple(game or ()),
+        measure=tuple(measure or ()),
+        at=steps,
+        points=points,
+        clip=clip,
+        memory=memory,
+    )
     opened = [open_explanation(one) for one in explanations]
     name = model or str(opened[0].provenance.get("model"))
     session_of(context).stopped = "stopped; nothing was written"
-    left_out: list[str] = []
-    found: list[Trust] = []
-    verdict: Verdict | None = None
-    wanted = trusted if check else None
-    numbers: dict[str, Any] = {"repeats": repeats, "stages": stages, "strength": strength}
     with progress_shown() as progress, write_folder(out) as folder:
         loaded = _loaded(name, explanations[0], given=model is not None, device=device, progress=progress)
-        if trusted:
-            _check_all(loaded, opened, wanted, numbers, quiet=as_json)
-        if GAMES in chosen:
-            settings = {
-                "games": game,
-                "distances": measure,
-                "at": steps,
-                "points": points,
-                "memory": memory,
-                "clip": clip,
-            }
-            try:
-                verdict = _played(loaded, opened, settings, progress)
-            except SfumatoError as error:
-                if check or game or measure or at or clip or (points, memory) != (POINTS, MEMORY):
-                    raise
-                left_out.append(f"games: {error}")
-        if trusted:
-            from sfumato.judging.trust import trust
-
-            found = [trust(loaded, one, wanted, progress=progress, **numbers) for one in opened]
-        _write_trust(found, folder, progress)
-        if verdict is not None:
-            _write_games(verdict, folder)
+        for line in costs(loaded, opened, options):
+            if not as_json:
+                say(f"cost: {line}")
+        found = evaluate(loaded, opened, options, progress)
+        _write_trust(found.trust, folder, progress)
+        if found.games is not None:
+            _write_games(found.games, folder)
     session_of(context).stopped = f"stopped; the results are whole, in {out}"
-    rows = [row for number, one in enumerate(found) for row in _numbered(one.rows(), number, len(found))]
-    left_out += [line for one in found for line in one.left_out] + (list(verdict.skipped) if verdict else [])
-    notes = list(verdict.notes) if verdict else []
+    rows = [row for number, one in enumerate(found.trust) for row in _numbered(one.rows(), number, len(found.trust))]
+    notes = list(found.games.notes) if found.games else []
     if as_json:
         from sfumato.results.rows import plain_rows
 
-        games = plain_rows(verdict.rows()) if verdict else []
-        print_json({"trust": plain_rows(rows), "rows": games, "skipped": left_out, "notes": notes, "folder": out})
+        games = plain_rows(found.games.rows()) if found.games else []
+        skipped = list(found.left_out)
+        print_json({"trust": plain_rows(rows), "rows": games, "skipped": skipped, "notes": notes, "folder": out})
         return
-    _say(name, rows, verdict, left_out)
+    _say(name, rows, found.games, found.left_out)
     for line in notes:
         say(f"note: {line}")
     say(f"results in {out}")
@@ -159,32 +143,6 @@ def _loaded(name: str, explanation: str, *, given: bool, device: str | None, pro
         raise ModelError(
             f"{explanation} was made by {name!r}, which cannot be loaded by that name; give its folder with --model"
         ) from error
-
-
-def _check_all(
-    model: Model, opened: Sequence[Explanation], checks: Sequence[str] | None, numbers: dict[str, Any], *, quiet: bool
-) -> None:
-    """Refuse what cannot be checked before anything is made, and say what the checks cost."""
-    from sfumato.judging.trust import cost, settled
-
-    costs = []
-    for one in opened:
-        made, _ = settled(model, one, checks, **numbers)
-        costs.append(cost(one, model, made, numbers["repeats"], numbers["stages"]))
-    for line in () if quiet else costs:
-        say(f"cost: {line}")
-
-
-def _played(model: Model, opened: Sequence[Explanation], settings: dict[str, Any], progress: Progress) -> Verdict:
-    """The games on every map of all explanations."""
-    from sfumato.judging.games import GAMES as BOTH
-    from sfumato.judging.judge import judge as run
-
-    chosen = {
-        "games": tuple(settings["games"] or BOTH),
-        "distances": tuple(settings["distances"] or ()),
-    }
-    return run(model, opened, progress=progress, **settings | chosen)
 
 
 def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> None:

@@ -52,7 +52,7 @@ class _Tasks(TyperGroup):
         super().__init__(*args, **kwargs)
 
     @property
-    def commands(self) -> dict[str, Any]:
+    def commands(self) -> MutableMapping[str, Any]:  # type: ignore[override]  # an attribute of the base class
         """All commands by name, those of tasks first."""
         if self._all is None:
             from sfumato.runs.task import tasks
@@ -61,7 +61,7 @@ class _Tasks(TyperGroup):
         return self._all
 
     @commands.setter
-    def commands(self, value: dict[str, Any]) -> None:
+    def commands(self, value: MutableMapping[str, Any]) -> None:
         self._own = dict(value)
 
 

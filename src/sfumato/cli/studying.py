@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfumato.bounds import checked_int
+from sfumato.cli.aliases import add_alias
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import (
     DEFAULT_MODEL,
@@ -58,33 +59,6 @@ Tagger = Annotated[
 def root(context: typer.Context) -> None:
     """Show the help when no command is named."""
     help_when_alone(context)
-
-
-def pos(
-    context: typer.Context,
-    prompts: PromptsOrNumber = "200",
-    tagger: Tagger = "auto",
-    method: Method = "daam",
-    seed: Seed = 0,
-    denoising: Steps = None,
-    model: ModelName = DEFAULT_MODEL,
-    out: Annotated[str, typer.Option(help="Folder of the results.")] = "out/study-pos",
-    device: Device = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """How much of the image does each part of speech cover? Do numerals and determiners stand out, and conjunctions?
-
-    What was computed for a prompt is kept, so the same command goes on after a stop.
-    """
-    from sfumato.studies.pos import study_pos
-
-    asked = _held_out(prompts)
-
-    def ask(loaded: Model, progress: Progress) -> Sequence[Finding]:
-        return [study_pos(loaded, asked, method=method, tagger=tagger, seed=seed, steps=denoising, progress=progress)]
-
-    _studied(context, ask, model, device, out, as_json)
 
 
 def relations(
@@ -291,13 +265,7 @@ def _studied(
     say(f"results in {out}: a figure, a table and a finding for each question, and the items where it has some")
 
 
-add(
-    group,
-    "pos",
-    pos,
-    "sfumato study pos",
-    "sfumato study pos --prompts captions.txt --model my-model --tagger en_core_web_sm",
-)
+add_alias(group, "study pos")
 add(
     group,
     "relations",

@@ -20,10 +20,11 @@ from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress
+from sfumato.registry import HasFeatures
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 
-NAMES = ("emergence", "localisation", "ablation", "artifact", "divergence", "switch")
+NAMES = ("localisation", "ablation", "artifact", "divergence", "switch")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def setting(
     )
 
 
-def usual_request(model: Model) -> Request:
+def usual_request(model: HasFeatures) -> Request:
     """What a model is asked for unless something else is said: a label, a prompt, or nothing, as it takes them."""
     if "label" in model.features:
         return Request(label="0110")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,18 @@ class Measured:
         bounds = {"above": {"above": 0.0}, "below": {"below": 0.0}, "like": {"below": LIKE}}
         decided = lies(self.gain, **bounds[self.wanted])
         return "inconclusive" if decided is None else "passed" if decided else "failed"
+
+    def row(self) -> dict[str, Any]:
+        """The number as the row of a table."""
+        return {
+            "check": self.check,
+            "number": self.number,
+            "value": self.value,
+            "control": self.against,
+            "its value": self.control,
+            "difference": self.gain,
+            "verdict": self.verdict,
+        }
 
 
 def measured(

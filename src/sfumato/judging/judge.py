@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, SfumatoError
+from sfumato.judging.checks import Measured, measured
 from sfumato.judging.games import GAMES, POINTS, Curve, Game, check_distances, judge_of, play
 from sfumato.judging.maps import Saliency, saliencies
 from sfumato.metrics import Interval, bootstrap
@@ -26,6 +27,9 @@ from sfumato.similarity.judges import notes_on, own_clip
 from sfumato.trace import generate
 
 CONTROLS = ("random", "centre")
+CHECK = "games"
+"""The name of the check that they are."""
+MEMORY = 1000.0
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,41 @@ class Verdict:
 
         Positive is better, whichever way the game runs. Images are drawn whole. Empty where the control did not play.
         """
-        found = self.chosen(game, measure)
-        known = {(one.image, one.step): one.curve for one in found.get(control, [])}
         gains = {}
-        for name, rows in found.items():
-            pairs = [(one, known[one.image, one.step]) for one in rows if (one.image, one.step) in known]
-            if name == control or not pairs:
-                continue
-            sign = 1 if pairs[0][1].higher_is_better else -1
+        for name, pairs in self._pairs_with(game, measure, control).items():
+            sign = 1 if pairs[0][0].curve.higher_is_better else -1
             areas = [sign * (one.curve.auc - other.auc) for one, other in pairs]
             gains[name] = bootstrap(areas, groups=[one.image for one, _ in pairs])
         return gains
+
+    def measured(self) -> list[Measured]:
+        """The area of every map next to that of each control, by game and measure."""
+        return [
+            measured(
+                CHECK,
+                f"area of {name}, {game} by {measure}",
+                [one.curve.auc for one, _ in pairs],
+                control,
+                [other.auc for _, other in pairs],
+                "above" if pairs[0][0].curve.higher_is_better else "below",
+                groups=[one.image for one, _ in pairs],
+            )
+            for game, measure in self.pairs()
+            for control in CONTROLS
+            for name, pairs in self._pairs_with(game, measure, control).items()
+            if name not in CONTROLS
+        ]
+
+    def _pairs_with(self, game: str, measure: str, control: str) -> dict[str, list[tuple[Played, Curve]]]:
+        """Every curve of a map with that of a control on the same step of the same image, by map."""
+        found = self.chosen(game, measure)
+        known = {(one.image, one.step): one.curve for one in found.get(control, [])}
+        pairs = {
+            name: [(one, known[one.image, one.step]) for one in rows if (one.image, one.step) in known]
+            for name, rows in found.items()
+            if name != control
+        }
+        return {name: some for name, some in pairs.items() if some}
 
     def mean_curves(self, game: str, measure: str) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Shares (point,) and curves (curve, point) of every map."""
@@ -147,7 +175,7 @@ def judge(
     points: int = POINTS,
     controls: Sequence[str] = CONTROLS,
     clip: str | None = None,
-    memory: float = 1000.0,
+    memory: float = MEMORY,
     progress: Progress = silent,
 ) -> Verdict:
     """Generate the image of every explanation again and play the games on each of its maps.

@@ -45,18 +45,7 @@ class Trust:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each number."""
-        return [
-            {
-                "check": one.check,
-                "number": one.number,
-                "value": one.value,
-                "control": one.against,
-                "its value": one.control,
-                "difference": one.gain,
-                "verdict": one.verdict,
-            }
-            for one in self.measured
-        ]
+        return [one.row() for one in self.measured]
 
 
 def trust(
@@ -102,7 +91,7 @@ def trust(
             nodes |= more
         if "noise" in chosen:
             found += steadiness.noise(model, explanation, others, repeats=repeats, strength=strength, progress=progress)
-    nodes[NODE] = _node(found)
+    nodes[NODE] = node_of(found)
     kept = {node.path: node.to_dataset(inherit=False) for node in explanation.tree.subtree}
     kept = {path: data for path, data in kept.items() if path.strip("/") not in OWN}
     tree = xr.DataTree.from_dict(kept | {f"/{name}": data for name, data in nodes.items()})
@@ -160,7 +149,7 @@ def cost(explanation: Explanation, model: Model, checks: Sequence[str], repeats:
     return f"{images} images without a word and {runs} runs of {methods}"
 
 
-def _node(found: Sequence[Measured]) -> xr.Dataset:
+def node_of(found: Sequence[Measured]) -> xr.Dataset:
     """The numbers with their intervals (number, end), ends being mean, low and high."""
     intervals: Mapping[str, list[Any]] = {
         name: [getattr(one, name) for one in found] for name in ("value", "control", "gain")

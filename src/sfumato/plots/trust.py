@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
+import xarray as xr
 from PIL import Image
 
 from sfumato.plots.figures import INK, LINES, QUIET, figure_of, finished, picture_axis
@@ -17,8 +18,16 @@ _LINE = 44
 
 
 def trust_sheet(explanation: Explanation) -> Image.Image:
-    """Every number as a point with its 95% interval, and below it that of its control."""
-    node = explanation.tree["trust"].to_dataset()
+    """Every number of the checks of an explanation."""
+    return checks_sheet(explanation.tree["trust"].to_dataset())
+
+
+def checks_sheet(node: xr.Dataset) -> Image.Image:
+    """Every number as a point with its 95% interval, and below it that of its control.
+
+    Args:
+        node: As the checks write it into the node "trust".
+    """
     count = node.sizes["number"]
     figure = figure_of(8.0, 0.62 * count + 0.7)
     axis = figure.subplots()

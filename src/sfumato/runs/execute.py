@@ -155,7 +155,7 @@ def execute(
         ModelError: The model lacks what the task needs.
     """
     facts = facts_of(model)
-    plan.task.check(facts)
+    plan.task.check(facts, model, plan.options)
     folder = resolved(out)
     asked = _Asked(plan, model, facts, _settings(plan, model, means.source))
     if as_new and is_planned(folder) and asked.differences(folder):
@@ -370,20 +370,13 @@ class _Asked:
         common = {name: self.settings[name] for name in ("task", "task_version", "options", "identity", "versions")}
         prefix = digest(common)
         complete = _Completing(self.model)
-        invalid: list[Row] = []
-
-        def valid() -> Iterator[Row]:
-            for row in self.plan.rows():
-                if row.request is None:
-                    invalid.append(row)
-                else:
-                    yield row
+        rows = _ValidRows(self.plan.rows)
 
         def refused() -> Iterator[Planning]:
-            yield from (Planning(row.line, row.kept, reason=row.reason) for row in invalid)
-            invalid.clear()
+            yield from (Planning(row.line, row.kept, reason=row.reason) for row in rows.invalid)
+            rows.invalid.clear()
 
-        for place, item in enumerate(self.plan.task.parts.plan(self.facts, valid(), self.plan.options)):
+        for place, item in enumerate(self.plan.task.parts.plan(self.facts, rows, self.plan.options)):
             yield from refused()
             if isinstance(item, Row):
                 yield Planning(item.line, item.kept, reason=item.reason)
@@ -409,6 +402,22 @@ class _Asked:
             if found["plan"] != summary.digest:
                 differences = [f"the prompts are others, {summary.rows:,} rows, there {found['rows']:,}"]
         return differences
+
+
+class _ValidRows:
+    """The rows that are requests, drawn anew in every pass; the others of the last pass are set aside."""
+
+    def __init__(self, rows: Callable[[], Iterable[Row]]) -> None:
+        self._rows = rows
+        self.invalid: list[Row] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        self.invalid.clear()
+        for row in self._rows():
+            if row.request is None:
+                self.invalid.append(row)
+            else:
+                yield row
 
 
 class _Completing:

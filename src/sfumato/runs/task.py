@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,12 +123,13 @@ class Records(Protocol):
 
 
 class Parts(Protocol):
-    """The three parts of a task."""
+    """The three parts of a task; it may also have `check`, as in `Checked`."""
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: Any) -> Iterable[Item | Row]:
         """The items, always the same ones for the same arguments; cheap, without torch.
 
-        A row that the task cannot use is given back with the reason (`Row.refused`) and counts as invalid.
+        The rows may be gone through several times; they are read anew each time. A row that the task cannot use is
+        given back with the reason (`Row.refused`) and counts as invalid.
         """
         ...
 
@@ -141,6 +142,19 @@ class Parts(Protocol):
 
     def conclude(self, records: Records, options: Any, about: Mapping[str, Any]) -> Finding:
         """What the records show, from the disk alone: no model, and memory that does not grow with their number."""
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A task that can tell from the model that a run is in vain."""
+
+    def check(self, model: Model, options: Any) -> None:
+        """Refuse a run before it is planned.
+
+        Raises:
+            SfumatoError: The options and the model do not fit each other.
+        """
         ...
 
 
@@ -180,15 +194,18 @@ class Task:
             raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {listed}")
         return self.options(**checked_options(self.options, given))
 
-    def check(self, facts: ModelFacts) -> None:
-        """Refuse a model that lacks what the task needs.
+    def check(self, facts: ModelFacts, model: Model, options: Any) -> None:
+        """Refuse a model that lacks what the task needs, and options that do not fit it.
 
         Raises:
             ModelError: The message names what is missing.
+            SfumatoError: The task itself refuses them; see `Checked`.
         """
         if missing := sorted(need for need in self.needs if not facts.features.intersection(need.split(" or "))):
-            model = f"{facts.name} ({facts.family})"
-            raise ModelError(f"{self.name} needs {', '.join(missing)}, which {model} does not have")
+            about = f"{facts.name} ({facts.family})"
+            raise ModelError(f"{self.name} needs {', '.join(missing)}, which {about} does not have")
+        if isinstance(self.parts, Checked):
+            self.parts.check(model, options)
 
 
 _tasks: dict[str, Task] = {}

@@ -23,6 +23,7 @@ from sfumato.studio.grammar import NUMERALS, Plan, parse, say
 
 PREFERRED = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm")
 """The spaCy models for English that "auto" looks for, the most accurate first; any other one comes after these."""
+LEXICON = "lexicon"
 INSTALL = "pip install sfumato[nlp]"
 DOWNLOAD = "python -m spacy download en_core_web_sm"
 
@@ -96,12 +97,32 @@ class Parser(Protocol):
         """Parse one prompt, given the words it was split into."""
 
 
+def tagger_for(tagger: str, prompts: Sequence[str]) -> str:
+    """The tagger that reads all prompts: "lexicon", or the name or folder of a spaCy model.
+
+    Args:
+        tagger: One of these, or "auto": the lexicon where every prompt is a caption of the scenes, else the best spaCy
+            model for English that is installed, else the lexicon.
+        prompts: What will be parsed.
+
+    Warns:
+        SfumatoWarning: "auto" falls back to the lexicon, which does not know some of the words.
+    """
+    if tagger != "auto":
+        return tagger
+    if all(parse(prompt) is not None for prompt in prompts):
+        return LEXICON
+    best = _best_english()
+    if best is None:
+        _tell_unknown(prompts)
+    return best or LEXICON
+
+
 def parser_of(tagger: str, prompts: Sequence[str]) -> Parser:
     """Make the parser of a name.
 
     Args:
-        tagger: "lexicon", the name or folder of a spaCy model, or "auto": the lexicon where every prompt is a caption
-            of the scenes, else the best spaCy model for English that is installed, else the lexicon.
+        tagger: As for `tagger_for`.
         prompts: What will be parsed.
 
     Raises:
@@ -117,17 +138,8 @@ def parser_of(tagger: str, prompts: Sequence[str]) -> Parser:
         >>> found.tags, found.dependents[0]
         (('det', 'adj', 'noun'), Dependent(head=2, dependent=0, relation='det'))
     """
-    if tagger == "lexicon":
-        return _Lexicon()
-    if tagger != "auto":
-        return _spacy_parser(tagger, prompts)
-    if all(parse(prompt) is not None for prompt in prompts):
-        return _Lexicon()
-    best = _best_english()
-    if best is not None:
-        return _spacy_parser(best, prompts)
-    _tell_unknown(prompts)
-    return _Lexicon()
+    chosen = tagger_for(tagger, prompts)
+    return _Lexicon() if chosen == LEXICON else _spacy_parser(chosen, prompts)
 
 
 class _Lexicon:
@@ -146,7 +158,7 @@ class _Lexicon:
       beside the things: it is neither another name of them (appos) nor one more of them (conj).
     """
 
-    name = "lexicon"
+    name = LEXICON
 
     def __call__(self, prompt: str, words: Sequence[Word]) -> Parse:
         tags = tuple(pos(word.text) for word in words)
@@ -318,5 +330,5 @@ def _tell_unknown(prompts: Sequence[str]) -> None:
             f"the lexicon does not know {len(unknown)} of the {len(words)} distinct words of the prompts, which get "
             f"the tag x: {shown}; for a spaCy model, which knows them: {remedy}",
             SfumatoWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -34,8 +34,8 @@ OF_PLAYERS = frozenset({"player", "first_word"})
 
 
 @dataclass(frozen=True)
-class ExplainOptions:
-    """Options of the task."""
+class MethodOptions:
+    """Which methods, for tasks that take any."""
 
     method: tuple[str, ...] = field(
         default=(),
@@ -45,6 +45,12 @@ class ExplainOptions:
         default=(),
         metadata={"help": "NAME=VALUE: an option of the methods (METHOD.NAME=VALUE: of one); may be repeated."},
     )
+
+
+@dataclass(frozen=True)
+class ExplainOptions(MethodOptions):
+    """Options of the task."""
+
     keep: Literal["small", "full"] = field(
         default="small", metadata={"help": "Maps in 8 bits with a scale of their own, or in full in float32."}
     )
@@ -62,23 +68,14 @@ class ExplainPrompts:
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: ExplainOptions) -> Iterator[Item]:
         """An item for each image of each row."""
-        _configured(options, facts)
+        check_methods(options, facts)
         return of_each_image(rows)
 
     def measure(
         self, model: Model, items: Sequence[Item], options: ExplainOptions, progress: Progress
     ) -> Sequence[Record]:
         """Explain a batch with every method."""
-        requests = [one.request for one in items]
-        names = options.method or (usual_method(requests[0]),)
-        if not options.method and len({usual_method(one) for one in requests}) > 1:
-            return [record for one in items for record in self.measure(model, [one], options, progress)]
-        methods = [find(name) for name in dict.fromkeys(names)]
-        found = [
-            explain(model, requests, one.name, batch=len(requests), progress=progress, **given)
-            for one, given in zip(methods, parse_each(methods, options.option), strict=True)
-        ]
-        return [_record(explanations, options) for explanations in zip(*found, strict=True)]
+        return [_record(one, options) for one in explained(model, items, options, progress)]
 
     def conclude(self, records: Records, options: ExplainOptions, about: Mapping[str, Any]) -> Finding:
         """The number of words and the mean of every number over all of them."""
@@ -107,6 +104,21 @@ def of_each_image(rows: Iterable[Row]) -> Iterator[Item]:
                 yield Item(row.request.with_(seed=seed, images=1), {}, row)
 
 
+def explained(
+    model: Model, items: Sequence[Item], options: MethodOptions, progress: Progress
+) -> list[tuple[Explanation, ...]]:
+    """The explanations of each item of a batch by all methods; without any, by the usual one of its request."""
+    requests = [one.request for one in items]
+    if not options.method and len({usual_method(one) for one in requests}) > 1:
+        return [found for one in items for found in explained(model, [one], options, progress)]
+    methods = [find(name) for name in dict.fromkeys(options.method or (usual_method(requests[0]),))]
+    found = [
+        explain(model, requests, one.name, batch=len(requests), progress=progress, **given)
+        for one, given in zip(methods, parse_each(methods, options.option), strict=True)
+    ]
+    return list(zip(*found, strict=True))
+
+
 def check_method(method: Method, facts: ModelFacts) -> None:
     """Refuse a method that needs what the model does not have.
 
@@ -120,8 +132,13 @@ def check_method(method: Method, facts: ModelFacts) -> None:
         )
 
 
-def _configured(options: ExplainOptions, facts: ModelFacts) -> None:
-    """Refuse methods and options that cannot be used before any image is made."""
+def check_methods(options: MethodOptions, facts: ModelFacts) -> None:
+    """Refuse methods and options that cannot be used before any image is made.
+
+    Raises:
+        ModelError: A method needs what the model does not have.
+        OptionError: An option cannot be used.
+    """
     methods = [find(name) for name in dict.fromkeys(options.method)]
     for one in methods:
         check_method(one, facts)
