@@ -111,6 +111,16 @@ def test_the_options_of_daam_can_all_be_given() -> None:
     assert daam.configure(found).keep == ("layer", "head")
 
 
+@pytest.mark.parametrize("text", ["0:100001", "0:50001,0:50000", "0:99999999999999999999", "99999999999999999999:0:-1"])
+def test_ranges_stand_for_no_more_numbers_than_can_be_meant(text: str) -> None:
+    assert whole_numbers(text) is None
+
+
+def test_ranges_stand_for_the_numbers_that_python_counts() -> None:
+    assert whole_numbers("0:100000") == tuple(range(100_000))
+    assert whole_numbers("0:7:3,9:2:-3,5:5,5:2") == (0, 3, 6, 9, 6, 3)
+
+
 @pytest.mark.parametrize("text", ["", ":", "1:", "a", "1.0", "0:1:2:3", "²"])
 def test_whole_numbers_are_plain_digits(text: str) -> None:
     assert whole_numbers(text) is None

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, overload
 
@@ -132,7 +133,7 @@ def _explained(
         "weights_sha256": weight_hash(model.pipeline),
         "device": str(model.pipeline._execution_device),
         "dtype": str(next(model.denoiser.parameters()).dtype).removeprefix("torch."),
-        "versions": {name: version(name) for name in RECORDED} | {"python": platform.python_version()},
+        "versions": dict(_versions()),
         "started": started.isoformat(timespec="seconds"),
         "seconds": seconds,
         "batch": sum(request.images for _, request in group),
@@ -184,3 +185,9 @@ def _batches(requests: Sequence[Request], most: int, mixes: bool) -> Iterator[li
         runs[-1].append(number)
     for runs in groups.values():
         yield from runs
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of what results depend on; each is read from a file of the environment, and this process has loaded its own."""
+    return {name: version(name) for name in RECORDED} | {"python": platform.python_version()}

@@ -14,7 +14,7 @@ from sfumato.option_values import types_of
 from sfumato.reading import parse_json
 from sfumato.registry import Method
 
-MOST = 100_000  # elements that a range may stand for
+MOST = 100_000  # elements that ranges may stand for, all together
 YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -186,7 +186,7 @@ def whole_numbers(text: str) -> tuple[int, ...] | None:
             numbers.append(bounds[0] or 0)
             continue
         start, stop, *rest = (bound or 0 for bound in bounds)
-        if rest == [0] or len(range(start, stop, *rest)) > MOST:
+        if rest == [0] or len(numbers) - (start - stop) // (rest or [1])[0] > MOST:
             return None
         numbers += range(start, stop, *rest)
     return tuple(numbers)

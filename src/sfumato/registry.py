@@ -159,8 +159,7 @@ def method(
 
 def methods() -> tuple[Method, ...]:
     """All methods: the built-in ones, then those that installed packages offer under the entry-point group."""
-    for module in BUILT_IN:
-        importlib.import_module(module)
+    _import_built_in()
     for entry in entry_points(group=ENTRY_POINTS):
         try:
             entry.load()
@@ -184,7 +183,15 @@ def find(name: str) -> Method:
     Raises:
         UnknownMethod: There is none; the message lists all names.
     """
+    _import_built_in()
+    if isinstance(name, str) and name in _methods:  # nobody can take its name, so no package is looked at
+        return _methods[name]
     known = {m.name: m for m in methods()}
     if not isinstance(name, str) or name not in known:
         raise UnknownMethod(f"there is no method {shown(name)}; choose from: {', '.join(known)}")
     return known[name]
+
+
+def _import_built_in() -> None:
+    for module in BUILT_IN:
+        importlib.import_module(module)

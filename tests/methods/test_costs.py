@@ -17,11 +17,13 @@ from sfumato.layers import layers_of
 from sfumato.models.model import Model
 from sfumato.registry import find, methods
 from sfumato.request import Request
+from sfumato.studio.benches import steps as bench
 from sfumato.studio.benches.reference import request_of
 from sfumato.studio.benches.steps import bench_cost, bench_steps
 from sfumato.studio.garments import pair
 from tests.families import family
 from tests.methods.steps import CLIP, REQUESTS, model_of
+from tests.pipelines import Shape, stable_diffusion
 
 LAYER, MASK = "a layer", "a mask"
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -125,8 +127,10 @@ def test_as_many_calls_are_made_as_were_said(
 
 @pytest.mark.slow
 def test_the_bench_of_steps_makes_as_many_calls_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the smallest model, and without the distances that call no denoiser: only its calls are counted."""
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
-    model = sfumato.load("studio/scenes")
+    monkeypatch.setattr(bench, "DISTANCES", ("local_ssim",))
+    model = sfumato.wrap(stable_diffusion(Shape(latent_side=8)))
     request = model.complete(Request("a red circle"))
     lines = bench_cost(model, 1, masks=70)
     said = sum(rows_said(line, model, request) for line in lines)

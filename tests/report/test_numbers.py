@@ -56,16 +56,19 @@ def scenes(method: str, **options: Any) -> Explanation:
     return sfumato.explain(sfumato.load(), WORDS, method, **options)
 
 
+@cache
 def concepts() -> Explanation:
     found = family("Flux dev")
     return sfumato.explain(found.wrapped(), found.request(), "concept_attention")
 
 
+@cache
 def reference() -> Explanation:
     options: dict[str, Any] = {"at": (10, 12), "patches": (40, 100), "causal": True}
     return sfumato.explain(sfumato.wrap(tiny_references()), reference_request(), "i2am", **options)
 
 
+@cache
 def checked() -> Explanation:
     return trust(model_of("text"), text("daam"), ["removal", "randomisation"], stages=2).explanation
 

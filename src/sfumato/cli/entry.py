@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any, TextIO
 
 import typer
@@ -93,16 +94,21 @@ def _guarded(arguments: list[str], session: Session) -> int:
 
 
 def _run(arguments: list[str], session: Session) -> int:
-    from sfumato.cli.app import app
-
-    command = typer.main.get_command(app)
     try:
-        code = command.main(arguments, prog_name="sfumato", standalone_mode=False, obj=session)
+        code = _command().main(arguments, prog_name="sfumato", standalone_mode=False, obj=session)
     except typer.Abort:
         raise KeyboardInterrupt from None
     if code == INTERRUPTED:  # what typer makes of Ctrl-C
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
+
+
+@cache
+def _command() -> Any:
+    """All commands as typer runs them; it reads every signature anew for each, and none of them changes."""
+    from sfumato.cli.app import app
+
+    return typer.main.get_command(app)
 
 
 def _explained(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
@@ -124,9 +130,7 @@ def _explained(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
 
 def _command_path(arguments: Sequence[str]) -> str:
     """The words that name the command which was called: "sfumato studio score"."""
-    from sfumato.cli.app import app
-
-    command: Any = typer.main.get_command(app)
+    command = _command()
     path = ["sfumato"]
     for word in arguments:
         if word not in getattr(command, "commands", {}):

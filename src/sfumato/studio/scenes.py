@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -189,9 +190,8 @@ def held_out_captions(n: int = 200, seed: int = 0, kinds: Sequence[Kind] = KINDS
 def _held_out_plans(kind: Kind, rng: random.Random) -> list[Iterator[Plan]]:
     """Give the held-out plans of one kind, one stream for each relation or numeral that the kind has."""
     turns: dict[tuple[str | None, int], list[Plan]] = {}
-    for subject in _subjects(kind):
-        if held_out_plan(subject):
-            turns.setdefault((subject.relation, subject.groups[0].count), []).append(subject)
+    for subject in _held_out_subjects(kind):
+        turns.setdefault((subject.relation, subject.groups[0].count), []).append(subject)
     for subjects in turns.values():
         rng.shuffle(subjects)
     return [_with_some_backgrounds(subjects, random.Random(rng.random())) for subjects in turns.values()]
@@ -202,6 +202,12 @@ def _with_some_backgrounds(subjects: list[Plan], rng: random.Random) -> Iterator
     for again in range(1 + 4 * len(BACKGROUNDS)):
         for place, subject in enumerate(subjects):
             yield _with_background(subject, rng) if (place + again) % 2 else subject
+
+
+@cache
+def _held_out_subjects(kind: Kind) -> tuple[Plan, ...]:
+    """What no caption of training is about: few of thousands, each of which has to be written out to be looked at."""
+    return tuple(subject for subject in _subjects(kind) if held_out_plan(subject))
 
 
 def _subjects(kind: Kind) -> list[Plan]:
