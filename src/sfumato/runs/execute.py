@@ -22,6 +22,7 @@ from sfumato.runs.concluding import WRITTEN, conclude
 from sfumato.runs.executors.executor import Executor
 from sfumato.runs.executors.local import Local
 from sfumato.runs.executors.processes import Processes
+from sfumato.runs.executors.ray_worker import TOKEN
 from sfumato.runs.manifest import (
     ITEMS,
     SETTINGS,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 SHARD = 32
 """Items of a shard by default, but never fewer than a batch: what a kill can cost."""
 LOCK = ".lock"
-OWN = frozenset({SETTINGS, ITEMS, f"{ITEMS}-wal", f"{ITEMS}-shm", "shards", "inputs", *WRITTEN})
+OWN = frozenset({SETTINGS, ITEMS, f"{ITEMS}-wal", f"{ITEMS}-shm", "shards", "inputs", TOKEN, *WRITTEN})
 """Everything that a run writes into its folder."""
 
 
@@ -235,12 +236,12 @@ def measure(
 
     # those to retry are listed before anything is measured: what fails now is not tried again in the same run
     works = list(mine()) if retry else mine()
-    report(Status(manifest.counts))
+    counts = manifest.counts
+    report(Status(counts))
     for done in executor(job, iter(works)):
-        manifest.note(done.file, done.sha256, done.size, done.seconds, done.outcomes)
+        counts += manifest.note(done.file, done.sha256, done.size, done.seconds, done.outcomes)
         measured += len(done.outcomes)
         rate = measured / max(time.monotonic() - clock, 1e-9)
-        counts = manifest.counts
         report(Status(counts, rate, counts.open / rate))
 
 

@@ -10,9 +10,10 @@ import json
 import platform
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ _SCHEMA = """
     CREATE INDEX of_item ON rows (number);
 """
 _COLUMNS = "number, key, request, about, attempts, file"
+_ROWS_OF_ITEM = (
+    "SELECT state, (SELECT count(*) FROM rows WHERE rows.number = items.number) FROM items WHERE number = ? AND key = ?"
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,10 @@ class Counts:
         """All rows of the input."""
         return self.ok + self.failed + self.invalid + self.open
 
+    def __add__(self, change: Counts) -> Counts:
+        """After a change, whose numbers may be negative."""
+        return Counts(*(old + new for old, new in zip(astuple(self), astuple(change), strict=True)))
+
 
 class Manifest:
     """The plan of a run and what became of it, in a folder.
@@ -148,7 +156,7 @@ class Manifest:
             yield from map(_planned, found)
             last = found[-1][0]
 
-    def note(self, file: str, sha256: str, size: int, seconds: float, outcomes: Iterable[Outcome]) -> None:
+    def note(self, file: str, sha256: str, size: int, seconds: float, outcomes: Sequence[Outcome]) -> Counts:
         """Keep how the items of a shard ended, in one transaction.
 
         Args:
@@ -157,8 +165,16 @@ class Manifest:
             size: Its bytes.
             seconds: What its measurement took.
             outcomes: Without their records.
+
+        Returns:
+            What it changes in `counts`, which takes longer to count the more rows there are.
         """
+        change: Counter[str] = Counter()
         with self._items:
+            for one in outcomes:
+                for old, rows in self._items.execute(_ROWS_OF_ITEM, (one.number, one.key)):
+                    change[old] -= rows
+                    change[one.state] += rows
             if file:
                 self._items.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?)", (file, sha256, size, seconds))
             self._items.executemany(
@@ -166,6 +182,7 @@ class Manifest:
                 "WHERE number = ? AND key = ?",
                 [(one.state, one.reason, file or None, one.number, one.key) for one in outcomes],
             )
+        return Counts(**change)
 
     def adopt(self, part: Manifest) -> None:
         """Take over the records of another run of the same plan where there is none here.
