@@ -152,5 +152,5 @@ def _check_address(address: str) -> None:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise RunError(
-            f"no Ray cluster answers at {address} ({reason}); start one with: ray start --head, or leave out the address"
+            f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, or give no address"
         ) from error

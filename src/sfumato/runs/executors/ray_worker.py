@@ -1,4 +1,4 @@
-"""What runs in each process of a Ray cluster that measures shards: a worker with a model, and how its shards get back."""
+"""What runs in each process of a Ray cluster that measures shards: a worker, and how its shards get back."""
 
 from __future__ import annotations
 
