@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,6 @@ _LOOK = 10.0
 """Seconds after which the nodes are looked at again while no worker reports."""
 
 
-def _gpus_here() -> float:
-    import torch
-
-    return float(torch.cuda.is_available())
-
-
 @dataclass(frozen=True)
 class Ray:
     """Measures on a cluster of Ray, or in processes of this machine that Ray starts.
@@ -40,7 +34,7 @@ class Ray:
         workers: How many, at most one for each device; those for which no node has room begin when one has.
         address: HOST:PORT of a cluster that this machine is a node of, or "auto"; without, the cluster that the program
             is connected to, that of RAY_ADDRESS, or one of this machine alone for the time of the run.
-        gpus_per_worker: GPUs that a worker is given; by default one where this machine has any.
+        gpus_per_worker: GPUs that a worker is given; by default one where the cluster has any.
         cpus_per_worker: Processors that a worker is counted for; half of one leaves room for Ray's own tasks on small
             machines.
 
@@ -52,13 +46,14 @@ class Ray:
 
     workers: int
     address: str | None = None
-    gpus_per_worker: float = field(default_factory=_gpus_here)
+    gpus_per_worker: float | None = None
     cpus_per_worker: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the numbers, and that Ray is there, before a model is loaded."""
         checked_int("workers", self.workers, 1, MOST_WORKERS, OptionError)
-        checked_number("gpus_per_worker", self.gpus_per_worker, OptionError, least=0)
+        if self.gpus_per_worker is not None:
+            checked_number("gpus_per_worker", self.gpus_per_worker, OptionError, least=0)
         checked_number("cpus_per_worker", self.cpus_per_worker, OptionError, above=0)
         check_installed()
 
@@ -113,15 +108,19 @@ class _Pool:
     def __init__(self, ray: Any, settings: Ray, job: Job, token: str, own: bool) -> None:
         import torch
 
-        self._ray, self._settings, self._job, self._token = ray, settings, job, token
+        self._ray, self._workers, self._job, self._token = ray, settings.workers, job, token
+        gpus = settings.gpus_per_worker
+        if gpus is None:
+            gpus = float(any(node.get("GPU", 0) >= 1 for node in self._nodes()))
+        self._needs = {"CPU": settings.cpus_per_worker, "GPU": gpus}
         # the last bits of a sum depend on the number of threads, which Ray would set to that of the processors
         environment = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
         if own:
             source = str(Path(__file__).parents[3])
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         self._actor = ray.remote(RayWorker).options(
-            num_cpus=settings.cpus_per_worker,
-            num_gpus=settings.gpus_per_worker,
+            num_cpus=self._needs["CPU"],
+            num_gpus=self._needs["GPU"],
             max_restarts=0,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": environment},
@@ -138,7 +137,7 @@ class _Pool:
             StoreError: A shard cannot be written.
         """
         self._check_room()
-        for _ in range(self._settings.workers):
+        for _ in range(self._workers):
             self._seats.append(self._begin(_Seat(None)))
         drawn = False
         while not drawn or self._again or any(seat.given for seat in self._seats):
@@ -240,13 +239,16 @@ class _Pool:
 
     def _check_room(self) -> None:
         """Raise a `RunError` where no node could ever hold a worker; a busy one is waited for."""
-        wanted = {"CPU": self._settings.cpus_per_worker, "GPU": self._settings.gpus_per_worker}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        nodes = self._nodes()
+        if not any(all(node.get(name, 0) >= amount for name, amount in self._needs.items()) for node in nodes):
             raise RunError(
-                f"none of the {len(nodes)} nodes of the Ray cluster offers {wanted['CPU']:g} processors and "
-                f"{wanted['GPU']:g} GPUs, which a worker needs; see cpus_per_worker and gpus_per_worker"
+                f"none of the {len(nodes)} nodes of the Ray cluster offers {self._needs['CPU']:g} processors and "
+                f"{self._needs['GPU']:g} GPUs, which a worker needs; see cpus_per_worker and gpus_per_worker"
             )
+
+    def _nodes(self) -> list[dict[str, float]]:
+        """The resources of every node that lives."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _end(self, seat: _Seat) -> None:
         with suppress(self._ray.exceptions.RayError):  # it has gone by itself

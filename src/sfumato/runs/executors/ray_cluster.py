@@ -54,7 +54,8 @@ def connected(address: str | None, cpus: float) -> Iterator[tuple[Any, bool]]:
     if ray.is_initialized():
         yield ray, False
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        address = os.environ.get("RAY_ADDRESS") or None
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address in (None, "local"):
