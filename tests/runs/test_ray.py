@@ -388,7 +388,9 @@ def test_a_worker_that_does_not_share_the_folder_gets_the_pictures_and_returns_t
 class FakeWorker:
     """Writes a shard that says which pictures it saw."""
 
-    def __init__(self, job: Job) -> None:
+    model = None
+
+    def __init__(self, job: Job, model: None = None) -> None:
         self.folder = Path(job.folder)
 
     def __call__(self, work: Work, *, batch: int) -> Done:
@@ -413,7 +415,6 @@ def test_an_actor_writes_where_it_finds_the_token_of_the_driver(
     assert shared.measure(work, 1, {}) == Measured(done_of(work).done)
     assert (tmp_path / "shards" / "00000.npz").exists()
     assert apart.measure(work, 1, {"inputs/b.png": b""}) == Measured(done_of(work).done, b"b.png")
-    assert [one for one in Path(apart._folder).rglob("*") if one.is_file()] == []
 
 
 def test_an_actor_without_the_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,16 +66,12 @@ class RayWorker:
             job: The run.
             token: Content of the file `TOKEN` in its folder.
         """
-        self._private: tempfile.TemporaryDirectory[str] | None = None
-        if not _shares(Path(job.folder), token):
-            self._private = tempfile.TemporaryDirectory(prefix="sfumato-run-")
-            job = replace(job, folder=self._private.name)
-        self._folder = Path(job.folder)
+        self._job, self._shares_folder = job, _shares(Path(job.folder), token)
         try:
             self._worker = Worker(job)
         except SfumatoError as error:
             return Refused("run", str(error))
-        return Ready(self._private is None)
+        return Ready(self._shares_folder)
 
     def measure(self, work: Work, batch: int, inputs: Mapping[str, bytes]) -> Measured | Refused:
         """Measure a shard.
@@ -86,20 +82,18 @@ class RayWorker:
             inputs: Content of the pictures that its requests name, where the folder of the run is not shared.
         """
         try:
-            for name, content in inputs.items():
-                (self._folder / name).parent.mkdir(exist_ok=True)
-                (self._folder / name).write_bytes(content)
-            done = self._worker(work, batch=batch)
+            if self._shares_folder:
+                return Measured(self._worker(work, batch=batch))
+            with tempfile.TemporaryDirectory(prefix="sfumato-run-") as folder:
+                for name, content in inputs.items():
+                    (Path(folder) / name).parent.mkdir(exist_ok=True)
+                    (Path(folder) / name).write_bytes(content)
+                done = Worker(replace(self._job, folder=folder), self._worker.model)(work, batch=batch)
+                return Measured(done, (Path(folder) / done.file).read_bytes())
         except StoreError as error:
             return Refused("store", str(error))
         except SfumatoError as error:
             return Refused("run", str(error))
-        if self._private is None:
-            return Measured(done)
-        content = (self._folder / done.file).read_bytes()
-        for name in (done.file, *inputs):
-            (self._folder / name).unlink()
-        return Measured(done, content)
 
 
 def _shares(folder: Path, token: str) -> bool:
