@@ -232,7 +232,7 @@ class _Pool:
                 f"a worker of the cluster cannot import Sfumato ({last}); install the same version on every node"
             ) from error
         if isinstance(error, kinds.RayTaskError):
-            cause = error.cause  # type: ignore[attr-defined]
+            cause = error.cause
             raise RunError(f"a worker of the cluster failed: {type(cause).__name__}: {one_line(cause)}") from error
         if isinstance(error, kinds.RuntimeEnvSetupError | kinds.ActorUnschedulableError):
             raise RunError(f"no worker can begin on the cluster: {one_line(error)}") from error
