@@ -535,7 +535,7 @@ def test_a_killed_driver_takes_its_cluster_along_and_its_run_goes_on_at_another_
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    _, alive = psutil.wait_procs(started, 60)
+    _, alive = psutil.wait_procs(started, 300)  # Ray's own agents look for their parent now and then
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
     before = shards_in(folder)
 
@@ -553,7 +553,7 @@ def test_a_cluster_that_was_there_is_used_and_left_and_needs_no_common_folder(
     import ray
 
     picture = Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 64, 3))
-    rows = [{"prompt": f"a circle {number}", "image": picture} for number in range(3)]
+    rows = [{"prompt": f"a circle {number}", "image": picture, "invert": "noise"} for number in range(3)]
     run("echo", out=tmp_path / "local", prompts=rows, batch=1, shard_size=1)
     with ray_cluster.connected(None, 1):
         monkeypatch.setattr(executor, "TOKEN", ".where-no-worker-looks")
