@@ -52,7 +52,7 @@ class _Tasks(TyperGroup):
         super().__init__(*args, **kwargs)
 
     @property
-    def commands(self) -> MutableMapping[str, Any]:  # type: ignore[override]  # an attribute of the base class
+    def commands(self) -> MutableMapping[str, Any]:
         """All commands by name, those of tasks first."""
         if self._all is None:
             from sfumato.runs.task import tasks
@@ -177,7 +177,7 @@ def executor_of(name: str, workers: int, address: str | None, gpus: float | None
     if name == "ray":
         from sfumato.runs.executors.ray import Ray
 
-        return Ray.on(address, workers=workers, gpus_per_worker=gpus)
+        return Ray(workers, address, gpus)
     if name != "local":
         raise OptionError(f"--executor is {name!r}; choose from: local, ray")
     if address is not None or gpus is not None:

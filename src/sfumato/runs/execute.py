@@ -21,6 +21,7 @@ from sfumato.runs.concluding import WRITTEN, conclude
 from sfumato.runs.executors.executor import Executor
 from sfumato.runs.executors.local import Local
 from sfumato.runs.executors.processes import Processes
+from sfumato.runs.executors.ray_worker import TOKEN
 from sfumato.runs.manifest import (
     DATABASE,
     SETTINGS,
@@ -463,5 +464,5 @@ def _remove(folder: Path) -> None:
         sweep(folder)
         mark_unplanned(folder)
     if (folder / SETTINGS).exists():
-        for name in (*sorted(WRITTEN), SHARDS, INPUTS, *DATABASE):
+        for name in (*sorted(WRITTEN), SHARDS, INPUTS, TOKEN, *DATABASE):
             remove_own(folder, name)

@@ -127,6 +127,9 @@ class Worker:
         job: The run.
         model: The model, where it is loaded already.
 
+    Attributes:
+        model: The model that it measures with.
+
     Raises:
         RunError: The model or the libraries are not those of the run.
     """
@@ -146,7 +149,7 @@ class Worker:
                     f"the model that a worker loaded from {job.source.name} is not that of the run; give every worker "
                     "the same files and the same kind of device"
                 )
-        self._model = model
+        self.model = model
 
     def __call__(self, work: Work, *, batch: int | None = None, progress: Progress = silent) -> Done:
         """Measure the items of a shard and write them; a file that an earlier worker left whole is taken over.
@@ -194,7 +197,7 @@ class Worker:
         """Measure a batch; where that fails, its halves, down to the single items that fail by themselves."""
         try:
             given = [Item(request_from(self._folder, one.request), one.about) for one in items]
-            records = self._task.parts.measure(self._model, given, self._options, progress)
+            records = self._task.parts.measure(self.model, given, self._options, progress)
             if len(records) != len(items):
                 raise RunError(f"{self._task.name} measured {len(records)} records of {len(items)} items")
             return [
