@@ -103,15 +103,16 @@ class Manifest:
 
     Args:
         folder: Of the run.
+        looking: Nothing is written, not even the files that SQLite keeps beside a database in use; for a short look.
 
     Raises:
         RunError: The folder holds no run, or one of another version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, looking: bool = False) -> None:
         self.folder = folder
         self.settings = settings_of(folder)
-        self._items = _opened(folder)
+        self._items = _opened(folder, looking=looking)
 
     def close(self) -> None:
         """Release the database."""
@@ -209,9 +210,8 @@ class Manifest:
 
     def unmeasured(self, *, opened: bool = True) -> Iterator[dict[str, Any]]:
         """The rows of the input without a record: invalid and failed ones with their reasons, and open ones."""
-        for row in self.rows():
-            if row["state"] in ("failed", "invalid") or (opened and row["state"] == "open"):
-                yield row
+        states = "('failed', 'invalid', 'open')" if opened else "('failed', 'invalid')"
+        yield from self._rows(f"WHERE coalesce(state, 'invalid') IN {states}")
 
     def shards(self) -> dict[str, tuple[str, int, float]]:
         """Digest, bytes and seconds of every shard by its file."""
@@ -219,9 +219,12 @@ class Manifest:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row of the input in order: the user's columns, ``row``, ``line``, ``item``, ``state``, ``reason``."""
+        return self._rows("")
+
+    def _rows(self, where: str) -> Iterator[dict[str, Any]]:
         for position, line, number, kept, state, reason in self._items.execute(
             "SELECT position, line, number, kept, coalesce(state, 'invalid'), coalesce(items.reason, rows.reason) "
-            "FROM rows LEFT JOIN items USING (number) ORDER BY position"
+            f"FROM rows LEFT JOIN items USING (number) {where} ORDER BY position"
         ):
             yield json.loads(kept) | {"row": position, "line": line, "item": number, "state": state, "reason": reason}
 
@@ -323,11 +326,11 @@ def _insert(items: sqlite3.Connection, position: int, one: Planning) -> None:
     )
 
 
-def _opened(folder: Path) -> sqlite3.Connection:
+def _opened(folder: Path, *, looking: bool = False) -> sqlite3.Connection:
     if not (folder / ITEMS).is_file():
         raise RunError(f"the run in {shown_path(folder)} has lost its {ITEMS}; begin it anew with --restart")
     try:
-        items = _connected(folder)
+        items = _looking(folder) if looking else _connected(folder)
         items.execute("SELECT count(*) FROM shards").fetchone()
     except sqlite3.Error as error:
         raise RunError(f"the {ITEMS} of the run in {shown_path(folder)} cannot be read: {error}") from error
@@ -339,3 +342,10 @@ def _connected(folder: Path) -> sqlite3.Connection:
     items.execute("PRAGMA journal_mode = WAL")
     items.execute("PRAGMA synchronous = FULL")
     return items
+
+
+def _looking(folder: Path) -> sqlite3.Connection:
+    """The database, to be read alone; a log that is empty or not there tells that nothing is in use."""
+    log = folder / f"{ITEMS}-wal"
+    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    return sqlite3.connect(f"{(folder / ITEMS).absolute().as_uri()}?{how}", uri=True, timeout=2)
