@@ -113,7 +113,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
     | {"studio", "experiments", "studies", "options", "app", "runs", "tasks"},
-    "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "studio"},
+    "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "runs", "studio"},
     "__main__": {"cli"},
 }
 

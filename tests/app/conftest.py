@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.app.drawn_runs import make_run
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--no-sandbox",
@@ -88,12 +90,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one saved explanation."""
+    """A folder with one saved explanation, and one run."""
     import sfumato
 
     folder: Path = tmp_path_factory.mktemp("library")
     model = sfumato.load("studio/scenes")
     sfumato.explain(model, sfumato.Request("a green triangle", seed=3, steps=4)).save(folder / "triangle.zarr")
+    make_run(folder / "runs" / "shapes")
     return folder
 
 

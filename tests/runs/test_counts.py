@@ -19,7 +19,7 @@ def manifest(tmp_path: Path) -> Manifest:
         for line in range(50)
     )
     create(tmp_path, rows)
-    write_settings(tmp_path, {"shard_size": 4})
+    write_settings(tmp_path, {"shard_size": 4, "rows": 50})
     return Manifest(tmp_path)
 
 

@@ -14,6 +14,7 @@ from sfumato.app.tabs.explain import explain_tab
 from sfumato.app.tabs.library import library_tab
 from sfumato.app.tabs.process import process_tab
 from sfumato.app.tabs.reference import reference_tab
+from sfumato.app.tabs.runs import runs_tab
 from sfumato.app.tabs.steps import steps_tab
 from sfumato.report.page import template
 
@@ -24,6 +25,7 @@ TABS: dict[str, Callable[[Workshop, gr.Blocks, gr.Tab], None]] = {
     "Steps": steps_tab,
     "Reference": reference_tab,
     "Library": library_tab,
+    "Runs": runs_tab,
 }
 """What the page asks, in the order in which it is read."""
 

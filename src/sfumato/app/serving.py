@@ -51,7 +51,7 @@ def serve(
         port: Likewise; 0 takes any that is free.
         auth: A file of lines NAME:PASSWORD, readable by its owner alone; needed on any host but this machine's own.
         names: Host names under which browsers may ask for the page, beside `host`.
-        library: A folder of saved explanations that visitors may open.
+        library: A folder of saved explanations and runs that visitors may look at.
         device: Where models run.
         longest: Seconds that one piece of work may take.
         ready: Told the address once the page can be opened.

@@ -41,7 +41,9 @@ def app(
     library: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER", help="Saved explanations that visitors may open, such as out.", show_default=False
+            metavar="FOLDER",
+            help="Saved explanations and runs that visitors may look at, such as out.",
+            show_default=False,
         ),
     ] = None,
     longest: Annotated[float, typer.Option(min=1, help="Seconds that one piece of work may take.")] = 1800.0,

@@ -144,15 +144,16 @@ class Manifest:
 
     Args:
         folder: Of the run.
+        looking: Nothing is written, not even the files that SQLite keeps beside a database in use; for a short look.
 
     Raises:
         RunError: The folder holds no run, or one of another version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, looking: bool = False) -> None:
         self.folder = folder
         self.settings = settings_of(folder)
-        self._items = _opened(folder)
+        self._items = _opened(folder, looking=looking)
         self._counts: Counts | None = None
 
     def close(self) -> None:
@@ -286,9 +287,8 @@ class Manifest:
 
     def unmeasured(self, *, opened: bool = True) -> Iterator[InputRow]:
         """The rows of the input without a record: invalid and failed ones with their reasons, and open ones."""
-        for row in self.rows():
-            if row.state in ("failed", "invalid") or (opened and row.state == "open"):
-                yield row
+        states = ("failed", "invalid", "open") if opened else ("failed", "invalid")
+        yield from self._rows(states)
 
     def digest_of(self, file: str) -> str | None:
         """SHA-256 of a shard as it was written."""
@@ -297,8 +297,14 @@ class Manifest:
 
     def rows(self) -> Iterator[InputRow]:
         """Every row of the input, in order."""
+        return self._rows(("ok", "failed", "invalid", "open"))
+
+    def _rows(self, states: tuple[str, ...]) -> Iterator[InputRow]:
+        chosen = f"coalesce(state, 'invalid') IN ({', '.join('?' * len(states))})"
         last = -1
-        while found := self._all(f"{_ROWS} WHERE position > ? ORDER BY position LIMIT 1000", (last,)):
+        while found := self._all(
+            f"{_ROWS} WHERE position > ? AND {chosen} ORDER BY position LIMIT 1000", (last, *states)
+        ):
             yield from map(_row, found)
             last = found[-1][0]
 
@@ -434,11 +440,11 @@ def _insert(items: sqlite3.Connection, position: int, one: Planning) -> None:
     )
 
 
-def _opened(folder: Path) -> sqlite3.Connection:
+def _opened(folder: Path, *, looking: bool = False) -> sqlite3.Connection:
     if not (folder / ITEMS).is_file():
         raise RunError(f"the run in {shown_path(folder)} has lost its {ITEMS}; begin it anew with --restart")
     try:
-        items = _connected(folder)
+        items = _looking(folder) if looking else _connected(folder)
         try:
             for table in ("items", "rows", "shards"):
                 items.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
@@ -470,3 +476,10 @@ def _written(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StoreError(f"cannot write {ITEMS} of the run in {shown_path(folder)}: {error}") from error
+
+
+def _looking(folder: Path) -> sqlite3.Connection:
+    """The database, to be read alone; a log that is empty or not there tells that nothing is in use."""
+    log = folder / f"{ITEMS}-wal"
+    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    return sqlite3.connect(f"{(folder / ITEMS).absolute().as_uri()}?{how}", uri=True, timeout=2)

@@ -15,9 +15,11 @@ from sfumato.bounds import shown_path
 from sfumato.errors import RunError
 from sfumato.reading import path_of, read_json
 from sfumato.runs.concluding import MAP, TABLE, StoredRecords
+from sfumato.runs.execute import LOCK
 from sfumato.runs.manifest import Counts, Manifest
 from sfumato.runs.own import MAPS, PICTURES
 from sfumato.runs.task import Item, Record
+from sfumato.writing.locks import is_held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,3 +124,8 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
         RunError: It holds no run.
     """
     return Run(path_of(folder))
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether a process works on the run of a folder now; looking keeps nobody from beginning to."""
+    return is_held(folder / LOCK)

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
+
+LOOK = 0.2
+"""Seconds that `alone` waits for a lock, since `is_held` has it for a moment."""
 
 
 def own(path: Path) -> int | None:
@@ -46,10 +50,28 @@ def is_of(descriptor: int, path: Path) -> bool:
         return False
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock file, or where that cannot be seen, whether there is one.
+
+    Looking shares the lock for a moment: others who look do not mind, and `alone` waits for longer than that.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return False
+    try:
+        return _locked(descriptor, shared=True) is not True
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[bool]:
     """Hold a lock file while the block runs; gives whether it could be had. The file goes with the block."""
-    descriptor = own(path)
+    end = time.monotonic() + LOOK
+    while (descriptor := own(path)) is None and time.monotonic() < end:
+        time.sleep(LOOK / 20)
     if descriptor is None:
         yield False
         return
@@ -68,12 +90,12 @@ def _kept(descriptor: int, path: Path, held: bool) -> int | None:
     return None
 
 
-def _locked(descriptor: int) -> bool | None:
+def _locked(descriptor: int, *, shared: bool = False) -> bool | None:
     """Lock an open file at once: whether it worked, None where there are no such locks."""
     if sys.platform == "win32":
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

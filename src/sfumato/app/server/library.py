@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.app.server.runs import holds_run
 from sfumato.app.server.visitors import MOST_BYTES, Gone
 from sfumato.errors import SfumatoError
 from sfumato.results.explanation import Explanation
@@ -76,6 +77,8 @@ def opened(one: Saved) -> Explanation:
 
 
 def _explanations(folder: Path, deep: int) -> Iterator[Path]:
+    if holds_run(folder):  # its maps are no explanation
+        return
     try:
         found = [one for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)]
     except OSError:

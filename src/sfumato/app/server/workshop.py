@@ -37,7 +37,7 @@ class Workshop:
 
     Args:
         models: By the name that the page shows, how to load each.
-        library: A folder of saved explanations that every visitor may open; None for none.
+        library: A folder of saved explanations and runs that every visitor may look at; None for none.
         longest: Seconds that one piece of work may take.
     """
 
@@ -57,7 +57,7 @@ class Workshop:
         """
         found: dict[str, Callable[[], Model]] = {}
         for name in dict.fromkeys(names):
-            shown = _shown(name)
+            shown = shown_name(name)
             numbered = (f"{shown} ({number})" for number in itertools.count(2))
             found[shown if shown not in found else next(one for one in numbered if one not in found)] = partial(
                 load, name, device=device
@@ -181,7 +181,7 @@ def state_of(job: Job[Any], worker: Worker) -> dict[str, Any]:
     }
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """The name of a model on the page: no path of this machine."""
     path = Path(name)
     return path.name if path.is_absolute() or name.startswith((".", "~")) else name

@@ -51,3 +51,14 @@ const fitted = ({ width, height }, most) => {
   const scale = most / Math.max(width, height);
   return { tall: Math.max(1, Math.round(height * scale)), wide: Math.max(1, Math.round(width * scale)) };
 };
+// A table of texts that scrolls sideways where it is too wide; columns of numbers stand to the right.
+const tableOf = ({ head, right, rows }) => make("div", { class: "sf-scroll", tabindex: "0" }, make("table", { class: "sf-table" },
+  make("thead", {}, make("tr", {}, head.map((name, place) => make("th", { scope: "col", class: right[place] ? "n" : null }, name)))),
+  make("tbody", {}, rows.map((row) => make("tr", {}, row.map((text, place) => make("td", { class: right[place] ? "n" : null }, text)))))));
+// Do something every three seconds while it is wanted and in sight; it ends with its piece.
+const every = (root, wanted, act) => {
+  const clock = setInterval(() => {
+    if (!root.isConnected) clearInterval(clock);
+    else if (!document.hidden && root.getClientRects().length && wanted()) act();
+  }, 3000);
+};
