@@ -106,14 +106,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"}
     | {"experiments", "studies"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "results"},
-    "experiments": MAKERS | {"methods", "explain", "findings", "plots"},
+    "experiments": MAKERS | {"methods", "explain", "findings", "plots", "runs"},
     "protocols": MAKERS | {"methods", "explain"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines"},
-    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "studio"},
+    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs", "studio"},
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
-    | {"studio", "protocols", "experiments", "studies", "options", "app"},
+    | {"studio", "protocols", "experiments", "studies", "options", "app", "runs"},
     "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "studio"},
     "__main__": {"cli"},
 }

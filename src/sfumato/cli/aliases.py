@@ -25,7 +25,7 @@ def add_alias(group: typer.Typer, old: str) -> None:
         old.rpartition(" ")[2],
         help=f"Renamed to sfumato run {task}, whose options it takes; it goes in a later release.",
         epilog=examples(f"sfumato run {task} --help"),
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(command)
 
 

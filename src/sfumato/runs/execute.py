@@ -33,7 +33,7 @@ from sfumato.runs.manifest import (
     settings_of,
     write_settings,
 )
-from sfumato.runs.prompts import Row
+from sfumato.runs.prompts import Row, ValidRows
 from sfumato.runs.task import ModelFacts, Task, find_task, plain_options
 from sfumato.runs.worker import Job, ModelSource, Work, request_to, shards_of
 from sfumato.writing.folders import resolved
@@ -365,7 +365,7 @@ def _plan(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: M
     common = {name: settings[name] for name in ("task", "task_version", "options", "identity", "versions")}
     prefix = digest(common)
     complete = _Completing(model)
-    rows = _ValidRows(plan.rows)
+    rows = ValidRows(plan.rows)
 
     def refused() -> Iterator[Planning]:
         while rows.invalid:
@@ -383,22 +383,6 @@ def _plan(plan: Plan, model: Model, facts: ModelFacts, folder: Path, settings: M
         key = digest({"run": prefix, "request": request.key, "about": item.about})
         yield Planning(line, kept, key, request_to(folder, request), item.about)
     yield from refused()
-
-
-class _ValidRows:
-    """The rows that are requests, drawn anew in every pass; the others of the last pass are set aside."""
-
-    def __init__(self, rows: Callable[[], Iterable[Row]]) -> None:
-        self._rows = rows
-        self.invalid: list[Row] = []
-
-    def __iter__(self) -> Iterator[Row]:
-        self.invalid.clear()
-        for row in self._rows():
-            if row.request is None:
-                self.invalid.append(row)
-            else:
-                yield row
 
 
 class _Completing:
