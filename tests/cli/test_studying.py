@@ -204,7 +204,7 @@ WRONG: dict[str, tuple[Sequence[str], str]] = {
     "no prompts": (["relations", "--prompts", "0"], "--prompts is 0; expected a whole number from 1 to 100000"),
     "below none": (["relations", "--prompts", "-3"], "cannot read '-3'"),
     "too many": (
-        ["pos", "--prompts", "123456789"],
+        ["relations", "--prompts", "123456789"],
         "--prompts is 123456789; expected a whole number from 1 to 100000",
     ),
     "far too many": (["relations", "--prompts", "9" * 5000], "--prompts is 999"),
@@ -288,13 +288,14 @@ def test_an_earlier_result_is_replaced_by_a_finished_one_only(lent: Any, tmp_pat
     assert set(seen(out)) == FILES
 
 
-def test_a_study_that_became_a_task_names_its_new_form_and_is_carried_out(lent: Any, tmp_path: Path) -> None:
+def test_a_study_that_became_a_task_names_its_new_form_and_is_carried_out(model_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     given = ("--prompts", written(tmp_path, "\n".join(CAPTIONS)), "--tagger", "lexicon", "--seed", "3")
+    given += ("--model", str(model_folder))
     done = study(out, *given, name="pos")
     assert done.code == 0
     new = f"sfumato run parts_of_speech --steps 2 --out {out} {' '.join(given)}"
-    assert done.err == f"`sfumato study pos` is now: {new}\n"
+    assert done.err.splitlines()[0] == f"`sfumato study pos` is now: {new}"
     found = finding(out)
     told = {"prompts": 3, "seeds": "3 to 5", "steps": 2, "method": "daam", "tags": "lexicon"}
     assert found["about"].items() >= told.items()

@@ -36,7 +36,7 @@ from sfumato.runs.manifest import (
     write_settings,
 )
 from sfumato.runs.own import INPUTS, SHARDS, remove_own
-from sfumato.runs.prompts import Row
+from sfumato.runs.prompts import Row, ValidRows
 from sfumato.runs.task import ModelFacts, Task, find_task, plain_options
 from sfumato.runs.worker import Job, ModelSource, Work, request_to, shards_of
 from sfumato.writing.folders import resolved
@@ -371,7 +371,7 @@ class _Asked:
         common = {name: self.settings[name] for name in ("task", "task_version", "options", "identity", "versions")}
         prefix = digest(common)
         complete = _Completing(self.model)
-        rows = _ValidRows(self.plan.rows)
+        rows = ValidRows(self.plan.rows)
 
         def refused() -> Iterator[Planning]:
             yield from (Planning(row.line, row.kept, reason=row.reason) for row in rows.invalid)
@@ -403,22 +403,6 @@ class _Asked:
             if found["plan"] != summary.digest:
                 differences = [f"the prompts are others, {summary.rows:,} rows, there {found['rows']:,}"]
         return differences
-
-
-class _ValidRows:
-    """The rows that are requests, drawn anew in every pass; the others of the last pass are set aside."""
-
-    def __init__(self, rows: Callable[[], Iterable[Row]]) -> None:
-        self._rows = rows
-        self.invalid: list[Row] = []
-
-    def __iter__(self) -> Iterator[Row]:
-        self.invalid.clear()
-        for row in self._rows():
-            if row.request is None:
-                self.invalid.append(row)
-            else:
-                yield row
 
 
 class _Completing:

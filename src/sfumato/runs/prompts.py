@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import chain
@@ -58,6 +58,26 @@ class Row:
     def refused(self, why: str) -> Row:
         """The same row as one that asks for nothing, with the reason."""
         return Row(self.line, None, _on_one_line(why), self.kept)
+
+
+class ValidRows:
+    """The rows that are requests, drawn anew in every pass.
+
+    Attributes:
+        invalid: The other rows of the last pass, so far as it has come.
+    """
+
+    def __init__(self, rows: Callable[[], Iterable[Row]]) -> None:
+        self._rows = rows
+        self.invalid: list[Row] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        self.invalid.clear()
+        for row in self._rows():
+            if row.request is None:
+                self.invalid.append(row)
+            else:
+                yield row
 
 
 def read_rows(file: str | os.PathLike[str], *, common: Mapping[str, Any] = NONE) -> Iterator[Row]:
