@@ -159,7 +159,7 @@ def engine(quick: bool) -> list[dict[str, Any]]:
 
 def overhead(quick: bool) -> list[dict[str, Any]]:
     """Milliseconds that the engine takes for an item, by executor and size of a shard."""
-    items = 64 if quick else 1024
+    items = 64 if quick else 256
     rows = []
     for name, executor in (("local", None), ("ray", Ray(1))):
         for shard in (32,) if quick else (1, 8, 32):
