@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,9 @@ def timed(task: str, executor: Executor | None, workers: int, items: int, shard:
     return Rate(after - before, last - first, whole)
 
 
-def generations(quick: bool) -> list[dict[str, Any]]:
+def generations(quick: bool, rounds: int) -> list[dict[str, Any]]:
     """Images on one and two workers; each round has all four, so that they meet the same machine."""
-    items, rounds = (4, 1) if quick else (60, 3)
+    items = 4 if quick else 40
     kinds: dict[str, Callable[[int], Executor]] = {"processes": Processes, "ray": Ray}
     rows = []
     for number in range(rounds):
@@ -136,14 +137,14 @@ def generations(quick: bool) -> list[dict[str, Any]]:
 
 def engine(quick: bool) -> list[dict[str, Any]]:
     """The task that sleeps on ever more workers; without the sleep, the most that one driver manages."""
-    seconds, each = (0.05, 8) if quick else (0.5, 24)
+    seconds, each, shard = (0.05, 8, 4) if quick else (0.5, 48, 16)
     rows = []
-    for workers in (1, 4) if quick else (1, 2, 4, 8, 16, 32, 64):
+    for workers in (1, 4) if quick else (1, 4, 16, 64):
         for sleep in (seconds, 0.0):
             if sleep == 0 and workers not in (1, 64):
                 continue
             items = each * workers if sleep else (64 if quick else 4096)
-            found = timed(NAME, Threads(workers), workers, items, shard=4, batch=1, seconds=sleep)
+            found = timed(NAME, Threads(workers), workers, items, shard, batch=1, seconds=sleep)
             rows.append(
                 {
                     "part": "engine",
@@ -158,7 +159,7 @@ def engine(quick: bool) -> list[dict[str, Any]]:
 
 def overhead(quick: bool) -> list[dict[str, Any]]:
     """Milliseconds that the engine takes for an item, by executor and size of a shard."""
-    items = 64 if quick else 1024
+    items = 64 if quick else 256
     rows = []
     for name, executor in (("local", None), ("ray", Ray(1))):
         for shard in (32,) if quick else (1, 8, 32):
@@ -235,6 +236,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=1, help="of the generations")
     parser.add_argument("--million", type=Path, metavar="RUN", help="a folder of a run; nothing is measured")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -244,7 +246,7 @@ def main() -> int:
         if not given.json:
             print(shown(found))
     else:
-        measures = {"generations": generations, "engine": engine, "overhead": overhead}
+        measures = {"generations": partial(generations, rounds=given.rounds), "engine": engine, "overhead": overhead}
         with task_offered():
             for part in given.parts:
                 rows = measures[part](given.quick)
