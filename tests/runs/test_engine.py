@@ -412,6 +412,18 @@ def test_what_is_unusable_leaves_no_folder(model: Model, tmp_path: Path) -> None
         assert not (tmp_path / "deep").exists(), change
 
 
+def test_columns_that_were_mended_are_taken_over_and_nothing_is_measured(
+    model: Model, tmp_path: Path, log: Path
+) -> None:
+    wrong, right = ([{"prompt": one, "id": f"{start}{one}"} for one in PROMPTS[:3]] for start in ("x", "y"))
+    out = drive(model, tmp_path / "run", wrong)
+    assert table(out)[0]["id"] == f"x{PROMPTS[0]}"
+    drive(model, out, right)
+    assert table(out)[0]["id"] == f"y{PROMPTS[0]}"
+    assert len(measured(log)) == 3
+    assert contents(out) == contents(drive(model, tmp_path / "fresh", right))
+
+
 def test_columns_of_the_user_keep_their_values_beside_those_of_the_run(model: Model, tmp_path: Path) -> None:
     mine = {"state": "Utah", "word": "kept", "item": 7, "row": 8, "colour": "red", "given.state": "Ohio"}
     prompts = [{"prompt": "a cat"} | mine, {"prompt": "raise one"} | mine, {"seed": "x"} | mine]

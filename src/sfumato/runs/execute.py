@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -166,7 +167,7 @@ def execute(
             _remove(folder)
         if not is_planned(folder):
             _begin(asked, folder)
-        elif differences := asked.differences(folder):
+        elif differences := asked.differences(folder, take_columns=True):
             raise RunError(
                 f"{shown_path(folder)} holds a run of other settings ({'; '.join(differences)}); take these back, or "
                 "use --as-new for another folder, or --restart to begin anew there"
@@ -326,24 +327,25 @@ def _begin(asked: _Asked, folder: Path) -> None:
         for name in (INPUTS, *DATABASE, SETTINGS):
             remove_own(folder, name)
         raise
-    write_settings(folder, dict(asked.settings) | {"rows": summary.rows, "plan": summary.digest})
+    write_settings(folder, dict(asked.settings) | summary.settings)
 
 
 class _Summary:
-    """The number of rows of a plan and the digest of their keys, taken as they pass by."""
+    """The number of rows of a plan, the digest of their keys and that of all else in them, taken as they pass by."""
 
     def __init__(self) -> None:
-        self.rows, self._sum = 0, hashlib.sha256()
+        self.rows, self._keys, self._columns = 0, hashlib.sha256(), hashlib.sha256()
 
     def of(self, plan: Iterable[Planning]) -> Iterator[Planning]:
         for one in plan:
             self.rows += 1
-            self._sum.update((one.key or "-").encode())
+            self._keys.update((one.key or "-").encode())
+            self._columns.update(json.dumps([one.line, one.kept, one.reason]).encode())
             yield one
 
     @property
-    def digest(self) -> str:
-        return self._sum.hexdigest()
+    def settings(self) -> dict[str, Any]:
+        return {"rows": self.rows, "plan": self._keys.hexdigest(), "columns": self._columns.hexdigest()}
 
 
 @dataclass(frozen=True)
@@ -392,17 +394,27 @@ class _Asked:
             yield Planning(line, kept, key, {} if folder is None else request_to(folder, request), item.about)
         yield from refused()
 
-    def differences(self, folder: Path) -> list[str]:
-        """What differs between this run and the one in a folder, in words."""
+    def differences(self, folder: Path, *, take_columns: bool = False) -> list[str]:
+        """What differs between this run and the one in a folder, in words.
+
+        Args:
+            folder: Of a planned run.
+            take_columns: Take over what the user's columns hold now, where nothing differs that is measured.
+        """
         found = settings_of(folder)
-        differences = _differences(found, self.settings)
-        if not differences:
-            summary = _Summary()
-            for _ in summary.of(self.planned()):
-                pass
-            if found["plan"] != summary.digest:
-                differences = [f"the prompts are others, {summary.rows:,} rows, there {found['rows']:,}"]
-        return differences
+        if differences := _differences(found, self.settings):
+            return differences
+        summary = _Summary()
+        for _ in summary.of(self.planned()):
+            pass
+        now = summary.settings
+        if found["plan"] != now["plan"]:
+            return [f"the prompts are others, {now['rows']:,} rows, there {found['rows']:,}"]
+        if take_columns and found["columns"] != now["columns"]:
+            with Manifest(folder) as manifest:
+                manifest.take_columns(self.planned())
+            write_settings(folder, found | now)
+        return []
 
 
 class _Completing:

@@ -28,7 +28,7 @@ SETTINGS, ITEMS = "manifest.json", "items.sqlite"
 DATABASE = (ITEMS, f"{ITEMS}-wal", f"{ITEMS}-shm")
 NEEDED = (
     *("task", "task_version", "options", "model", "device", "more", "identity", "versions", "batch", "shard_size"),
-    *("rows", "plan"),
+    *("rows", "plan", "columns"),
 )
 """What the settings of every run hold."""
 MOST_BYTES = 2**20
@@ -215,6 +215,14 @@ class Manifest:
             after = self._counted(places)
         changed = {state: after.get(state, 0) - before.get(state, 0) for state in {*before, *after}}
         self._counts = replace(counts, **{state: getattr(counts, state) + by for state, by in changed.items()})
+
+    def take_columns(self, plan: Iterable[Planning]) -> None:
+        """Take over the lines, the user's columns and the reasons of another plan of the same items."""
+        with _written(self.folder), self._items:
+            self._items.executemany(
+                "UPDATE rows SET line = ?, kept = ?, reason = ? WHERE position = ?",
+                ((one.line, json.dumps(one.kept), one.reason, place) for place, one in enumerate(plan)),
+            )
 
     def adopt(self, part: Manifest) -> None:
         """Take over the records of another run of the same plan where there is none here.
