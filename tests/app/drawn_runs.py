@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from sfumato.runs.concluding import conclude
-from sfumato.runs.manifest import Manifest, Planning, create, write_settings
+from sfumato.runs.manifest import Manifest, Planning, create
+from sfumato.runs.settings import write_settings
 from sfumato.runs.shards import Outcome, write_shard
 from sfumato.runs.task import Record, find_task
 

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from sfumato.models.model import Model
-from sfumato.runs.execute import Means, execute, planned
+from sfumato.runs.execute import Means, execute
 from sfumato.runs.manifest import Counts, Manifest
+from sfumato.runs.planning import planned
 from sfumato.runs.prompts import rows_of
 
 PROMPTS = [f"a cat number {number}" for number in range(10)]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.runs.manifest import Counts, Manifest, Planning, create, write_settings
+from sfumato.runs.manifest import Counts, Manifest, Planning, create
+from sfumato.runs.settings import write_settings
 from sfumato.runs.shards import Outcome
 
 

@@ -16,9 +16,10 @@ import sfumato
 from sfumato.errors import ModelError, OptionError, RunError, SfumatoError, StoreError
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.runs.execute import Means, Status, facts_of, held, planned, resume
+from sfumato.runs.execute import Means, Status, held, resume
 from sfumato.runs.manifest import Counts, Manifest
 from sfumato.runs.opened import open_run
+from sfumato.runs.planning import facts_of, planned
 from sfumato.runs.worker import ModelSource
 from tests.families import FAMILIES, Family
 from tests.runs.driving import PROMPTS, contents, counts, drive, finding, measured, reasons, table

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from sfumato.models.model import Model
-from sfumato.runs.execute import Means, execute, planned
-from sfumato.runs.manifest import Counts, Manifest, Planning, create, write_settings
+from sfumato.runs.execute import Means, execute
+from sfumato.runs.manifest import Counts, Manifest, Planning, create
+from sfumato.runs.planning import planned
 from sfumato.runs.prompts import rows_of
+from sfumato.runs.settings import write_settings
 from sfumato.runs.shards import Outcome
 from tests.runs.driving import counts
 

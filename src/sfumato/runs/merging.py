@@ -10,8 +10,9 @@ from pathlib import Path
 from sfumato.bounds import shown_path
 from sfumato.errors import RunError, StoreError
 from sfumato.runs.concluding import conclude
-from sfumato.runs.manifest import Manifest, copy_plan, settings_of, write_settings
+from sfumato.runs.manifest import Manifest, copy_plan
 from sfumato.runs.own import INPUTS
+from sfumato.runs.settings import settings_of, write_settings
 from sfumato.runs.task import find_task
 from sfumato.writing.folders import replacing_folder, resolved
 

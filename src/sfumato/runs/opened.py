@@ -15,9 +15,8 @@ from sfumato.bounds import shown_path
 from sfumato.errors import RunError
 from sfumato.reading import path_of, read_json
 from sfumato.runs.concluding import MAP, TABLE, StoredRecords
-from sfumato.runs.execute import LOCK
 from sfumato.runs.manifest import Counts, Manifest
-from sfumato.runs.own import MAPS, PICTURES
+from sfumato.runs.own import LOCK, MAPS, PICTURES
 from sfumato.runs.task import Item, Record
 from sfumato.writing.locks import is_held
 

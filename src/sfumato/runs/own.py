@@ -12,6 +12,9 @@ from sfumato.writing.reasons import remove_empty
 SHARDS, INPUTS, PICTURES, MAPS, STAGE = "shards", "inputs", "images", "arrays.zarr", "concluding"
 """The folders of all shards, of the pictures that requests are given, of what was generated, of all maps, and of what
 is being concluded."""
+LOCK, TOKEN = ".lock", ".ray-driver"
+"""The file that the process holds which drives the run, and the one by which workers of a cluster see that they share
+the folder."""
 WHOLE = frozenset({MAPS, STAGE})
 """Folders whose every file is the run's own."""
 OWN_NAMES = {

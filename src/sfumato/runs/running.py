@@ -13,11 +13,13 @@ from sfumato.option_values import COUNT
 from sfumato.reading import path_of
 from sfumato.request import Request
 from sfumato.runs.concluding import conclude
-from sfumato.runs.execute import Means, Report, execute, held, planned, resume, unreported
+from sfumato.runs.execute import Means, Report, execute, held, resume, unreported
 from sfumato.runs.executors.executor import Executor
-from sfumato.runs.manifest import Manifest, settings_of
+from sfumato.runs.manifest import Manifest
 from sfumato.runs.opened import Run
+from sfumato.runs.planning import planned
 from sfumato.runs.prompts import Row, read_rows, rows_of
+from sfumato.runs.settings import settings_of
 from sfumato.runs.task import Task, find_task
 from sfumato.runs.worker import ModelSource
 from sfumato.writing.folders import resolved

@@ -22,8 +22,9 @@ from sfumato.pictures import Picture
 from sfumato.progress import Progress, silent
 from sfumato.request import PICTURES, Request
 from sfumato.results.rows import plain_rows
-from sfumato.runs.manifest import Planned, library_versions
+from sfumato.runs.manifest import Planned
 from sfumato.runs.own import INPUTS
+from sfumato.runs.settings import library_versions
 from sfumato.runs.shards import Outcome, file_digest, read_shard, shard_name, write_shard
 from sfumato.runs.task import Item, Record, find_task
 from sfumato.writing.files import replacing_file

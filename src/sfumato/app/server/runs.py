@@ -20,9 +20,10 @@ from sfumato.app.server.visitors import Gone
 from sfumato.errors import SfumatoError, Unreadable
 from sfumato.reading import read_json
 from sfumato.runs.concluding import TABLE
-from sfumato.runs.execute import LOCK
-from sfumato.runs.manifest import FORMAT, ITEMS, SETTINGS, Counts, Manifest, settings_of
+from sfumato.runs.manifest import ITEMS, Counts, Manifest
 from sfumato.runs.opened import is_driven
+from sfumato.runs.own import LOCK
+from sfumato.runs.settings import FORMAT, SETTINGS, settings_of
 
 DEEPEST = 3
 MOST = 200

@@ -17,7 +17,8 @@ from sfumato.reading import path_of
 from sfumato.request import PICTURES
 from sfumato.runs.executors.executor import ATTEMPTS
 from sfumato.runs.executors.ray_cluster import check_installed, connected, one_line
-from sfumato.runs.executors.ray_worker import TOKEN, Measured, RayWorker, Ready, Refused
+from sfumato.runs.executors.ray_worker import Measured, RayWorker, Ready, Refused
+from sfumato.runs.own import TOKEN
 from sfumato.runs.worker import Done, Job, ModelSource, Work, lost
 from sfumato.writing.files import replacing_file, write_text
 

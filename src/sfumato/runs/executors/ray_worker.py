@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from sfumato.errors import SfumatoError, StoreError
+from sfumato.runs.own import TOKEN
 from sfumato.runs.worker import Done, Job, Work, Worker
-
-TOKEN = ".ray-driver"
-"""A file in the folder of a run by which a worker sees that it shares the folder with the driver."""
 
 
 @dataclass(frozen=True)
