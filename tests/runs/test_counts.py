@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.runs.manifest import Counts, Manifest, Planning, create
-from sfumato.runs.settings import write_settings
+from sfumato.runs.settings import NEEDED, write_settings
 from sfumato.runs.shards import Outcome
 
 
@@ -20,7 +20,7 @@ def manifest(tmp_path: Path) -> Manifest:
         for line in range(50)
     )
     create(tmp_path, rows)
-    write_settings(tmp_path, {"shard_size": 4, "rows": 50})
+    write_settings(tmp_path, dict.fromkeys(NEEDED, "") | {"shard_size": 4, "rows": 50})
     return Manifest(tmp_path)
 
 
