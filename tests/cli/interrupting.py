@@ -38,7 +38,7 @@ STUDY_STOPS = (
     (".sfumato-*/new/*/figure.png", signal.SIGKILL),
     (".sfumato-*/new/*/figure.png", signal.SIGINT),
 )
-STUDIED = ("a red circle", "two blue squares", "a green star, gray background", "a small circle left of a star")
+STUDIED = ("a red circle", "two blue squares", "a green star, gray background", "three green stars")
 PROMPTS = 2 * STUDIED + STUDIED[:2]  # ten, for two batches; those that come again have another seed
 
 

@@ -152,7 +152,7 @@ def test_what_cannot_be_played_is_an_error_and_leaves_nothing(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sfumato.judging.trust.trust", lambda *given, **more: pytest.fail("something was made before"))
+    monkeypatch.setattr("sfumato.judging.evaluation.trust", lambda *given, **more: pytest.fail("made before"))
     found = run(*one, "--out", str(tmp_path / "new" / "judged"), *checks, *arguments)
     assert message in found.error
     assert not list(tmp_path.iterdir())

@@ -208,7 +208,7 @@ def test_what_is_to_be_noted_about_the_words_is_not_said_for_every_run(
 def test_wrong_settings_are_one_line_and_leave_nothing(
     arguments: tuple[str, ...], message: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sfumato.judging.judge.judge", lambda *given, **more: pytest.fail("something was made before"))
+    monkeypatch.setattr("sfumato.judging.evaluation.judge", lambda *given, **more: pytest.fail("made before"))
     done = run(*words, *arguments, "--out", str(tmp_path / "new" / "checked"))
     assert message in done.error
     assert done.out == ""
@@ -218,7 +218,7 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
 def test_what_cannot_be_checked_is_one_line_and_leaves_nothing(
     words: tuple[str, ...], results: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sfumato.judging.trust.trust", lambda *given, **more: pytest.fail("something was made before"))
+    monkeypatch.setattr("sfumato.judging.evaluation.trust", lambda *given, **more: pytest.fail("made before"))
     out = ("--out", str(tmp_path / "checked"))
     assert (
         "has 2 images; select one of them first"

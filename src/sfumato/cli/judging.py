@@ -89,7 +89,7 @@ def judge(
     from sfumato.writing.folders import write_folder
 
     steps = whole_numbers(at) if at is not None else ()
-    if steps is None or (at is not None and not steps):
+    if steps is None:
         raise OptionError(f"--at is {at!r}; expected steps such as 5,10,15 or a range such as 0:10")
     options = CheckOptions(
         check=tuple(check or ()),
