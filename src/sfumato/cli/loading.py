@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.progress import Progress
@@ -26,24 +25,10 @@ def load_model(
     progress("loading the model", 0, 1)
     from sfumato.models import loading
     from sfumato.models.adapter_files import Adapter
+    from sfumato.models.bars import other_bars_hidden
 
-    with _other_bars_hidden():
+    with other_bars_hidden():
         chosen = [Adapter.parse(one) for one in adapters]
         model = loading.load(name, device=device, task=task, arguments=arguments, adapters=chosen)
     progress("loading the model", 1, 1)
     return model
-
-
-@contextmanager
-def _other_bars_hidden() -> Iterator[None]:
-    """Without the progress bars of diffusers and transformers, then as it was."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    with ExitStack() as stack:
-        logs: list[Any] = [diffusers.utils.logging, transformers.utils.logging]
-        for log in logs:
-            if log.is_progress_bar_enabled():
-                log.disable_progress_bar()
-                stack.callback(log.enable_progress_bar)
-        yield

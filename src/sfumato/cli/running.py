@@ -383,8 +383,7 @@ def _reported(as_json: bool) -> Iterator[Report]:
 
         def bar(status: Status) -> None:
             counts = status.counts
-            lost = f", {counts.failed} failed" if counts.failed else ""
-            progress(f"items{lost}", counts.total - counts.open, counts.total)
+            progress("items", counts.total - counts.open, counts.total)
 
         yield bar
 

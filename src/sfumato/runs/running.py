@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.bounds import checked_int
 from sfumato.errors import OptionError, RequestError
-from sfumato.models.loading import as_model, load
+from sfumato.models.loading import as_model
 from sfumato.option_values import COUNT
 from sfumato.reading import path_of
 from sfumato.request import Request
@@ -93,7 +93,7 @@ def run(
     source = ModelSource(model, device) if isinstance(model, str) else None
     if source is None and (workers > 1 or executor is not None):
         raise OptionError("other processes cannot share a model that is loaded here; give its name or its folder")
-    loaded = load(model, device=device) if isinstance(model, str) else as_model(model)
+    loaded = as_model(model) if source is None else source.load()
     means = Means(source, executor, workers, part, retry, report)
     return Run(execute(plan, loaded, out, means, restart=restart, as_new=as_new))
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from sfumato.bounds import shown_path
 from sfumato.errors import RunError, SfumatoError, StoreError
+from sfumato.models.bars import other_bars_hidden
 from sfumato.models.identity import identity_digest
 from sfumato.pictures import Picture
 from sfumato.progress import Progress, silent
@@ -51,10 +52,11 @@ class ModelSource:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> Model:
-        """Load it."""
-        from sfumato.models.loading import load
+        """Load it, without the progress bars of other libraries."""
+        from sfumato.models import loading
 
-        return load(self.name, device=self.device, **self.more)
+        with other_bars_hidden():
+            return loading.load(self.name, device=self.device, **self.more)
 
 
 @dataclass(frozen=True)
