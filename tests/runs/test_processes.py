@@ -201,6 +201,7 @@ def is_alive(number: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # six processes import all libraries, one after another
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the processes of Linux")
 def test_workers_end_with_their_driver_and_the_run_ends_as_ever(
     stored: Model, model_folder: Path, tmp_path: Path, outside: dict[str, str]
@@ -229,7 +230,7 @@ def test_workers_end_with_their_driver_and_the_run_ends_as_ever(
         return children_of(driver.pid)
 
     def all_end(numbers: set[int]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while any(is_alive(one) for one in numbers):
             assert time.monotonic() < deadline, "a worker outlived its driver"
             time.sleep(0.05)
