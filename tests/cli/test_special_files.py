@@ -34,6 +34,11 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     **{f"bench {name} --out": ((), NO_FILE) for name in ("words-importance", "worths")},
     **{f"bench {name} --out": ((), NO_FILE) for name in ("segments", "steps", "reference", "maps")},
     "bench maps --picture": ((), NO_FILE),
+    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("explain", "generate", "judge")},
+    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("parts_of_speech", "word_localisation")},
+    "run rank_agreement --out": ((), NO_FOLDER),
+    "run emergence --out": ((), NO_FOLDER),
+    "run merge --out": (("MADE",), NO_FOLDER),
 }
 
 

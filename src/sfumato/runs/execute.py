@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ def execute(
     """
     facts = facts_of(model)
     plan.task.check(facts, model, plan.options)
-    folder = resolved(out)
+    folder = place_of(out)
     asked = Asked(plan, model, facts, settings_for(plan, model, means.source))
     if as_new and is_planned(folder) and asked.differences(folder):
         folder = free_name(folder)
@@ -208,6 +209,24 @@ def _begin(asked: Asked, folder: Path) -> None:
             remove_own(folder, name)
         raise
     write_settings(folder, dict(asked.settings) | summary.settings)
+
+
+def place_of(out: str | os.PathLike[str]) -> Path:
+    """The folder that a run is to have, as an absolute path.
+
+    Raises:
+        StoreError: It can be none.
+    """
+    folder = resolved(out)
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        return folder
+    except (OSError, ValueError) as error:
+        raise cannot_write(shown_path(out), error) from error
+    if not stat.S_ISDIR(mode):
+        raise StoreError(f"{shown_path(out)} is a file; give the name of a folder")
+    return folder
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from sfumato.bounds import shown_path
 from sfumato.errors import RunError, StoreError
 from sfumato.runs.concluding import conclude
+from sfumato.runs.execute import place_of
 from sfumato.runs.manifest import Manifest, copy_plan
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import settings_of, write_settings
@@ -38,6 +39,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
     """
     if not parts:
         raise RunError("there is nothing to merge; give the folders of the parts")
+    target = place_of(out)
     folders = [resolved(one) for one in parts]
     settings = settings_of(folders[0])
     for one in folders[1:]:
@@ -49,7 +51,6 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
             )
     task = find_task(settings["task"])
     options = task.configure(settings["options"])
-    target = resolved(out)
     with replacing_folder(target, _check_empty, shown_path(target)) as stage:
         if (folders[0] / INPUTS).exists():
             shutil.copytree(folders[0] / INPUTS, stage / INPUTS)

@@ -13,7 +13,7 @@ from sfumato.option_values import COUNT
 from sfumato.reading import path_of
 from sfumato.request import Request
 from sfumato.runs.concluding import conclude
-from sfumato.runs.execute import Means, Report, execute, held, resume, unreported
+from sfumato.runs.execute import Means, Report, execute, held, place_of, resume, unreported
 from sfumato.runs.executors.executor import Executor
 from sfumato.runs.manifest import Manifest
 from sfumato.runs.opened import Run
@@ -87,6 +87,7 @@ def run(
         >>> run.counts.ok  # doctest: +SKIP
         1
     """
+    place_of(out)
     chosen = find_task(task)
     rows = _Rows(chosen, prompts, common or {})
     plan = planned(task, options, rows, batch=batch, shard_size=shard_size)
