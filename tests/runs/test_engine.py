@@ -20,6 +20,7 @@ from sfumato.runs.execute import Means, Status, held, resume
 from sfumato.runs.manifest import Counts, Manifest
 from sfumato.runs.opened import open_run
 from sfumato.runs.planning import facts_of, planned
+from sfumato.runs.settings import library_versions
 from sfumato.runs.worker import ModelSource
 from tests.families import FAMILIES, Family
 from tests.runs.driving import PROMPTS, contents, counts, drive, finding, measured, reasons, table
@@ -250,8 +251,9 @@ def test_a_changed_version_is_refused(way: str, model: Model, whole: Path, monke
         monkeypatch.setitem(task._tasks, "made-up", replace(task._tasks["made-up"], version=2))
         said = "task version is 2, there 1"
     else:
-        usual = sfumato.runs.execute.library_versions  # type: ignore[attr-defined]
-        monkeypatch.setattr("sfumato.runs.execute.library_versions", lambda: usual() | {"torch": "99.0"})
+        versions = library_versions() | {"torch": "99.0"}
+        for place in ("execute", "planning"):
+            monkeypatch.setattr(f"sfumato.runs.{place}.library_versions", lambda: versions)
         said = "torch is '99.0', there"
     for again in (lambda: drive(model, whole), lambda: resume(whole, model, Means())):
         with pytest.raises(RunError, match=said) as error:
