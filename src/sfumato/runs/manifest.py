@@ -34,6 +34,8 @@ _SCHEMA = """
     CREATE INDEX of_item ON rows (number);
 """
 _COLUMNS = "number, key, request, about, attempts, file"
+_DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR})
+"""What is wrong with a database that holds no run; a disk that is full, for one, is not."""
 _ROWS = (
     "SELECT position, line, number, coalesce(state, 'invalid'), coalesce(items.reason, rows.reason), kept "
     "FROM rows LEFT JOIN items USING (number)"
@@ -389,9 +391,10 @@ def _opened(folder: Path, *, looking: bool = False) -> sqlite3.Connection:
             items.close()
             raise
     except sqlite3.Error as error:
-        raise RunError(
-            f"the {ITEMS} of the run in {shown_path(folder)} cannot be read ({error}); begin it anew with --restart"
-        ) from error
+        said = f"the {ITEMS} of the run in {shown_path(folder)} cannot be read"
+        if getattr(error, "sqlite_errorcode", None) in _DAMAGED:
+            raise RunError(f"{said} ({error}); begin it anew with --restart") from error
+        raise StoreError(f"{said}: {error}") from error
     return items
 
 
