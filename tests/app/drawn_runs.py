@@ -11,7 +11,7 @@ import numpy as np
 from sfumato.runs.concluding import conclude
 from sfumato.runs.manifest import Manifest, Planning, create
 from sfumato.runs.settings import write_settings
-from sfumato.runs.shards import Outcome, write_shard
+from sfumato.runs.shards import Outcome, file_digest, write_shard
 from sfumato.runs.task import Record, find_task
 
 COLOURS = {"red": (200, 40, 30), "green": (40, 150, 60), "blue": (40, 70, 190)}
@@ -40,14 +40,16 @@ def make_run(folder: Path, *, ok: int = 9, concluded: bool = True, **settings: A
         "shard_size": 32,
         "rows": ok + 3,
         "plan": "0" * 64,
+        "columns": "0" * 64,
     }
     write_settings(folder, usual | settings)
     outcomes = [Outcome(number, f"key{number}", "ok", record=_record(number)) for number in range(ok)]
     failed = Outcome(ok, f"key{ok}", "failed", "the image holds NaN")
     (folder / "shards").mkdir()
-    write_shard(folder / "shards/00000.npz", [*outcomes, failed])
+    shard = folder / "shards/00000.npz"
+    write_shard(shard, [*outcomes, failed])
     with Manifest(folder) as manifest:
-        manifest.note("shards/00000.npz", "0" * 64, 1, 1.0, [*outcomes, failed])
+        manifest.note("shards/00000.npz", file_digest(shard), shard.stat().st_size, 1.0, [*outcomes, failed])
         if concluded:
             task = find_task("generate")
             conclude(manifest, task, task.configure({}))
