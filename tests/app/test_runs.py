@@ -187,7 +187,11 @@ def test_the_first_rows_are_shown_of_those_with_a_text(tmp_path: Path) -> None:
         ("manifest.json", '{"format": "sfumato-run", "version": 2}', "of version 2; this Sfumato reads 1"),
         ("manifest.json", "{", "holds no run"),
         ("manifest.json", '{"format": "sfumato-run", "version": 1}', "is damaged: it has no task"),
-        ("manifest.json", '{"format": "sfumato-run", "version": 1, "task": 5, "model": [], "options": 3}', "is damaged"),
+        (
+            "manifest.json",
+            '{"format": "sfumato-run", "version": 1, "task": 5, "model": [], "options": 3}',
+            "is damaged",
+        ),
         ("items.sqlite", "no database", "cannot be read"),
         ("items.sqlite", "", "cannot be read"),
         ("items.sqlite", None, "has lost its items.sqlite"),

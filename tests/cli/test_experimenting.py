@@ -6,7 +6,7 @@ import csv
 import json
 import subprocess
 import sys
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from sfumato.experiments.experiment import NAMES
-from sfumato.pipelines.label_pipeline import LabelPipeline
+from sfumato.models.pixel import LabelModel
+from sfumato.request import Request
 from tests.cli.running import Finished, run
 from tests.labels import square, tiny_labels
 
@@ -40,15 +41,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The first seed of every finished generation."""
     made: list[int] = []
-    own = LabelPipeline.__call__
+    own = LabelModel.call
 
-    @wraps(own)
-    def call(self: LabelPipeline, *args: Any, **kwargs: Any) -> Any:
-        result = own(self, *args, **kwargs)
-        made.append(kwargs["generator"][0].initial_seed())
+    def call(self: LabelModel, requests: Sequence[Request], on_step: Any) -> Any:
+        result = own(self, requests, on_step)
+        made.append(requests[0].seed)
         return result
 
-    monkeypatch.setattr(LabelPipeline, "__call__", call)
+    # not of the pipeline, whose code is part of what its images depend on
+    monkeypatch.setattr(LabelModel, "call", call)
     return made
 
 
@@ -206,15 +207,15 @@ def test_after_ctrl_c_the_same_command_goes_on(
     label_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[int]
 ) -> None:
     out = tmp_path / "new" / "out"
-    own = LabelPipeline.__call__
+    own = LabelModel.call
     with monkeypatch.context() as stopping:
 
-        def call(self: LabelPipeline, *args: Any, **kwargs: Any) -> Any:
+        def call(self: LabelModel, requests: Sequence[Request], on_step: Any) -> Any:
             if len(drawn) == 2:
                 raise KeyboardInterrupt
-            return own(self, *args, **kwargs)
+            return own(self, requests, on_step)
 
-        stopping.setattr(LabelPipeline, "__call__", wraps(own)(call))
+        stopping.setattr(LabelModel, "call", call)
         done = experiment(label_folder, out, name="divergence", seeds=4)
     line = "stopped; the same command goes on with the seeds that are left\n"
     assert (done.code, done.out, done.err) == (130, "", line)
@@ -248,7 +249,7 @@ from functools import wraps
 from PIL import Image
 import sfumato
 from sfumato.cli import main
-from sfumato.pipelines.label_pipeline import LabelPipeline
+from sfumato.models.pixel import LabelModel
 
 def dies(own, after, before):
     made = []
@@ -268,7 +269,7 @@ for moment in ("generation", "figure"):
     child = os.fork()
     if not child:
         if moment == "generation":
-            LabelPipeline.__call__ = dies(LabelPipeline.__call__, 0, 2)
+            LabelModel.call = dies(LabelModel.call, 0, 2)
         else:
             Image.Image.save = dies(Image.Image.save, 1, 0)
         os.environ["SFUMATO_CACHE"] = os.path.join(sys.argv[1], moment, "cache")
