@@ -148,6 +148,7 @@ class _Rows:
         if isinstance(given, int):
             given = task.prompts.of(checked_int("prompts", given, **COUNT, error=OptionError))
         self._given = given if isinstance(given, str | os.PathLike) else list(given)  # an iterator would be spent
+        next(iter(self()), None)  # what cannot be read is said before a model is loaded
 
     def __call__(self) -> Iterable[Row]:
         if isinstance(self._given, str | os.PathLike):
