@@ -120,8 +120,8 @@ def test_another_package_offers_a_task_by_its_entry_point(outside: dict[str, str
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[sfumato.tasks]\nbroken = no.such.module\n")
-    code = "import sfumato; print([one.name for one in sfumato.tasks()])"
+    code = "import sfumato; print(*(one.name for one in sfumato.tasks()))"
     environment = outside | {"PYTHONPATH": os.pathsep.join((str(tmp_path), outside["PYTHONPATH"]))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['explain', 'generate', 'made-up']"
+    assert done.stdout.split() == sorted([*(one.name for one in sfumato.tasks() if one.name != "made-up"), "made-up"])
     assert "the task 'broken' (no.such.module) cannot be loaded and is left out" in done.stderr
