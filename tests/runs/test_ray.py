@@ -449,7 +449,7 @@ def is_complete(folder: Path, count: int) -> bool:
     """Whether every item has one record, in one shard, with the digest that the manifest holds."""
     with Manifest(folder) as manifest:
         numbers = [one.number for group in manifest.measured() for one in group]
-        stored = {Path(file).name: digest for file, (digest, _, _) in manifest.shards().items()}
+        stored = {name: manifest.digest_of(f"shards/{name}") for name in shards_in(folder)}
         return numbers == list(range(count)) and stored == shards_in(folder) and manifest.counts.ok == count
 
 

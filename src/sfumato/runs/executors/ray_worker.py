@@ -84,7 +84,7 @@ class RayWorker:
                 return Measured(self._worker(work, batch=batch))
             with tempfile.TemporaryDirectory(prefix="sfumato-run-") as folder:
                 for name, content in inputs.items():
-                    (Path(folder) / name).parent.mkdir(exist_ok=True)
+                    (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                     (Path(folder) / name).write_bytes(content)
                 done = Worker(replace(self._job, folder=folder), self._worker.model)(work, batch=batch)
                 return Measured(done, (Path(folder) / done.file).read_bytes())
