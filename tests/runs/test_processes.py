@@ -236,7 +236,7 @@ def test_workers_end_with_their_driver_and_the_run_ends_as_ever(
             time.sleep(0.05)
 
     for way in (signal.SIGKILL, signal.SIGINT):
-        driver = begun("0.5")
+        driver = begun("3")
         began = at_work(driver)
         assert len(began) >= 2
         if way == signal.SIGINT:
