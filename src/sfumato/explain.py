@@ -109,7 +109,7 @@ def explain(
     results: dict[int, Explanation] = {}
     with alone(model.pipeline), torch.inference_mode(False):
         completed = [model.complete(r) for r in asked]
-        for group in _batches(completed, batch, model.mixes):
+        for group in batches(completed, batch, model.mixes):
             results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
     return results[0] if single else [results[i] for i in range(len(completed))]
 
@@ -174,8 +174,14 @@ def _notes(model: Model, request: Request, unknown: Sequence[str]) -> list[str]:
     return notes
 
 
-def _batches(requests: Sequence[Request], most: int, mixes: bool) -> Iterator[list[int]]:
-    """Numbers of requests that can share a run: same settings, at most so many images (one request may exceed it)."""
+def batches(requests: Sequence[Request], most: int, mixes: bool) -> Iterator[list[int]]:
+    """Numbers of requests that can share a run: same settings, at most so many images (one request may exceed it).
+
+    Args:
+        requests: Completed.
+        most: Images of a run.
+        mixes: Whether the model takes prompts with and without a negative one together (`Model.mixes`).
+    """
     groups: dict[Request, list[list[int]]] = {}
     for number, request in enumerate(requests):
         steered = "-" if request.negative_prompt and not mixes else ""

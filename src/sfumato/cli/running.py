@@ -370,7 +370,7 @@ def _say_finding(found: dict[str, Any], run: Run) -> None:
 
 @contextmanager
 def _reported(as_json: bool) -> Iterator[Report]:
-    """Report a run: as JSON lines, or as a bar with the rate and the failures."""
+    """Report a run: as JSON lines with the rate and the failures, or as a bar."""
     if as_json:
 
         def line(status: Status) -> None:

@@ -22,7 +22,7 @@ from sfumato.runs.manifest import DATABASE, Counts, Manifest, create
 from sfumato.runs.own import INPUTS, LOCK, SHARDS, TOKEN, remove_own
 from sfumato.runs.planning import Asked, Plan, Summary, differences_of, facts_of, settings_for
 from sfumato.runs.settings import SETTINGS, is_planned, library_versions, mark_unplanned, settings_of, write_settings
-from sfumato.runs.task import Task, find_task
+from sfumato.runs.task import Task, task_of
 from sfumato.runs.worker import Job, ModelSource, Work, shards_of
 from sfumato.writing.folders import resolved
 from sfumato.writing.locks import alone
@@ -126,8 +126,7 @@ def resume(out: str | os.PathLike[str], model: Model, means: Means) -> Path:
     """
     folder = resolved(out)
     settings = settings_of(folder)
-    task = find_task(settings["task"])
-    options = task.configure(settings["options"])
+    task, options = task_of(settings)
     now = settings | {
         "task_version": task.version,
         "identity": identity_digest(model),
@@ -144,7 +143,7 @@ def _carry_out(folder: Path, task: Task, options: Any, model: Model, means: Mean
     with Manifest(folder) as manifest:
         manifest.reopen_damaged()
         settings = manifest.settings
-        source = means.source or ModelSource(settings["model"], settings["device"], settings["more"])
+        source = means.source or ModelSource.of(settings)
         job = Job(
             str(folder),
             task.name,

@@ -14,7 +14,7 @@ from sfumato.runs.execute import place_of
 from sfumato.runs.manifest import Manifest, copy_plan
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import settings_of, write_settings
-from sfumato.runs.task import find_task
+from sfumato.runs.task import task_of
 from sfumato.writing.folders import replacing_folder, resolved
 
 ELSEWHERE = frozenset({"model", "device", "more"})
@@ -49,8 +49,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
                 f"{shown_path(one)} is a run of another plan than {shown_path(folders[0])} ({', '.join(odd)} differ); "
                 "merge parts of one run"
             )
-    task = find_task(settings["task"])
-    options = task.configure(settings["options"])
+    task, options = task_of(settings)
     with replacing_folder(target, _check_empty, shown_path(target)) as stage:
         if (folders[0] / INPUTS).exists():
             shutil.copytree(folders[0] / INPUTS, stage / INPUTS)

@@ -20,7 +20,7 @@ from sfumato.runs.opened import Run
 from sfumato.runs.planning import planned
 from sfumato.runs.prompts import Row, read_rows, rows_of
 from sfumato.runs.settings import settings_of
-from sfumato.runs.task import Task, find_task
+from sfumato.runs.task import Task, find_task, task_of
 from sfumato.runs.worker import ModelSource
 from sfumato.writing.folders import resolved
 
@@ -112,8 +112,7 @@ def resume_run(
     Raises:
         RunError: It holds no run, another process drives it, or the model or a library has changed.
     """
-    settings = settings_of(path_of(folder))
-    source = ModelSource(settings["model"], settings["device"], settings["more"])
+    source = ModelSource.of(settings_of(path_of(folder)))
     means = Means(source, executor, workers, retry=retry, report=report)
     return Run(resume(folder, source.load(), means))
 
@@ -125,10 +124,9 @@ def conclude_run(folder: str | os.PathLike[str]) -> Run:
         RunError: It holds no run, or another process drives it.
     """
     target = resolved(folder)
-    settings = settings_of(target)
-    task = find_task(settings["task"])
+    task, options = task_of(settings_of(target))
     with held(target), Manifest(target) as manifest:
-        conclude(manifest, task, task.configure(settings["options"]))
+        conclude(manifest, task, options)
     return Run(target)
 
 

@@ -265,6 +265,12 @@ def find_task(name: str) -> Task:
     return known[name]
 
 
+def task_of(settings: Mapping[str, Any]) -> tuple[Task, Any]:
+    """The task of a run and its options, from the settings of the run."""
+    found = find_task(settings["task"])
+    return found, found.configure(settings["options"])
+
+
 def plain_options(options: Any) -> dict[str, Any]:
     """All options with their values, as JSON has them."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}

@@ -51,6 +51,11 @@ class ModelSource:
     device: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> ModelSource:
+        """How the model of a run is loaded, from the settings of the run."""
+        return cls(settings["model"], settings["device"], settings["more"])
+
     def load(self) -> Model:
         """Load it, without the progress bars of other libraries."""
         from sfumato.models import loading

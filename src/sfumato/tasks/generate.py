@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.explain import batches
 from sfumato.models.model import Model
 from sfumato.plots.contact import contact_sheet
 from sfumato.progress import Progress
@@ -43,11 +44,9 @@ class GeneratePrompts:
     ) -> Sequence[Record]:
         """Generate a batch; requests of other settings follow each other."""
         found: dict[int, NDArray[np.uint8]] = {}
-        groups: dict[Any, list[int]] = {}
-        for place, one in enumerate(items):
-            groups.setdefault(one.request.with_(prompt="", label=None, seed=0), []).append(place)
-        for places in groups.values():
-            trace = generate(model, [items[place].request for place in places], progress=progress)
+        requests = [one.request for one in items]
+        for places in batches(requests, len(requests), model.mixes):
+            trace = generate(model, [requests[place] for place in places], progress=progress)
             found |= {
                 place: np.asarray(image.convert("RGB")) for place, image in zip(places, trace.images, strict=True)
             }
