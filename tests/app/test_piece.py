@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from importlib.resources import files
 from typing import Any
 
 import gradio as gr
 import pytest
 
-from sfumato.app.pieces.piece import data_of, static
+from sfumato.app.pieces.piece import data_of, script, static
 
 SENDS = """
 const button = make("button", { type: "button", onclick: () => {
@@ -16,6 +17,22 @@ const button = make("button", { type: "button", onclick: () => {
 } }, "send");
 element.replaceChildren(button);
 """
+
+
+def test_every_script_goes_with_the_helpers_that_stand_before_it(browser: Any) -> None:
+    names = [path.name.removesuffix(".js") for path in (files("sfumato.app") / "static").iterdir()]
+    page = browser.new_page()
+    try:
+        wrong = {
+            name: page.evaluate(
+                "(code) => { try { new Function(code); return ''; } catch (error) { return `${error}`; } }", code
+            )
+            for name, code in {name: script(name) for name in names if "." not in name and name != "dom"}.items()
+        }
+    finally:
+        page.close()
+    assert len(wrong) > 10
+    assert {name: said for name, said in wrong.items() if said} == {}
 
 
 @pytest.mark.filterwarnings("ignore")

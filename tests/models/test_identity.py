@@ -473,3 +473,20 @@ def test_it_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     ]
     assert made[0] == made[1]
+
+
+def test_a_method_that_a_library_adds_to_the_class_of_another_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers adds one to `torch.nn.Module` when it first builds a model: keys would depend on what ran before."""
+
+    def added(module: nn.Module) -> nn.Module:
+        return module
+
+    model = sfumato.wrap(stable_diffusion())
+    before = key(model)
+    added.__module__ = "transformers.modeling_utils"
+    monkeypatch.setattr(nn.Module, "added", added, raising=False)
+    assert key(model) == before
+    with monkeypatch.context() as own:
+        own.setattr(nn.Module, "added", lambda module: module)
+        assert key(model) != before
+    assert key(model) == before

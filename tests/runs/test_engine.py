@@ -445,7 +445,7 @@ def test_columns_of_the_user_keep_their_values_beside_those_of_the_run(model: Mo
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("each", FAMILIES, ids=lambda one: one.name)
 def test_a_run_can_be_planned_on_every_family(each: Family) -> None:
-    facts = facts_of(sfumato.wrap(each.build()))
+    facts = facts_of(each.wrapped())
     assert facts.family
     assert (facts.height > 0) == (facts.width > 0)
 

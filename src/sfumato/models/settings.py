@@ -214,7 +214,11 @@ class Settings:
             return _digest({name: self.of(one) for name, one in vars(base).items() if _is_plain_or_code(name, one)})
         seen, found = _installed_classes.get(base, ({}, ""))
         if len(seen) != len(vars(base)) or any(seen.get(name) is not one for name, one in vars(base).items()):
-            shown = {name: one for name, one in vars(base).items() if _is_plain_or_code(name, one)}
+            shown = {
+                name: one
+                for name, one in vars(base).items()
+                if _is_plain_or_code(name, one) and not _added_by_another_library(base, one)
+            }
             found = _digest({name: repr(one) if isinstance(one, EXACT) else _code(one) for name, one in shown.items()})
             _installed_classes[base] = dict(vars(base)), found
         return found
@@ -275,6 +279,15 @@ def _is_plain_or_code(name: str, value: Any) -> bool:
     if isinstance(value, FunctionType | property | staticmethod | classmethod):
         return True
     return isinstance(value, EXACT) and not name.startswith("__")
+
+
+def _added_by_another_library(base: type, value: Any) -> bool:
+    """Whether a library has put this method on a class of another one; transformers does so once it builds a model."""
+    return (
+        isinstance(value, FunctionType)
+        and _installed(value)
+        and value.__module__.partition(".")[0] != base.__module__.partition(".")[0]
+    )
 
 
 _codes: dict[int, tuple[CodeType, str]] = {}

@@ -24,15 +24,19 @@ def piece(name: str, value: dict[str, Any], *, elem_id: str | None = None, **pro
         elem_id: Its id in the page, where it needs one.
         props: What else the script reads, as ``props.NAME``.
     """
-    script = static("dom.js") + (template("heat.js") if name in DRAWS_MAPS else "") + static(f"{name}.js")
     return gr.HTML(
         value,
         html_template="<div></div>",
-        js_on_load=script,
+        js_on_load=script(name),
         apply_default_css=False,
         elem_id=elem_id,
         **props,
     )
+
+
+def script(name: str) -> str:
+    """All that runs for a component: the helpers of every script, those that draw maps where it does, and its own."""
+    return static("dom.js") + (template("heat.js") if name in DRAWS_MAPS else "") + static(f"{name}.js")
 
 
 def static(name: str) -> str:

@@ -2,7 +2,7 @@
 const root = make("div", { class: "sf-schematic" });
 element.replaceChildren(root);
 let seen;  // the value that is drawn
-let open = null, every = false, said = "", width = 0;
+let open = null, full = false, said = "", width = 0;
 const SVG = "http://www.w3.org/2000/svg";
 const draw = (tag, attributes = {}, ...children) => {
   const made = document.createElementNS(SVG, tag);
@@ -78,7 +78,7 @@ function shortened(text, room) {
   return text.length <= most ? text : "…" + text.slice(text.length - most + 1);
 }
 function box(block, spot) {
-  const act = () => { open = open === block.name ? null : block.name; every = false; show(); root.querySelector(`[data-block="${CSS.escape(block.name)}"]`)?.focus(); };
+  const act = () => { open = open === block.name ? null : block.name; full = false; show(); root.querySelector(`[data-block="${CSS.escape(block.name)}"]`)?.focus(); };
   const cells = block.layers.filter((layer) => layer.cell), count = Math.max(1, cells.length);
   const size = Math.min(26, (spot.w - 14 - 3 * (count - 1)) / count), grid = props.value.levels[block.level];
   const whole = chosen().includes(block.name), roomy = spot.w > 150, inside = block.layers.filter((layer) => chosen().includes(layer.name) && !cells.some((one) => layer.name === one.name || layer.name.startsWith(one.name + "."))).length;
@@ -109,15 +109,15 @@ function picture(value) {
 }
 
 function inside(block) {  // all layers of the block that is open
-  const main = block.layers.filter((layer) => layer.main), listed = every ? block.layers : main;
+  const main = block.layers.filter((layer) => layer.main), listed = full ? block.layers : main;
   return make("div", { class: "sf-inside" },
     make("p", { class: "sf-eyebrow" }, `${block.name}, ${block.kind}: its layers in order of execution, with channels × height × width`),
     make("div", { class: "sf-layers", role: "group", "aria-label": "Layers of " + block.name }, listed.map((layer) =>
       make("button", { type: "button", class: "sf-layer " + layer.role, "aria-pressed": String(chosen().includes(layer.name)), title: layer.name, "data-inner": layer.name,
         onclick: () => { toggle(layer.name); root.querySelector(`[data-inner="${CSS.escape(layer.name)}"]`)?.focus(); } },
         make("b", {}, layer.short), make("span", {}, `${layer.kind} ${layer.size}`)))),
-    block.layers.length > main.length ? make("button", { type: "button", class: "sf-quiet", onclick: () => { every = !every; show(); } },
-      every ? "Only the main ones" : `All ${block.layers.length} layers`) : null);
+    block.layers.length > main.length ? make("button", { type: "button", class: "sf-quiet", onclick: () => { full = !full; show(); } },
+      full ? "Only the main ones" : `All ${block.layers.length} layers`) : null);
 }
 
 function show() {
