@@ -1,7 +1,7 @@
 # make demo    explain one prompt with the model that ships inside the package
 # make app     open the web page on the models that ship inside the package (PORT=7860)
-# make test    the tests, in two processes (SLOW=1, or CI=true in the environment, runs the slow ones as well;
-#              JOBS=1 runs them in one process, JOBS=8 in eight)
+# make test    the tests, in two processes (SLOW=1, or CI=true in the environment, runs the slow ones as well,
+#              SOAK=1 all of them, which takes more than an hour; JOBS=1 runs them in one process, JOBS=8 in eight)
 # make check   lint, format, types, docs with warnings as errors, generated pages up to date
 # make docs    build the documentation into site/
 # make format  let ruff rewrite what it can
@@ -37,6 +37,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 JOBS ?= 2
 PROCESSES := $(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder)
 RUN_SLOW := $(filter-out 0 false no,$(SLOW))$(filter 1 true,$(CI))
+RUN_ALL := $(filter-out 0 false no,$(SOAK))
+CHOSEN := $(if $(RUN_ALL),-m "",$(if $(RUN_SLOW),-m "not soak"))
 
 .PHONY: demo app browser screenshots test check lint types docs pages-fresh pages pins format setup clean distclean
 
@@ -62,7 +64,7 @@ screenshots: $(STAMP) browser
 	SFUMATO_PICTURES=docs/pictures/app $(ONE_THREAD) $(BIN)/python -m pytest tests/app
 
 test: $(STAMP) browser
-	$(ONE_THREAD) $(BIN)/python -m pytest $(PROCESSES) $(if $(RUN_SLOW),-m "")
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PROCESSES) $(CHOSEN)
 
 check: lint types pages-fresh docs
 

@@ -45,8 +45,9 @@ settings.load_profile("repeatable")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give slow tests more time than the others, where they do not say themselves how much."""
+    slow = {"slow", "soak"}
     for item in items:
-        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+        if slow & {marker.name for marker in item.iter_markers()} and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONGEST))
 
 

@@ -127,7 +127,7 @@ def resident(served: Served) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1000
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_twenty_visitors_send_two_hundred_requests(alone: Served) -> None:

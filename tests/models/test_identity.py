@@ -32,6 +32,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning"),  # under autocast
 ]
 FAST = "Stable Diffusion"
+SOME = {"Stable Diffusion XL, IP-Adapter", "Flux dev", "PixArt alpha", "Kandinsky 2.2, decoder", "DDPM"}
+"""The families least like each other, which the slow tests look at; the rest is looked at by those that soak."""
 Change = Callable[[Model], AbstractContextManager[None]]
 
 
@@ -303,9 +305,11 @@ def differs(one: Any, other: Any) -> bool:
     return one is not None and not np.array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    "tiny", [pytest.param(one, id=str(one), marks=[] if one.name == FAST else pytest.mark.slow) for one in FAMILIES]
-)
+def tier(one: Family) -> tuple[pytest.MarkDecorator, ...]:
+    return () if one.name == FAST else (pytest.mark.slow if one.name in SOME else pytest.mark.soak,)
+
+
+@pytest.mark.parametrize("tiny", [pytest.param(one, id=str(one), marks=tier(one)) for one in FAMILIES])
 def test_what_changes_the_image_changes_the_identity(tiny: Family) -> None:
     model = tiny.wrapped()
     first, plain = key(model), tiny.run(model.pipeline)

@@ -105,8 +105,8 @@ def turns(act: Callable[[], object], place: Path) -> int:
     ("step", "number"),
     [
         pytest.param(9, errno.ENOSPC, id="some"),
-        pytest.param(1, errno.ENOSPC, id="full", marks=pytest.mark.slow),
-        pytest.param(1, errno.EIO, id="broken", marks=pytest.mark.slow),
+        pytest.param(1, errno.ENOSPC, id="full", marks=pytest.mark.soak),
+        pytest.param(1, errno.EIO, id="broken", marks=pytest.mark.soak),
     ],
 )
 def test_any_write_may_fail_once_and_the_run_is_resumed(step: int, number: int, model: Model, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ KILLED = """
     ("kills", "items", "size"),
     [
         pytest.param(10, 60, 4, id="10"),
-        pytest.param(200, 400, 8, id="200", marks=[pytest.mark.slow, pytest.mark.timeout(2400)]),
+        pytest.param(200, 400, 8, id="200", marks=[pytest.mark.soak, pytest.mark.timeout(2400)]),
     ],
 )
 def test_kills_at_random_moments_leave_a_run_that_ends_like_an_undisturbed_one(

@@ -499,7 +499,7 @@ def test_a_line_of_any_length_is_one_wrong_row(ending: str, tmp_path: Path) -> N
     assert used < 60
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
 def test_a_million_rows(ending: str, tmp_path: Path) -> None:
     file, n = tmp_path / f"a{ending}", 1_000_000

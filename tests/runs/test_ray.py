@@ -513,7 +513,7 @@ def test_a_node_killed_in_the_middle_loses_nothing_and_doubles_nothing(echo: Pat
     assert shards_in(tmp_path / "ray") == shards_in(tmp_path / "local")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_driver_takes_its_cluster_along_and_its_run_goes_on_at_another_width(
     echo: Path, tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ def test_the_memory_does_not_grow_with_the_number_of_items(model: Model, tmp_pat
     assert abs(many - few) < 2 * MEGABYTE
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_memory_does_not_grow_up_to_twenty_thousand_items(model: Model, tmp_path: Path) -> None:
     peak(model, tmp_path / "first", 20)
     few, many = (peak(model, tmp_path / str(items), items) for items in (2000, 20_000))

@@ -47,7 +47,7 @@ def test_a_label_changes_the_face_and_a_seed_repeats_it() -> None:
     assert np.abs(faces[0] - faces[2]).max() > 60  # a beard is dark where skin was light
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_it_draws_what_labels_say() -> None:
     scores = score_faces(sfumato.load("studio/faces"), len(LABELS), seed=1000)
     assert {one.measure: one.mean for one in scores.figures}["bits right"] >= 0.8

@@ -49,7 +49,7 @@ def test_a_seed_repeats_and_the_reference_decides() -> None:
     assert apart[pair(8).worn].mean() > 4 * apart[~pair(8).mask].mean()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_it_paints_what_references_show() -> None:
     found = {one.measure: one.mean for one in score_garments(sfumato.load("studio/insert"), 24, seed=500).figures}
     assert found["pattern right"] >= 0.8

@@ -177,7 +177,7 @@ def test_calls_are_counted() -> None:
     assert calls == {"information": 2 * 4, "information alone": 2 * 5, "df_cam of the word": 2 * 3 * 3}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_information_agrees_more_with_removal_than_attention_does() -> None:
     """Word by word: means over few prompts have wide intervals, since words differ more than maps do."""
     model = sfumato.load("studio/scenes")

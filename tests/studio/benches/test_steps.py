@@ -28,7 +28,7 @@ def played(found: StepsBench) -> set[str]:
     return {one.map for one in found.verdict.played}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_method_and_control_plays_both_games_at_three_steps() -> None:
     found = bench_steps(sfumato.load("studio/scenes"), 1, masks=MASKS)
     assert found.steps == (6, 12, 18)
@@ -44,7 +44,7 @@ def test_every_method_and_control_plays_both_games_at_three_steps() -> None:
     assert len(json.loads(found.to_json())["rows"]) == len(found.rows())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_similarities_are_compared_on_the_same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     some = contenders("similarities", MASKS)[:2]
     assert [one.note for one in contenders("similarities", MASKS)] == list(CHOICES["similarity"])
