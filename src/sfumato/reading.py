@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 from sfumato.bounds import shown, shown_path
 from sfumato.errors import Unreadable
 
+AT_ONCE = 2**20
+"""Bytes that are read at once, so that a small file takes little memory."""
 MOST_BYTES = 256 * 2**20
 """Of a file of JSON; a result with three large pictures in its request has about 200 MB."""
 MOST_DEPTH = 100
@@ -84,12 +86,15 @@ def read_bytes(given: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     Raises:
         Unreadable: It is missing, no regular file, too large, or the system refuses it.
     """
+    parts, left = list[bytes](), most + 1
     with open_bytes(given) as opened:
-        content = opened.read(most + 1)
-        size = max(os.fstat(opened.fileno()).st_size, len(content))
-    if len(content) > most:
+        while left and (part := opened.read(min(left, AT_ONCE))):
+            parts.append(part)
+            left -= len(part)
+        size = max(os.fstat(opened.fileno()).st_size, most + 1 - left)
+    if not left:
         raise Unreadable(shown_path(given), f"it has {size / 1e6:,.0f} MB; at most {most / 1e6:,.0f} are read")
-    return content
+    return b"".join(parts)
 
 
 def read_text(given: str | os.PathLike[str], most: int = MOST_BYTES) -> str:

@@ -275,7 +275,7 @@ def test_a_lost_workers_shard_is_given_to_another_one(tmp_path: Path) -> None:
     assert batches == [8, 8]  # of another size, the last bits would differ
 
 
-@pytest.mark.parametrize(("error", "expected"), [(RayError, [8, 8, 4]), (OutOfMemoryError, [8, 4, 2])])
+@pytest.mark.parametrize(("error", "expected"), [(RayError, [8, 8, 1]), (OutOfMemoryError, [8, 4, 1])])
 def test_a_shard_that_kills_its_workers_fails_and_the_others_go_on(
     tmp_path: Path, error: type[RayError], expected: list[int]
 ) -> None:

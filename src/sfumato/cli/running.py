@@ -27,7 +27,7 @@ from sfumato.cli.parameters import (
     seeded,
 )
 from sfumato.cli.session import session_of
-from sfumato.cli.task_options import options_of, parameter_of, read_options
+from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options
 from sfumato.errors import OptionError
 from sfumato.option_values import BATCH
 
@@ -192,6 +192,8 @@ def _command(task: Task) -> Any:
     if task.prompts is None:
         common = {name: one for name, one in common.items() if name not in (*_OF_REQUESTS, "prompts")}
     hints = typing.get_type_hints(_common, include_extras=True)
+    if task.prompts is not None:
+        hints["prompts"] = prompts_option(hints["prompts"], task.prompts)
     parameters = [one.replace(annotation=hints[name]) for name, one in common.items() if name not in own]
     signature = inspect.Signature(
         [
@@ -218,8 +220,7 @@ def _common(
         str | None,
         typer.Option(
             metavar="FILE|NUMBER",
-            help="Text, CSV, TSV, JSON lines or Parquet with a column prompt; or how many of the embedded scenes' "
-            "held-out captions.",
+            help="Text, CSV, TSV, JSON lines or Parquet with a column prompt; or how many of {captions}.",
             rich_help_panel=RUN,
         ),
     ] = None,

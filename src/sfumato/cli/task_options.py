@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
+from copy import copy
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from sfumato.runs.task import Task
+    from sfumato.runs.task import Captions, Task
 
 
 def options_of(task: Task) -> list[tuple[Field[Any], Any]]:
@@ -46,6 +47,13 @@ def parameter_of(option: Field[Any], kind: Any) -> inspect.Parameter:
         default=default,
         annotation=Annotated[annotation, typer.Option(flag, **more)],
     )
+
+
+def prompts_option(of_all: Any, captions: Captions) -> Any:
+    """The option of prompts that all tasks have, whose help says what a number stands for in this one."""
+    option = copy(of_all.__metadata__[0])
+    option.help = option.help.format(captions=captions.named)
+    return Annotated[str | None, option]
 
 
 def _unwrapped(kind: Any) -> tuple[Any, bool, bool]:

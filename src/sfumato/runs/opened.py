@@ -41,6 +41,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._read: tuple[tuple[int, ...], pd.DataFrame] | None = None
         with Manifest(folder) as manifest:
             self.settings: dict[str, Any] = manifest.settings
 
@@ -63,9 +64,19 @@ class Run:
     @property
     def items(self) -> pd.DataFrame:
         """A row for each word of each image (or each item), with the user's columns and all numbers."""
+        return self._table.copy()
+
+    @property
+    def _table(self) -> pd.DataFrame:
+        """The table, read again only where its file is another one, as after more of the run."""
         import pandas as pd
 
-        return pd.read_parquet(self._there(TABLE))
+        path = self._there(TABLE)
+        found = path.stat()
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._read is None or self._read[0] != stamp:
+            self._read = stamp, pd.read_parquet(path)
+        return self._read[1]
 
     @property
     def maps(self) -> dict[str, xr.DataArray]:
@@ -88,7 +99,7 @@ class Run:
         Raises:
             RunError: The row has no such map.
         """
-        one = self.items.iloc[row]
+        one = self._table.iloc[row]
         for path, found in self.maps.items():
             if path.startswith(f"{name}/") and one[path] == one[path]:  # NaN: of another size, or without a map
                 values = np.asarray(found[int(one[path])].values)

@@ -49,10 +49,12 @@ class Captions:
     Attributes:
         of: Gives so many, always the same ones: texts, or rows by the names of their columns.
         usual: How many by default; 0 where prompts must be given.
+        named: What they are, as help says it.
     """
 
     of: Callable[[int], Sequence[str | Mapping[str, Any]]]
     usual: int = 0
+    named: str = "the embedded scenes' held-out captions"
 
 
 @dataclass(frozen=True)

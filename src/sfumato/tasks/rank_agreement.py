@@ -212,7 +212,7 @@ def paper_prompts(count: int) -> list[dict[str, str]]:
     question="Do the words that a method calls important rank as people rank them?",
     options=RankAgreementOptions,
     needs=("words",),
-    prompts=Captions(paper_prompts, usual=len(PROMPTS)),
+    prompts=Captions(paper_prompts, usual=len(PROMPTS), named="the paper's prompts"),
 )
 class RankAgreement:
     """Shares of words next to people's judgement, an uninformative baseline and the printed figures.

@@ -11,6 +11,11 @@ ATTEMPTS = 3
 """How often a shard is given to a worker before its items are recorded as failed."""
 
 
+def batch_after(losses: int, batch: int) -> int:
+    """Items that are measured together, of a shard that has cost so many workers: in its last try every item alone."""
+    return 1 if losses == ATTEMPTS - 1 else batch
+
+
 class Executor(Protocol):
     """Measures the shards of a run."""
 

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 from sfumato.errors import RunError, SfumatoError, StoreError
-from sfumato.runs.executors.executor import ATTEMPTS
+from sfumato.runs.executors.executor import ATTEMPTS, batch_after
 from sfumato.runs.worker import Done, Job, Work, Worker, lost
 
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -100,9 +100,9 @@ class _Driving:
         for child in self._children:
             if child.ready and child.work is None and self._is_left:
                 child.work = self._next.pop(0)
-                alone = self._tried.get((child.work.shard, child.work.attempt), 0) == ATTEMPTS - 1
+                losses = self._tried.get((child.work.shard, child.work.attempt), 0)
                 with suppress(OSError):  # it has just died, which is noticed when it is heard next
-                    child.pipe.send((child.work, 1 if alone else self._job.batch))
+                    child.pipe.send((child.work, batch_after(losses, self._job.batch)))
         busy = sum(child.work is not None for child in self._children)
         while self._is_left and len(self._children) < min(self._workers, busy + len(self._next)):
             self._children.append(_child(self._job))

@@ -15,7 +15,7 @@ from sfumato.bounds import checked_int, checked_number
 from sfumato.errors import OptionError, RunError, StoreError
 from sfumato.reading import path_of
 from sfumato.request import PICTURES
-from sfumato.runs.executors.executor import ATTEMPTS
+from sfumato.runs.executors.executor import ATTEMPTS, batch_after
 from sfumato.runs.executors.ray_cluster import check_installed, connected, one_line
 from sfumato.runs.executors.ray_worker import Measured, RayWorker, Ready, Refused
 from sfumato.runs.own import TOKEN
@@ -219,7 +219,8 @@ class _Pool:
         given.losses += 1
         if given.losses == ATTEMPTS:
             return lost(given.work, f"{given.losses} workers were lost while they measured its shard ({reason})")
-        if given.losses > 1 or isinstance(error, self._ray.exceptions.OutOfMemoryError):
+        given.batch = batch_after(given.losses, self._job.batch)
+        if isinstance(error, self._ray.exceptions.OutOfMemoryError):
             given.batch = max(1, given.batch // 2)
         self._again.append(given)
         return None
