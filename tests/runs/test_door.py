@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sfumato
@@ -58,6 +59,28 @@ def test_a_run_from_python_tells_of_its_progress_and_is_opened_again(model: Mode
     for row, name in ((0, "other"), (5, "made")):
         with pytest.raises(RunError, match=f"row {row} has no map '{name}'; there are: made/4x4, made/8x8"):
             again.map_of(row, name)
+
+
+def test_the_table_is_read_once_for_all_maps_and_anew_when_it_is_another(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sfumato.run("made-up", model, out=tmp_path / "run", prompts=["a cat", "a large dog"], batch=1)
+    run, read, reads = sfumato.open_run(made.folder), list[Path](), pd.read_parquet
+
+    def noted(path: Path) -> pd.DataFrame:
+        read.append(path)
+        return reads(path)
+
+    monkeypatch.setattr(pd, "read_parquet", noted)
+    for row in range(4):
+        run.map_of(row, "made")
+    run.items.drop(columns=run.items.columns, inplace=True)  # of the caller alone
+    assert run.map_of(1, "made").shape
+    assert len(read) == 1
+    table = tmp_path / "run" / "items.parquet"
+    reads(table).iloc[:2].to_parquet(table)
+    assert len(run.items) == 2
+    assert len(read) == 2
 
 
 def test_what_python_cannot_give_is_refused_before_anything_is_written(model: Model, tmp_path: Path) -> None:
