@@ -75,7 +75,7 @@ def test_the_table_is_read_once_for_all_maps_and_anew_when_it_is_another(
     for row in range(4):
         run.map_of(row, "made")
     mine = run.items
-    del mine["made.scale"]
+    del mine["made/8x8"]
     assert run.map_of(1, "made").shape
     assert len(read) == 1
     table = tmp_path / "run" / "items.parquet"
