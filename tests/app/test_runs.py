@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+import sfumato
 from sfumato.app.pieces.cells import cell, table, without_paths
 from sfumato.app.pieces.runs import MOST_ROWS, line_of, page_of, rows_of
 from sfumato.app.server.library import saved_in
@@ -339,3 +340,19 @@ def test_a_run_is_opened_followed_and_its_rows_are_filtered(browser_page: Any, l
     assert page.locator("#sf-items tbody tr").count() == 2
     page.fill("#sf-items input", "")
     page.wait_for_selector("#sf-items >> text=21 rows.")
+
+
+@pytest.mark.slow
+def test_explanations_of_real_prompts_are_seen_with_their_table_and_pictures(
+    open_page: Callable[..., Any], library: Path, pictured: Callable[..., None]
+) -> None:
+    prompts = ["a red circle left of a blue square", "two yellow stars on a purple background", "a striped green cross"]
+    folder = library / "runs" / "first"
+    sfumato.run("explain", sfumato.load("studio/scenes"), prompts=prompts, method=("daam",), out=folder)
+    page = open_page(viewport={"width": 1280, "height": 1500})
+    page.get_by_role("tab", name="Runs").click()
+    page.click("#sf-runs .sf-open:has-text('runs/first')")
+    page.wait_for_selector("#sf-run >> text=3 images explained")
+    page.wait_for_selector("#sf-items >> text=stars")
+    page.wait_for_function("() => document.querySelector('#sf-run img')?.naturalWidth > 100")
+    pictured(page, "runs")

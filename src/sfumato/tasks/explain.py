@@ -27,6 +27,8 @@ from sfumato.studio.scenes import held_out_captions
 
 LEVELS = 255
 """Of a map that is kept small: value = offset + scale * level."""
+OF_STORAGE = (".offset", ".scale")
+"""Ends of the names of numbers that say how a map is stored; the table of means leaves them out."""
 SHOWN = 12
 """Images on the figure."""
 OF_WORDS = frozenset({"word", "occurrence", "index", "pos", "seen"})
@@ -86,7 +88,7 @@ class ExplainPrompts:
             words += sum(row.get("word") is not None for row in record.rows)
             for row in record.rows:
                 for name, value in row.items():
-                    if "." in name and isinstance(value, int | float) and not isinstance(value, bool):
+                    if _is_measured(name, value):
                         means.setdefault(name, RunningMean()).add(value)
             if record.picture is not None and len(pictures) < SHOWN:
                 pictures.append((item.request.subject, record.picture))
@@ -94,6 +96,11 @@ class ExplainPrompts:
         lost = about["failed"] + about["invalid"]
         sentence = f"{len(records):,} images explained, {words:,} words; {lost:,} rows without a result."
         return Finding("explain", "", None, sentence, rows, contact_sheet(pictures), about)
+
+
+def _is_measured(name: str, value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and "." in name and not name.endswith(OF_STORAGE)
 
 
 def of_each_image(rows: Iterable[Row]) -> Iterator[Item]:
