@@ -11,6 +11,8 @@ function follow() {
   seen = now;
   trigger("follow", { id: chosen, concluded: before.concluded });
 }
+// What the server says may be a moment old, so it is asked again when that has passed.
+function refresh() { trigger("refresh", {}); setTimeout(() => trigger("refresh", {}), 1500); }
 function show() {
   const { runs = [], empty = "" } = props.value || {};
   const row = (run) => make("tr", { class: run.id === chosen ? "chosen" : null },
@@ -23,7 +25,7 @@ function show() {
   const head = ["run", "task", "model", "ok", "failed", "invalid", "open", "state", "last change"];
   const focused = root.contains(document.activeElement) ? document.activeElement.dataset.id ?? "refresh" : null;
   root.replaceChildren(
-    make("div", { class: "sf-go" }, make("button", { type: "button", class: "sf-quiet", "data-id": "refresh", onclick: () => trigger("refresh", {}) }, "Refresh")),
+    make("div", { class: "sf-go" }, make("button", { type: "button", class: "sf-quiet", "data-id": "refresh", onclick: refresh }, "Refresh")),
     runs.length ? make("div", { class: "sf-scroll" }, make("table", { class: "sf-table" },
       make("thead", {}, make("tr", {}, head.map((name, place) => make("th", { scope: "col", class: place > 2 && place < 7 ? "n" : null }, name)))),
       make("tbody", {}, runs.map(row)))) : make("p", { class: "sf-empty" }, empty));

@@ -59,7 +59,7 @@ def runs_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
             return {line: refused(error)}
 
     gr.on([tab.select, page.load], listed, None, [shelf], show_progress="hidden")
-    shelf.refresh(listed, None, [shelf], show_progress="hidden")
+    shelf.refresh(listed, None, [shelf], show_progress="hidden", trigger_mode="always_last")
     alone: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "runs", "concurrency_limit": 2}
     alone["trigger_mode"] = "always_last"
     shelf.open(open_one, None, [view, items, line], **alone)
