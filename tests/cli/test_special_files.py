@@ -37,7 +37,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("explain", "generate", "judge")},
     **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("parts_of_speech", "word_localisation")},
     "run rank_agreement --out": ((), NO_FOLDER),
-    "run emergence --out": ((), NO_FOLDER),
+    **{f"run {name} --out": ((), NO_FOLDER) for name in ("emergence", "localisation", "ablation")},
+    **{f"run {name} --out": ((), NO_FOLDER) for name in ("artifact", "divergence", "switch")},
     "run merge --out": (("MADE",), NO_FOLDER),
 }
 
