@@ -24,14 +24,13 @@ from sfumato.models.schedulers import schedule_of
 from sfumato.request import Request
 from sfumato.runs.execute import Status
 from sfumato.runs.opened import Run
-from sfumato.runs.over_seeds import FollowingOptions, followed, followed_in, other_of, request_of
+from sfumato.runs.over_seeds import followed_in
 from sfumato.runs.planning import facts_of
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task
 from sfumato.tasks import localisation
-from sfumato.tasks.switch import SwitchOptions
 from sfumato.trace import generate
-from tests.labels import SIDE, square, tiny_labels, tiny_unconditional
+from tests.labels import SIDE, tiny_labels, tiny_unconditional
 from tests.pipelines import fingerprint
 from tests.tasks.drawn import OVER_SEEDS, draw_nothing
 
@@ -371,39 +370,6 @@ def test_a_switch_needs_three_steps(model: Model, drawn: list[tuple[int, ...]], 
     with pytest.raises(OptionError, match="this run has 2 steps; switching needs 3 or more"):
         ran(model, "switch", tmp_path / "run", **ASKED | {"steps": 2})
     assert drawn == []
-
-
-@pytest.mark.parametrize("label", ["0110", "0111", None])
-def test_the_usual_other_label_is_another_one(model: Model, label: str | None) -> None:
-    other = other_of(model, SwitchOptions(label=label), None)
-    assert other in {"0110", "0111"} - {request_of(model, SwitchOptions(label=label)).label}
-
-
-def test_the_usual_other_prompt_is_another_one(tiny_pipeline: StableDiffusionPipeline) -> None:
-    words = sfumato.wrap(tiny_pipeline)
-    usual = request_of(words, SwitchOptions()).prompt
-    other = other_of(words, SwitchOptions(), None)
-    assert usual
-    assert other != usual
-    assert other_of(words, SwitchOptions(prompt=other), None) == usual
-
-
-def test_the_usual_mask_is_the_middle(model: Model) -> None:
-    expected = np.zeros((SIDE, SIDE), bool)
-    expected[6:10, 6:10] = True
-    np.testing.assert_array_equal(followed(model, model.complete(asked()), None), expected)
-
-
-def test_the_usual_mask_is_the_eyes_where_the_model_names_them(tmp_path: Path) -> None:
-    tiny_labels().save_pretrained(tmp_path)
-    (tmp_path / "sfumato.json").write_text(json.dumps({"regions": ["background", "eyes"]}))
-    Image.fromarray(square().astype(np.uint8)).save(tmp_path / "regions.png")
-    loaded = sfumato.load(tmp_path, device="cpu")
-    for given, mask in ((None, square()), ("background", ~square())):
-        np.testing.assert_array_equal(followed(loaded, loaded.complete(asked()), given), mask)
-        plan = find_task("localisation").parts.plan(facts_of(loaded), (), FollowingOptions(seeds=1, mask=given))
-        (item,) = (Item(loaded.complete(one.request), one.about) for one in plan if isinstance(one, Item))
-        np.testing.assert_array_equal(followed_in(loaded, item), mask)
 
 
 def test_one_image_has_no_artifact(model: Model, drawn: list[tuple[int, ...]], tmp_path: Path) -> None:
