@@ -101,18 +101,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": MAKERS | {"methods"},
     "judging": MAKERS | {"explain"},
     "findings": FOUNDATION | {"cache", "models", "registry"},
-    "runs": FOUNDATION | {"cache", "metrics", "models", "results"},
-    "tasks": MAKERS
-    | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"}
-    | {"experiments", "studies"},
+    "runs": FOUNDATION | {"cache", "masks", "metrics", "models", "results"},
+    "tasks": MAKERS | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"} | {"studies"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
-    "experiments": MAKERS | {"methods", "explain", "findings", "plots", "runs"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines", "runs"},
     "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs", "studio"},
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
-    | {"studio", "experiments", "studies", "options", "app", "runs", "tasks"},
+    | {"studio", "studies", "options", "app", "runs", "tasks"},
     "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "runs", "studio"},
     "__main__": {"cli"},
 }

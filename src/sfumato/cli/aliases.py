@@ -15,6 +15,11 @@ ALIASES: dict[str, str] = {
     "bench ranks": "rank_agreement",
     "study pos": "parts_of_speech",
     "experiment emergence": "emergence",
+    "experiment localisation": "localisation",
+    "experiment ablation": "ablation",
+    "experiment artifact": "artifact",
+    "experiment divergence": "divergence",
+    "experiment switch": "switch",
 }
 """Tasks by the commands that they were."""
 

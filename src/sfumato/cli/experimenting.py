@@ -1,23 +1,23 @@
-"""``sfumato experiment``: what was found over many seeds, on any model."""
+"""``sfumato experiment``: the old name of the tasks over seeds; it translates its options and runs them."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import fields
 from typing import Annotated
 
 import typer
 
-from sfumato.cli.console import print_json, progress_shown, say
+from sfumato.cli.aliases import ALIASES, run_alias
 from sfumato.cli.parameters import Debug, Device, Json, Steps, count, seeded
-from sfumato.cli.session import session_of
+from sfumato.errors import OptionError
+
+GROUP = "experiment "
+NAMES = tuple(old.removeprefix(GROUP) for old in ALIASES if old.startswith(GROUP))
 
 
 def experiment(
     context: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(help="localisation, ablation, artifact, divergence or switch.", show_default=False),
-    ],
+    name: Annotated[str, typer.Argument(help=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}.", show_default=False)],
     seeds: Annotated[int, count("How many seeds.")] = 30,
     seed: Annotated[int, seeded("The first of them.")] = 0,
     model: Annotated[str, typer.Option(help="An embedded model, a folder, or a hub id.")] = "studio/faces",
@@ -32,44 +32,20 @@ def experiment(
         str | None,
         typer.Option(metavar="REGION|FILE", help="The part that is followed.", show_default="eyes or middle"),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Folder of the results.", show_default="out/NAME-MODEL")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Repeat an experiment of the thesis on the diffusion profile over many seeds: a figure, a table, a verdict.
+    """Renamed to sfumato run NAME; it goes in a later release. What was measured for a seed is kept in the folder."""
+    from sfumato.runs.task import find_task
 
-    The verdict is replicated, not replicated or inconclusive. The thesis samples by DDPM in 1,000 steps; take
-    --scheduler ddpm --steps 250 or more to come near it. What was computed for a seed is kept, so the same command goes
-    on after a stop.
-    """
-    from sfumato.cli.aliases import ALIASES, run_alias
-    from sfumato.cli.loading import load_model
-    from sfumato.cli.slugs import slug
-    from sfumato.cli.tables import say_finding
-
-    given = {"prompt": prompt, "label": label, "steps": steps, "scheduler": scheduler}
-    if f"experiment {name}" in ALIASES:
-        told = {"seeds": seeds, "seed": seed, "model": model, "out": out, "device": device} | given
-        arguments = [part for key, value in told.items() if value is not None for part in (f"--{key}", str(value))]
-        run_alias(context, f"experiment {name}", [*arguments, *(["--json"] if as_json else [])])
-        return
-    from sfumato.experiments.experiment import experiment as find
-    from sfumato.experiments.experiment import setting, usual_request
-    from sfumato.writing.folders import write_folder
-
-    run = find(name)
-    target = out if out is not None else f"out/{name}-{slug(model.removeprefix('studio/'))}"
-    session_of(context).stopped = "stopped; the same command goes on with the seeds that are left"
-    chosen = {key: value for key, value in given.items() if value is not None}
-    with progress_shown() as progress, write_folder(target) as folder:
-        loaded = load_model(model, device, progress)
-        request = usual_request(loaded).with_(**chosen)
-        prepared = setting(loaded, seeds, first=seed, request=request, other=other, mask=mask, progress=progress)
-        found = run(prepared)
-        found.write(folder)
-    if as_json:
-        print_json(json.loads(found.to_json()) | {"folder": target})
-        return
-    say_finding(found, f"{name} on {loaded.source.name}, {seeds} seeds")
-    say(f"results in {target}: figure.png, table.csv, finding.json")
+    if name not in NAMES:
+        raise OptionError(f"there is no experiment {name!r}; choose from: {', '.join(NAMES)}")
+    given = {"seeds": seeds, "seed": seed, "prompt": prompt, "label": label, "other": other, "steps": steps}
+    given |= {"scheduler": scheduler, "mask": mask}
+    own = {option.name for option in fields(find_task(ALIASES[GROUP + name]).options)}
+    told = {"model": model, "out": out, "device": device, "shard-size": 1}
+    told |= {key: value for key, value in given.items() if key in own}
+    arguments = [part for key, value in told.items() if value is not None for part in (f"--{key}", str(value))]
+    run_alias(context, GROUP + name, [*arguments, *(["--json"] if as_json else [])])

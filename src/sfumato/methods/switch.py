@@ -54,7 +54,7 @@ class SwitchOptions:
 
 
 def _cost(model: Model, request: Request, options: SwitchOptions) -> str:
-    return runs(model, request, (len(_places(model, request, options)) + 2) * request.images)
+    return runs(model, request, (len(switched_at(model, request, options)) + 2) * request.images)
 
 
 @method(
@@ -76,7 +76,7 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     if options.to == (request.prompt if "words" in model.features else request.label):
         raise OptionError(f"to is {shown(options.to)}, as in the request; give another")
     model.encode([options.to])  # a wrong label is refused before the first image
-    places = _places(model, request, options)
+    places = switched_at(model, request, options)
     steps: list[int | None] = [None, 0, *places]
     made: dict[tuple[int, int], Image.Image] = {}
     jobs = [(number, which) for number in range(request.images) for which in range(1, len(steps))]
@@ -117,7 +117,12 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     return plain.explanation(0, {"switch": single(node)})
 
 
-def _places(model: Model, request: Request, options: SwitchOptions) -> list[int]:
+def switched_at(model: Model, request: Request, options: SwitchOptions) -> list[int]:
+    """The steps of a completed request's run at which its condition is switched.
+
+    Raises:
+        OptionError: The run has fewer than 3 steps, or not all that are asked for.
+    """
     count = model.steps(request)
     if count < 3:
         raise OptionError(f"this run has {count} steps; switching needs 3 or more")

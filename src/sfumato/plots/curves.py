@@ -1,4 +1,4 @@
-"""Figures of experiments: curves with bands over seeds, rows of maps, and bars with intervals."""
+"""Figures of tasks over seeds: curves with bands over seeds, rows of maps, and bars with intervals."""
 
 from __future__ import annotations
 

@@ -11,17 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
-from sfumato.experiments.experiment import over_time, usual_request
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
-from sfumato.option_values import COUNT, SEED
 from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
-from sfumato.registry import HasFeatures
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
+from sfumato.runs.over_seeds import OverSeedsOptions, items_of, over_time, request_of, seeds_told
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
 from sfumato.timesteps import MAX_STEPS
@@ -36,20 +34,12 @@ CLAIM = Claim(
 
 
 @dataclass(frozen=True)
-class EmergenceOptions:
+class EmergenceOptions(OverSeedsOptions):
     """Options of the task."""
 
-    seeds: int = field(default=30, metadata=COUNT | {"help": "How many seeds."})
-    seed: int = field(default=0, metadata=SEED | {"help": "The first of them."})
-    prompt: str | None = field(default=None, metadata={"help": "What the images show; a usual prompt of the model."})
-    label: str | None = field(default=None, metadata={"help": "Their label; 0110 where the model takes labels."})
     steps: int | None = field(
         default=None, metadata={"least": 1, "most": MAX_STEPS, "help": "Denoising steps, 20 or more; the model's own."}
     )
-    scheduler: str | None = field(
-        default=None, metadata={"help": "Such as ddpm, which the thesis takes in 1,000 steps; the model's own."}
-    )
-    guidance: float | None = field(default=None, metadata={"help": "Guidance scale; the model's own."})
 
 
 @task(
@@ -67,7 +57,7 @@ class Emergence:
         Raises:
             OptionError: No step ends in the first 100 timesteps, or none near t = 250.
         """
-        later = _later(model, model.complete(_request(model, options)))
+        later = _later(model, model.complete(request_of(model, options)))
         if not (_start(later).any() and _plateau(later).any()):
             raise OptionError(
                 f"this run has {len(later)} steps, none of which ends in the first 100 timesteps or near t = 250; take "
@@ -76,9 +66,7 @@ class Emergence:
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: EmergenceOptions) -> Iterator[Item]:
         """An item for each seed."""
-        request = _request(facts, options)
-        for number in range(options.seeds):
-            yield Item(request.with_(seed=options.seed + number))
+        return items_of(facts, options)
 
     def measure(
         self, model: Model, items: Sequence[Item], options: EmergenceOptions, progress: Progress
@@ -89,7 +77,7 @@ class Emergence:
     def conclude(self, records: Records, options: EmergenceOptions, about: Mapping[str, Any]) -> Finding:
         """The rise to the plateau, the dip and the rise after it, over seeds."""
         found = [(item.request, record.arrays["timestep"], record.arrays["ssim"]) for item, record in records]
-        request, later, _ = found[0]
+        later = found[0][1]
         values = np.stack([ssim for _, _, ssim in found])  # (seed, step)
         start, plateau = _start(later), _plateau(later)
         early, last = later > 250, later <= 100
@@ -106,23 +94,8 @@ class Emergence:
         )
         marks = [0, *(int(np.abs(later - t).argmin()) for t in (750, 500, 250, 100, 50)), len(later) - 1]
         figure = curves_sheet({"normalised SSIM of a sample with the one before": (later, {"": values})})
-        seeds = [one.seed for one, _, _ in found]
-        told = {
-            **about,
-            "condition": request.label or request.prompt or "none",
-            "seeds": f"{min(seeds)} to {max(seeds)}",
-            "steps": request.steps,
-            "scheduler": request.scheduler,
-            "guidance": request.guidance,
-        }
+        told = seeds_told([request for request, _, _ in found], about)
         return Finding("emergence", CLAIM.text, verdict, sentence, over_time(later, values, marks), figure, told)
-
-
-def _request(model: HasFeatures, options: EmergenceOptions) -> Request:
-    """The request of the first seed; what is not given is the model's own."""
-    names = ("prompt", "label", "steps", "scheduler", "guidance")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    return usual_request(model).with_(seed=options.seed, **given)
 
 
 def _later(model: Model, request: Request) -> NDArray[np.float64]:

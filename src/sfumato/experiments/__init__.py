@@ -1,1 +1,0 @@
-"""Experiments over many seeds: does what the source found hold on this model?"""
