@@ -72,7 +72,7 @@ def test_the_finding_is_said_and_written(label_folder: Path, tmp_path: Path) -> 
     out = tmp_path / "new" / "out"
     done = experiment(label_folder, out)
     assert done.code == 0
-    new = f"sfumato run switch --model {label_folder} --out {out} --shard-size 1 --seeds 2 --seed 0 --steps 3"
+    new = f"sfumato run switch --model {label_folder} --out {out} --seeds 2 --seed 0 --steps 3"
     assert done.err.splitlines()[0] == f"`sfumato experiment switch` is now: {new}"
     assert set(seen(out)) >= FILES
     assert seen(out.parent) == ["out"]
@@ -216,7 +216,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
 def test_emergence_takes_what_it_took(label_folder: Path, tmp_path: Path, drawn: list[int]) -> None:
     out = tmp_path / "run"
     done = experiment(label_folder, out, "--label", "0011", "--steps", "20", name="emergence")
-    new = f"--model {label_folder} --out {out} --shard-size 1 --seeds 2 --seed 0 --label 0011 --steps 20"
+    new = f"--model {label_folder} --out {out} --seeds 2 --seed 0 --label 0011 --steps 20"
     assert done.code == 0
     assert done.err.splitlines()[0] == f"`sfumato experiment emergence` is now: sfumato run emergence {new}"
     assert sorted(drawn) == [0, 1]

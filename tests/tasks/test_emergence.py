@@ -186,13 +186,13 @@ def test_it_takes_a_sampler_and_goes_on_where_it_was(
     with monkeypatch.context() as stopping:
         stopping.setattr(emergence, "generate", stops)
         with pytest.raises(KeyboardInterrupt):
-            run("emergence", model, out=tmp_path / "run", batch=1, shard_size=1, seeds=3, **asked)
+            run("emergence", model, out=tmp_path / "run", batch=1, seeds=3, **asked)
     assert drawn == [5, 6]
     drawn.clear()
-    found = run("emergence", model, out=tmp_path / "run", batch=1, shard_size=1, seeds=3, **asked).finding
+    found = run("emergence", model, out=tmp_path / "run", batch=1, seeds=3, **asked).finding
     assert drawn == [7]
     assert found["about"].items() >= {"scheduler": "ddpm", "steps": STEPS, "seeds": "5 to 7"}.items()
-    assert found == run("emergence", model, out=tmp_path / "whole", batch=1, shard_size=1, seeds=3, **asked).finding
+    assert found == run("emergence", model, out=tmp_path / "whole", batch=1, seeds=3, **asked).finding
 
 
 @pytest.mark.parametrize("steps", [1, 6, 10])

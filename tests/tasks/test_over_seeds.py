@@ -68,7 +68,7 @@ def asked(seed: int = FIRST) -> Request:
 
 
 def ran(model: Any, name: str, out: Path, seeds: int = 3, **given: Any) -> Run:
-    return run(name, model, out=out, batch=1, shard_size=1, seeds=seeds, **given)
+    return run(name, model, out=out, batch=1, seeds=seeds, **given)
 
 
 def records(found: Run) -> list[Record]:

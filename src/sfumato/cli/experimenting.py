@@ -45,7 +45,7 @@ def experiment(
     given = {"seeds": seeds, "seed": seed, "prompt": prompt, "label": label, "other": other, "steps": steps}
     given |= {"scheduler": scheduler, "mask": mask}
     own = {option.name for option in fields(find_task(ALIASES[GROUP + name]).options)}
-    told = {"model": model, "out": out, "device": device, "shard-size": 1}
+    told = {"model": model, "out": out, "device": device}
     told |= {key: value for key, value in given.items() if key in own}
     arguments = [part for key, value in told.items() if value is not None for part in (f"--{key}", str(value))]
     run_alias(context, GROUP + name, [*arguments, *(["--json"] if as_json else [])])

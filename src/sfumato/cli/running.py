@@ -233,7 +233,11 @@ def _common(
     ] = 8,
     shard_size: Annotated[
         int | None,
-        count("Items of a shard, which is what a kill can cost.", show_default="32 or a batch", rich_help_panel=RUN),
+        count(
+            "Items of a shard, which is what a kill can cost.",
+            show_default="by task, else 32 or a batch",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     workers: Workers = 1,
     executor: ExecutorName = "local",

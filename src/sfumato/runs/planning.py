@@ -63,7 +63,9 @@ def planned(
     """
     task = find_task(name)
     batch = checked_int("batch", batch, **BATCH, error=OptionError)
-    size = max(SHARD, batch) if shard_size is None else checked_int("shard_size", shard_size, 1, 100_000, OptionError)
+    size = task.shard or max(SHARD, batch)
+    if shard_size is not None:
+        size = checked_int("shard_size", shard_size, 1, 100_000, OptionError)
     return Plan(task, task.configure(options), rows, batch, size)
 
 

@@ -173,6 +173,7 @@ class Task:
         claim: What it tests; None for a task that only measures.
         prompts: What stands for a number of prompts; None for a task that plans its requests by itself.
         parts: Plan, measure and conclude.
+        shard: Items of a shard by default, where an item takes so long that a kill must not cost many.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Task:
     claim: Claim | None
     prompts: Captions | None
     parts: Parts
+    shard: int | None = None
 
     def configure(self, given: Mapping[str, Any]) -> Any:
         """Build the options.
@@ -222,6 +224,7 @@ def task(
     version: int = 1,
     claim: Claim | None = None,
     prompts: Captions | None = None,
+    shard: int | None = None,
 ) -> Callable[[type[Parts]], type[Parts]]:
     """Register a class with `plan`, `measure` and `conclude`; see `Task` for the arguments.
 
@@ -232,7 +235,7 @@ def task(
     def register(parts: type[Parts]) -> type[Parts]:
         if name in _tasks:
             raise SfumatoError(f"a task named {name!r} is registered already; choose another name")
-        _tasks[name] = Task(name, question, options, frozenset(needs), version, claim, prompts, parts())
+        _tasks[name] = Task(name, question, options, frozenset(needs), version, claim, prompts, parts(), shard)
         return parts
 
     return register

@@ -46,6 +46,7 @@ CLAIM = Claim(
     options=FollowingOptions,
     needs=("replay",),
     claim=CLAIM,
+    shard=1,
 )
 class Ablation:
     """A sweep over the last layers of all blocks and over the attention layers of every seed."""

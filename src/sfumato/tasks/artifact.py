@@ -65,6 +65,7 @@ class ArtifactOptions(OverSeedsOptions):
     options=ArtifactOptions,
     needs=("replay",),
     claim=CLAIM,
+    shard=1,
 )
 class Artifact:
     """The most unusual block of every image, the channel of its gradient, and what it changes next to a random one."""

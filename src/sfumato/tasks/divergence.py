@@ -48,6 +48,7 @@ class DivergenceOptions(OverSeedsOptions):
     options=DivergenceOptions,
     needs=("words or label",),
     claim=CLAIM,
+    shard=1,
 )
 class Divergence:
     """Both conditions of every seed, generated as one batch of two."""

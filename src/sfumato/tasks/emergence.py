@@ -47,6 +47,7 @@ class EmergenceOptions(OverSeedsOptions):
     question="How does the image emerge: how similar are consecutive samples?",
     options=EmergenceOptions,
     claim=CLAIM,
+    shard=1,
 )
 class Emergence:
     """The normalised SSIM of consecutive samples along the trajectory of every seed."""

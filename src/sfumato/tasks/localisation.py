@@ -44,6 +44,7 @@ CLAIM = Claim(
     options=FollowingOptions,
     needs=("replay",),
     claim=CLAIM,
+    shard=1,
 )
 class Localisation:
     """The effective area from which a pixel of the mask draws, and the share from outside the mask."""

@@ -40,6 +40,7 @@ class SwitchOptions(OverSeedsOptions):
     options=SwitchOptions,
     needs=("words or label", "replay"),
     claim=CLAIM,
+    shard=1,
 )
 class Switch:
     """Switches at about ten steps of every seed."""
