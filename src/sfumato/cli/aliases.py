@@ -13,6 +13,7 @@ from sfumato.cli.parameters import examples
 ALIASES: dict[str, str] = {
     "bench words": "word_localisation",
     "bench ranks": "rank_agreement",
+    "bench segments": "segment_matching",
     "study pos": "parts_of_speech",
     "experiment emergence": "emergence",
 }

@@ -136,26 +136,6 @@ def worths(
     _shown(context, result, out, as_json)
 
 
-def segments(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts.")] = 100,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare the parts of the image that go with each word or phrase with the exact masks of the objects."""
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.segments import bench_segments
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_segments(loaded, prompts, seed=seed, progress=progress)
-    _shown(context, result, out, as_json)
-
-
 def steps(
     context: typer.Context,
     prompts: Annotated[int, count("How many prompts.")] = 30,
@@ -250,13 +230,6 @@ add(
 )
 add(
     group,
-    "segments",
-    segments,
-    "sfumato bench segments",
-    "sfumato bench segments --prompts 20 --out segments.json",
-)
-add(
-    group,
     "steps",
     steps,
     "sfumato bench steps",
@@ -280,3 +253,4 @@ add(
 )
 add_alias(group, "bench words")
 add_alias(group, "bench ranks")
+add_alias(group, "bench segments")
