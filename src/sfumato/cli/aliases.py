@@ -14,6 +14,8 @@ ALIASES: dict[str, str] = {
     "bench words": "word_localisation",
     "bench ranks": "rank_agreement",
     "bench segments": "segment_matching",
+    "bench words-importance": "word_importance",
+    "bench worths": "word_shares",
     "study pos": "parts_of_speech",
     "experiment emergence": "emergence",
 }

@@ -87,55 +87,6 @@ def maps(
     _shown(context, result, out, as_json)
 
 
-def words_importance(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts.")] = 50,
-    steps: Steps = None,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare which words methods call important with what a reader sees change when each word is left out.
-
-    Makes up to 64 images for each prompt; they are kept in the cache, so a run that was stopped goes on where it was.
-    """
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.importance import bench_importance
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_importance(loaded, prompts, seed=seed, steps=steps, progress=progress)
-    _shown(context, result, out, as_json)
-
-
-def worths(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts.")] = 50,
-    samples: Annotated[int, count("Noise samples of the information.", 2)] = 48,
-    steps: Steps = None,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare what words are worth by information with their exact Shapley values, and what both cost.
-
-    Makes up to 64 images for each prompt; they are kept in the cache, so a run that was stopped goes on where it was.
-    """
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.worths import bench_worths
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_worths(loaded, prompts, samples=samples, seed=seed, steps=steps, progress=progress)
-    _shown(context, result, out, as_json)
-
-
 def steps(
     context: typer.Context,
     prompts: Annotated[int, count("How many prompts.")] = 30,
@@ -216,20 +167,6 @@ def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool) 
 
 add(
     group,
-    "words-importance",
-    words_importance,
-    "sfumato bench words-importance",
-    "sfumato bench words-importance --prompts 10 --steps 10",
-)
-add(
-    group,
-    "worths",
-    worths,
-    "sfumato bench worths",
-    "sfumato bench worths --prompts 10 --steps 10 --out worths.json",
-)
-add(
-    group,
     "steps",
     steps,
     "sfumato bench steps",
@@ -254,3 +191,5 @@ add(
 add_alias(group, "bench words")
 add_alias(group, "bench ranks")
 add_alias(group, "bench segments")
+add_alias(group, "bench words-importance")
+add_alias(group, "bench worths")

@@ -26,8 +26,8 @@ from sfumato.results.explanation import Explanation
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
-from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.grammar import parsed
+from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.captions import check_scenes, of_each_prompt
 from sfumato.tasks.explain import check_method
