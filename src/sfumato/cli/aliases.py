@@ -16,6 +16,7 @@ ALIASES: dict[str, str] = {
     "bench segments": "segment_matching",
     "bench words-importance": "word_importance",
     "bench worths": "word_shares",
+    "bench maps": "map_faithfulness",
     "study pos": "parts_of_speech",
     "experiment emergence": "emergence",
 }
