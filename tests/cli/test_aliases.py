@@ -73,6 +73,10 @@ def test_bench_ranks_takes_prompts_steps_guidance_and_options(tmp_path: Path) ->
     ("arguments", "message"),
     [
         (("words", "--prompts", "0"), "prompts is 0; expected a whole number from 1"),
+        (("segments", "--prompts", "0"), "prompts is 0; expected a whole number from 1"),
+        (("words-importance", "--prompts", "0"), "prompts is 0; expected a whole number from 1"),
+        (("maps", "--only", "dam"), "'dam' does not compete; choose from: daam, ovam"),
+        (("worths", "--prompts", "200"), "there are no 200 held-out captions of 6 words or fewer"),
         (("words", "--model", "nothing"), "there is no model 'nothing'"),
         (("ranks", "--at", "300"), "No such option: --at"),
         (("ranks", "--prompts", "11"), "has 10 prompts, and 11 are asked for"),

@@ -17,7 +17,7 @@ LIGHT = [
     ["explain", "a red cat", "--sed", "7"],
     ["explain", "a red cat", "--seed", "-1"],
     ["explain", "a red cat", "--size", "large"],
-    ["bench", "segments", "--prompts", "0"],
+    ["bench", "steps", "--prompts", "0"],
     ["train", "--list"],
     ["train", "nothing"],
 ]

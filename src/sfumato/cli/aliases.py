@@ -13,6 +13,10 @@ from sfumato.cli.parameters import examples
 ALIASES: dict[str, str] = {
     "bench words": "word_localisation",
     "bench ranks": "rank_agreement",
+    "bench segments": "segment_matching",
+    "bench words-importance": "word_importance",
+    "bench worths": "word_shares",
+    "bench maps": "map_faithfulness",
     "study pos": "parts_of_speech",
     "experiment emergence": "emergence",
     "experiment localisation": "localisation",

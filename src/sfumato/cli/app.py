@@ -142,4 +142,4 @@ app.add_typer(
 )
 app.add_typer(studio.group, name="studio", epilog=examples("sfumato studio score scenes"))
 app.add_typer(studying.group, name="study", epilog=examples("sfumato study steps"))
-app.add_typer(bench.group, name="bench", epilog=examples("sfumato bench maps"))
+app.add_typer(bench.group, name="bench", epilog=examples("sfumato bench steps"))

@@ -16,10 +16,8 @@ from sfumato.cli.parameters import (
     Json,
     JsonFile,
     ModelName,
-    Steps,
     add,
     count,
-    file_to_write,
     help_when_alone,
     seeded,
 )
@@ -32,128 +30,6 @@ group = typer.Typer(help="Measure the methods where the truth is known.", rich_m
 def root(context: typer.Context) -> None:
     """Show the help when no command is named."""
     help_when_alone(context)
-
-
-def maps(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts, each generated once and drawn once.")] = 24,
-    samples: Annotated[int, count("Noise samples of the information maps.", 2)] = 48,
-    calibration: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Also compare attention weighed by this file, from sfumato calibrate."),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Compare only this contender, such as daam; may be repeated.", show_default="all"),
-    ] = None,
-    rounds: Annotated[
-        int,
-        count("Prompts that are explained again to see how long that takes; 0 for none.", 0),
-    ] = 5,
-    steps: Steps = None,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    picture: Annotated[
-        str | None, file_to_write("--picture", "Also write a picture of truth against cost to this PNG.")
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare every method that maps words with three truths: masks, outlines, and what changes without the word.
-
-    What was computed for a prompt is kept, so a run that was stopped goes on where it was.
-    """
-    from sfumato.cli.files import write_picture
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.maps import bench_maps
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_maps(
-            loaded,
-            prompts,
-            samples=samples,
-            calibration=calibration,
-            only=only or (),
-            rounds=rounds,
-            steps=steps,
-            seed=seed,
-            progress=progress,
-        )
-    if picture is not None:
-        write_picture(result.figure(), picture)
-    _shown(context, result, out, as_json)
-
-
-def words_importance(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts.")] = 50,
-    steps: Steps = None,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare which words methods call important with what a reader sees change when each word is left out.
-
-    Makes up to 64 images for each prompt; they are kept in the cache, so a run that was stopped goes on where it was.
-    """
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.importance import bench_importance
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_importance(loaded, prompts, seed=seed, steps=steps, progress=progress)
-    _shown(context, result, out, as_json)
-
-
-def worths(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts.")] = 50,
-    samples: Annotated[int, count("Noise samples of the information.", 2)] = 48,
-    steps: Steps = None,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare what words are worth by information with their exact Shapley values, and what both cost.
-
-    Makes up to 64 images for each prompt; they are kept in the cache, so a run that was stopped goes on where it was.
-    """
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.worths import bench_worths
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_worths(loaded, prompts, samples=samples, seed=seed, steps=steps, progress=progress)
-    _shown(context, result, out, as_json)
-
-
-def segments(
-    context: typer.Context,
-    prompts: Annotated[int, count("How many prompts.")] = 100,
-    seed: Annotated[int, seeded("Of the first prompt; prompt i has --seed + i.")] = 0,
-    model: ModelName = DEFAULT_MODEL,
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Compare the parts of the image that go with each word or phrase with the exact masks of the objects."""
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.segments import bench_segments
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_segments(loaded, prompts, seed=seed, progress=progress)
-    _shown(context, result, out, as_json)
 
 
 def steps(
@@ -236,27 +112,6 @@ def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool) 
 
 add(
     group,
-    "words-importance",
-    words_importance,
-    "sfumato bench words-importance",
-    "sfumato bench words-importance --prompts 10 --steps 10",
-)
-add(
-    group,
-    "worths",
-    worths,
-    "sfumato bench worths",
-    "sfumato bench worths --prompts 10 --steps 10 --out worths.json",
-)
-add(
-    group,
-    "segments",
-    segments,
-    "sfumato bench segments",
-    "sfumato bench segments --prompts 20 --out segments.json",
-)
-add(
-    group,
     "steps",
     steps,
     "sfumato bench steps",
@@ -270,13 +125,9 @@ add(
     "sfumato bench reference",
     "sfumato bench reference --pairs 10 --out reference.json",
 )
-add(
-    group,
-    "maps",
-    maps,
-    "sfumato bench maps",
-    "sfumato bench maps --prompts 60 --out maps.json --picture maps.png",
-    "sfumato bench maps --only daam --only information --rounds 0",
-)
 add_alias(group, "bench words")
 add_alias(group, "bench ranks")
+add_alias(group, "bench segments")
+add_alias(group, "bench words-importance")
+add_alias(group, "bench worths")
+add_alias(group, "bench maps")

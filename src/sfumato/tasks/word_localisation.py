@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import ModelError, RequestError
 from sfumato.explain import explain
 from sfumato.metrics import CONTROLS, METRICS, Interval, bootstrap, localisation_scores
 from sfumato.metrics.controls import control_map
@@ -22,8 +21,8 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
-from sfumato.studio.shapes import SIZE
 from sfumato.studio.word_masks import MaskedWord, masked_words
+from sfumato.tasks.captions import check_scenes, of_each_prompt
 from sfumato.tasks.explain import check_method
 from sfumato.timesteps import MAX_STEPS
 
@@ -60,12 +59,7 @@ class WordLocalisation:
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: WordLocalisationOptions) -> Iterator[Item | Row]:
         """An item for each image of each row whose prompt is a caption of the grammar."""
         check_method(find(options.method), facts)
-        if (facts.height, facts.width) != (SIZE, SIZE):
-            raise ModelError(
-                f"word_localisation reads what the images show, which works for the scenes alone ({SIZE} x {SIZE} "
-                f"pixels); {facts.name} makes {facts.height} x {facts.width}; take studio/scenes or a model trained by "
-                "`sfumato train scenes`"
-            )
+        check_scenes("word_localisation", facts)
         return _items(rows, options)
 
     def measure(
@@ -124,22 +118,14 @@ def images_and_maps(
 
 
 def _items(rows: Iterable[Row], options: WordLocalisationOptions) -> Iterator[Item | Row]:
-    for row in rows:
-        if row.request is None:
+    for one in of_each_prompt(rows, parsed):
+        if isinstance(one, Row) or options.at is None:
+            yield one
             continue
-        caption = row.request.prompt
-        try:
-            parsed(caption)
-        except RequestError as error:
-            yield row.refused(str(error))
-            continue
-        for seed in row.request.seeds:
-            request = row.request.with_(seed=seed, images=1)
-            if options.at is not None:
-                prompt = "" if options.method == AFTERWARDS else caption
-                scene: Any = scene_of(caption, seed).image
-                request = request.with_(prompt=prompt, image=scene, invert="noise", at=options.at)
-            yield Item(request, {"caption": caption}, row)
+        caption, seed = one.about["caption"], one.request.seed
+        scene: Any = scene_of(caption, seed).image
+        prompt = "" if options.method == AFTERWARDS else caption
+        yield replace(one, request=one.request.with_(prompt=prompt, image=scene, invert="noise", at=options.at))
 
 
 def _row(word: MaskedWord, caption: str, seed: int, method: str) -> dict[str, Any]:

@@ -1,25 +1,21 @@
-"""Who competes in the bench of maps: methods that map words at once, word by word, or only the image as a whole."""
+"""Who competes where maps are compared: methods that map words at once, word by word, or only the image as a whole."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import resize_local_mean
 
-from sfumato.cache import Cache, default_folder
 from sfumato.explain import explain
-from sfumato.findings import one_by_one, remembered, settings_of
-from sfumato.mapped import Mapped, mapped
+from sfumato.mapped import Mapped, mapped_in
 from sfumato.models.model import Model
 from sfumato.models.words import Word
 from sfumato.progress import Progress, silent
-from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.saliency.nodes import NODES
 from sfumato.trace import generate
@@ -56,19 +52,6 @@ class Contender:
     node: str = ""
 
 
-@dataclass(frozen=True)
-class Time:
-    """What explaining one prompt takes.
-
-    Attributes:
-        seconds: Median over prompts, with the generation.
-        plain: Median of how many times as long as the plain generation beside it.
-    """
-
-    seconds: float
-    plain: float
-
-
 def contenders(samples: int, calibration: str | None = None) -> tuple[Contender, ...]:
     """What is compared.
 
@@ -103,59 +86,36 @@ def found_by(
 
     Args:
         model: A model that reads words.
-        requests: Of one image each.
+        requests: Completed, of one image each.
         one: The contender.
-        progress: Told about every prompt.
+        progress: Told about every unit of work.
     """
     if one.way == "words":
-        found = mapped(model, requests, method=one.method, progress=progress, **one.options)
-        return [(each, _rows_of_words(model, each.request, one)) for each in found]
+        made = explain(model, requests, one.method, batch=len(requests), progress=progress, **one.options)
+        return [(mapped_in(model, found), _rows_of_words(model, found.request, one)) for found in made]
     if one.way == "text":
-        made = []
-        for number, request in enumerate(requests):
-            made += [(each, 0) for each in mapped(model, [request], method=one.method, text=[request.prompt])]
-            progress("prompts", number + 1, len(requests))
-        return made
-    asked = [model.complete(request) for request in requests]
-    cache, told = Cache(default_folder()), partial(progress, "prompts")
-    work = one_by_one(partial(_asked, model, one))
-    chosen = find(one.method)
-    about: dict[str, Any] = {"methods": [chosen], "options": settings_of(chosen.configure(one.options))}
-    kept = remembered(model, f"words by {one.method}, {one.way}", asked, work, cache, told, **about)
-    return [
-        (Mapped(request, entry["image"], model.tokens(request.prompt).words, entry["maps"]), int(entry["calls"]))
-        for request, entry in zip(asked, kept, strict=True)
-    ]
+        texts = [explain(model, each, one.method, text=[each.prompt], progress=progress) for each in requests]
+        return [(mapped_in(model, found), 0) for found in texts]
+    return [_asked(model, one, each, progress) for each in requests]
 
 
 def timed(
-    model: Model, requests: Sequence[Request], chosen: Sequence[Contender], progress: Progress
-) -> dict[str, Time]:
-    """How long each contender takes, with nothing taken from the cache; each prompt beside its plain generation.
+    model: Model, request: Request, chosen: Sequence[Contender], progress: Progress = silent
+) -> dict[str, tuple[float, float]]:
+    """What each contender takes for a prompt: seconds with the generation, and how many times the plain generation.
 
-    Args:
-        model: The model.
-        requests: Some prompts; each is generated and then explained by everyone, so that what else the machine does
-            slows all of them alike.
-        chosen: The contenders.
-        progress: Told about every prompt.
+    One follows the other, so that what else the machine does slows all of them alike; nothing comes from the cache.
     """
-    seconds: dict[str, list[float]] = {one.name: [] for one in chosen}
-    times: dict[str, list[float]] = {one.name: [] for one in chosen}
-    for number, request in enumerate(model.complete(one) for one in requests):
+    started = time.perf_counter()
+    generate(model, request)
+    plain = time.perf_counter() - started
+    found = {}
+    for one in chosen:
         started = time.perf_counter()
-        generate(model, request)
-        plain = time.perf_counter() - started
-        for one in chosen:
-            started = time.perf_counter()
-            _explained(model, one, request)
-            spent = time.perf_counter() - started
-            seconds[one.name].append(spent)
-            times[one.name].append(spent / plain)
-        progress("prompts timed", number + 1, len(requests))
-    if not requests:
-        return {}
-    return {name: Time(float(np.median(seconds[name])), float(np.median(times[name]))) for name in seconds}
+        found_by(model, [request], one, progress)
+        spent = time.perf_counter() - started
+        found[one.name] = spent, spent / plain
+    return found
 
 
 def _rows_of_words(model: Model, request: Request, one: Contender) -> int:
@@ -165,27 +125,18 @@ def _rows_of_words(model: Model, request: Request, one: Contender) -> int:
     return int(one.options["samples"]) * (words + 1 + (one.options.get("given") == "empty"))
 
 
-def _explained(model: Model, one: Contender, request: Request) -> None:
-    """Explain a prompt as the bench does, for the time that it takes."""
-    if one.way == "words":
-        explain(model, request, one.method, **one.options)
-    elif one.way == "text":
-        explain(model, request, one.method, text=[request.prompt])
-    else:
-        _asked(model, one, request)
-
-
-def _asked(model: Model, one: Contender, request: Request) -> dict[str, NDArray[Any]]:
+def _asked(model: Model, one: Contender, request: Request, progress: Progress) -> tuple[Mapped, int]:
     """One map for every judged word, on the latent's grid; NaN for the others."""
     words = model.tokens(request.prompt).words
     size = model.latent_grid(request)
     maps = np.full((len(words), *size), np.nan, np.float32)
-    calls, image = 0, None
+    calls = 0
+    image: NDArray[np.uint8] | None = None
     for word in words if one.way == "word" else words[:1]:
         if one.way == "word" and (word.pos not in JUDGED or not word.seen):
             continue
         options = dict(one.options) | ({one.asks: _said(one, word)} if one.way == "word" else {})
-        found = explain(model, request, one.method, **options)
+        found = explain(model, request, one.method, progress=progress, **options)
         node = found.tree[one.node].to_dataset()
         heat = node["map"].mean("step") if "step" in node["map"].dims else node["map"]
         maps[word.index if one.way == "word" else slice(None)] = resize_local_mean(heat.values, size)
@@ -193,7 +144,7 @@ def _asked(model: Model, one: Contender, request: Request) -> dict[str, NDArray[
         image = np.asarray(found.image.convert("RGB"))
     if image is None:  # no word was asked for, so no image was made
         image = np.asarray(generate(model, request).images[0].convert("RGB"))
-    return {"image": image, "maps": maps, "calls": np.array(calls)}
+    return Mapped(request, image, words, maps), calls
 
 
 def _said(one: Contender, word: Word) -> str:
