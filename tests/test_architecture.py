@@ -104,12 +104,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": FOUNDATION | {"cache", "metrics", "models", "results"},
     "tasks": MAKERS
     | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"}
-    | {"experiments", "studies"},
+    | {"experiments"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
     "experiments": MAKERS | {"methods", "explain", "findings", "plots", "runs"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines", "runs"},
-    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs", "studio"},
+    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs"},
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
     | {"studio", "experiments", "studies", "options", "app", "runs", "tasks"},

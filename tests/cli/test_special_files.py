@@ -29,13 +29,19 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "experiment --out": (("switch",), NO_FOLDER),
     "train --out": (("scenes", "--stage", "data"), A_PART),
     "studio draw --out": ((), NO_FOLDER),
-    **{f"study {name} --out": ((), NO_FOLDER) for name in ("relations", "numbers", "entanglement")},
-    **{f"study {name} --out": ((), NO_FOLDER) for name in ("scrambled", "steps", "parts")},
     **{f"bench {name} --out": ((), NO_FILE) for name in ("words-importance", "worths")},
     **{f"bench {name} --out": ((), NO_FILE) for name in ("segments", "steps", "reference", "maps")},
     "bench maps --picture": ((), NO_FILE),
     **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("explain", "generate", "judge")},
-    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("parts_of_speech", "word_localisation")},
+    **{
+        f"run {name} --out": (("--prompts", "1"), NO_FOLDER)
+        for name in ("parts_of_speech", "relations", "word_localisation")
+    },
+    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("counts", "cohyponyms")},
+    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("swapped_adjectives", "colour_leakage")},
+    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("scrambled", "frequency_levels")},
+    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("leading_words", "settled_attributes")},
+    "run relevance_by_schedule --out": (("--prompts", "1"), NO_FOLDER),
     "run rank_agreement --out": ((), NO_FOLDER),
     "run emergence --out": ((), NO_FOLDER),
     "run merge --out": (("MADE",), NO_FOLDER),

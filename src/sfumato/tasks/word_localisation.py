@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import ModelError, RequestError
+from sfumato.errors import RequestError
 from sfumato.explain import explain
 from sfumato.metrics import CONTROLS, METRICS, Interval, bootstrap, localisation_scores
 from sfumato.metrics.controls import control_map
@@ -22,9 +22,9 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
-from sfumato.studio.shapes import SIZE
 from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
+from sfumato.tasks.scene_images import check_scene_size
 from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")
@@ -60,12 +60,7 @@ class WordLocalisation:
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: WordLocalisationOptions) -> Iterator[Item | Row]:
         """An item for each image of each row whose prompt is a caption of the grammar."""
         check_method(find(options.method), facts)
-        if (facts.height, facts.width) != (SIZE, SIZE):
-            raise ModelError(
-                f"word_localisation reads what the images show, which works for the scenes alone ({SIZE} x {SIZE} "
-                f"pixels); {facts.name} makes {facts.height} x {facts.width}; take studio/scenes or a model trained by "
-                "`sfumato train scenes`"
-            )
+        check_scene_size("word_localisation", facts)
         return _items(rows, options)
 
     def measure(

@@ -1,4 +1,4 @@
-"""The prompts of studies, and what each of their words speaks of."""
+"""Captions of the embedded scenes that tasks take for prompts, and what each of their words speaks of."""
 
 from __future__ import annotations
 
