@@ -102,11 +102,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judging": MAKERS | {"explain"},
     "findings": FOUNDATION | {"cache", "models", "registry"},
     "runs": FOUNDATION | {"cache", "masks", "metrics", "models", "results"},
-    "tasks": MAKERS | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"} | {"studies"},
+    "tasks": MAKERS | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"},
     "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
     # the embedded models are made and scored with all of the above; the command line stands on top
     "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines", "runs"},
-    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs", "studio"},
+    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs"},
     "cli": MAKERS
     | {"methods", "explain", "findings", "judging", "plots", "report"}
     | {"studio", "studies", "options", "app", "runs", "tasks"},

@@ -1,6 +1,6 @@
 """A program for tests: runs a command again and again in processes of its own and stops each at some moment.
 
-Called with ``explain`` or ``study``, a model's folder and an empty folder; prints one JSON line for every run. The
+Called with a model's folder and an empty folder; prints one JSON line for every run. The
 first run warms this process up, then every run is a fork of it, so that many moments can be tried in a short time.
 """
 
@@ -31,33 +31,12 @@ CTRL_C = {"when it begins", "the first picture", "the first array", "the list of
 OVER = {"the first array", "the list of files"}
 LAST = 99  # the seed of the run that nothing stops
 
-# One study that is stopped again and again: what must be new below its folder, and the signal.
-STUDY_STOPS = (
-    ("cache/experiments/*/*.bin", signal.SIGKILL),
-    ("cache/experiments/*/*.bin", signal.SIGINT),
-    (".sfumato-*/new/*/figure.png", signal.SIGKILL),
-    (".sfumato-*/new/*/figure.png", signal.SIGINT),
-)
-STUDIED = ("a red circle", "two blue squares", "a green star, gray background", "three green stars")
-PROMPTS = 2 * STUDIED + STUDIED[:2]  # ten, for two batches; those that come again have another seed
-
 
 def explain(model: str, place: Path, seed: int) -> int:
     """Explain a prompt into ``place/out``."""
     from sfumato.cli import main
 
     given = ["explain", "a cat", "--model", model, "--steps", "2", "--size", "16x16", "--seed", str(seed)]
-    return main([*given, "--json", "--out", str(place / "out")])
-
-
-def study(model: str, place: Path) -> int:
-    """Ask the prompts of ``place/prompts.txt`` into ``place/out``, with a cache of the place's own."""
-    from sfumato.cli import main
-
-    os.environ["SFUMATO_CACHE"] = str(place / "cache")
-    file = place / "prompts.txt"
-    file.write_text("\n".join(PROMPTS), encoding="utf-8")
-    given = ["study", "relations", "--prompts", str(file), "--tagger", "lexicon", "--model", model, "--steps", "2"]
     return main([*given, "--json", "--out", str(place / "out")])
 
 
@@ -127,39 +106,5 @@ def run_all(model: str, folder: Path) -> None:
     os.waitpid(started(lambda: explain(model, again, LAST), again), 0)
 
 
-def kept(place: Path) -> dict[str, int]:
-    """Every entry of a place's cache, with a number that is another one when it was written again."""
-    return {path.name: path.stat().st_ino for path in place.glob("cache/experiments/*/*.bin")}
-
-
-def state(place: Path, code: int) -> dict[str, object]:
-    """What there is after a run of a study that ended with a code."""
-    items = place / "out" / "items.csv"
-    return {
-        "code": code,
-        "log": (place / "log").read_text(encoding="utf-8"),
-        "left": sorted(path.name for path in place.iterdir()),
-        "kept": kept(place),
-        "items": items.read_text(encoding="utf-8") if items.exists() else None,
-    }
-
-
-def run_studies(model: str, folder: Path) -> None:
-    """Run a study that nothing stops, then one that is stopped at every moment in turn, and then goes on to its end."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    whole, place = folder / "whole", folder / "stopped"
-    for one in (whole, place):
-        one.mkdir()
-        (one / "log").touch()
-    with contextlib.redirect_stdout(None):
-        code = study(model, whole)
-    print(json.dumps(state(whole, code)), flush=True)
-    for pattern, number in STUDY_STOPS:
-        code = ended(lambda: study(model, place), place, pattern, number)
-        print(json.dumps(state(place, code)), flush=True)
-    _, status = os.waitpid(started(lambda: study(model, place), place), 0)
-    print(json.dumps(state(place, os.waitstatus_to_exitcode(status))), flush=True)
-
-
 if __name__ == "__main__":
-    {"explain": run_all, "study": run_studies}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))
+    run_all(sys.argv[1], Path(sys.argv[2]))

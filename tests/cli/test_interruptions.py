@@ -26,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(model_folder: Path, place: Path) -> list[dict[str, Any]]:
     """All runs that were stopped, with what they left."""
     done = subprocess.run(
-        [sys.executable, interrupting.__file__, "explain", str(model_folder), str(place)],
+        [sys.executable, interrupting.__file__, str(model_folder), str(place)],
         capture_output=True,
         text=True,
         timeout=1200,

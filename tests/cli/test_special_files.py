@@ -20,6 +20,12 @@ NO_FILE = "is no regular file, so it is not replaced; give the name of a file"
 A_PART = "a part of the path is a file"
 
 # What else each command needs, and what it says of a place that is a device.
+PROMPTED = (
+    *("explain", "generate", "judge", "parts_of_speech", "relations", "counts", "cohyponyms", "swapped_adjectives"),
+    *("colour_leakage", "scrambled", "frequency_levels", "leading_words", "settled_attributes"),
+    *("relevance_by_schedule", "word_localisation", "segment_matching", "word_importance", "map_faithfulness"),
+)
+"""Tasks that take prompts."""
 NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "explain --out": (("a cat",), NO_FOLDER),
     "open --report": (("MADE",), NO_FILE),
@@ -29,13 +35,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "experiment --out": (("switch",), NO_FOLDER),
     "train --out": (("scenes", "--stage", "data"), A_PART),
     "studio draw --out": ((), NO_FOLDER),
-    **{f"study {name} --out": ((), NO_FOLDER) for name in ("relations", "numbers", "entanglement")},
-    **{f"study {name} --out": ((), NO_FOLDER) for name in ("scrambled", "steps", "parts")},
     **{f"bench {name} --out": ((), NO_FILE) for name in ("steps", "reference")},
-    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("explain", "generate", "judge")},
-    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("parts_of_speech", "word_localisation")},
-    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in ("segment_matching", "word_importance")},
-    "run map_faithfulness --out": (("--prompts", "1"), NO_FOLDER),
+    **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in PROMPTED},
     "run word_shares --out": ((), NO_FOLDER),
     "run rank_agreement --out": ((), NO_FOLDER),
     **{f"run {name} --out": ((), NO_FOLDER) for name in ("emergence", "localisation", "ablation")},

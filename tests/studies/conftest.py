@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 import sfumato
 from sfumato import mapped
@@ -21,21 +20,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def scenes() -> Any:
     """The embedded model."""
     return sfumato.load("studio/scenes")
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figure is drawn."""
-    for study, sheets in {
-        "relations": ("sweep_sheet",),
-        "numbers": ("sweep_sheet",),
-        "cohyponyms": ("panels_sheet", "examples_sheet"),
-        "adjectives": ("panels_sheet", "examples_sheet"),
-        "leakage": ("panels_sheet", "examples_sheet"),
-        "scrambled": ("panels_sheet", "examples_sheet"),
-    }.items():
-        for sheet in sheets:
-            monkeypatch.setattr(f"sfumato.studies.{study}.{sheet}", lambda *given, **more: Image.new("RGB", (4, 4)))
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 import sfumato
@@ -16,9 +14,9 @@ from sfumato.bounds import shown_path
 from sfumato.errors import ModelError, RequestError, SfumatoWarning
 from sfumato.request import Request
 from sfumato.studies import asking
-from sfumato.studies.asking import TAUS, about, asked, read_prompts, readable_by_reader
+from sfumato.studies.asking import about, asked, read_prompts
 from tests.labels import tiny_labels
-from tests.studies.made_up import MODEL, covering, made
+from tests.tasks.made_up import MODEL, covering, made
 
 RED, BLUE = "a red circle", "a blue square, gray background"
 
@@ -120,27 +118,8 @@ def test_requests_have_the_seeds_and_steps_asked_for(monkeypatch: pytest.MonkeyP
 
 def test_a_model_without_words_is_refused() -> None:
     labels = sfumato.wrap(tiny_labels())
-    for refused in (
-        lambda: asked(labels, [RED, BLUE], seeds=[0, 1]),
-        lambda: readable_by_reader(labels, "numbers"),
-    ):
-        with pytest.raises(ModelError, match=r"^a study of words needs a model that reads text; .* reads none$"):
-            refused()
-
-
-def test_a_model_of_other_images_is_refused_before_any_is_made(
-    tiny_sd: Callable[..., StableDiffusionPipeline],
-) -> None:
-    with pytest.raises(ModelError) as failure:
-        readable_by_reader(sfumato.wrap(tiny_sd()), "numbers")
-    assert str(failure.value) == (
-        "`study numbers` reads what the images show, which works for the scenes alone (128 x 128 pixels); this model "
-        "makes 64 x 64; take studio/scenes or a model trained by `sfumato train scenes`"
-    )
-
-
-def test_the_embedded_model_can_be_read(scenes: Any) -> None:
-    readable_by_reader(scenes, "numbers")
+    with pytest.raises(ModelError, match=r"^a study of words needs a model that reads text; .* reads none$"):
+        asked(labels, [RED, BLUE], seeds=[0, 1])
 
 
 def test_what_the_numbers_depend_on_is_told() -> None:
@@ -154,4 +133,3 @@ def test_what_the_numbers_depend_on_is_told() -> None:
         "guidance": 2.0,
         "method": "daam",
     }
-    np.testing.assert_allclose(TAUS, np.arange(1, 10) / 10)

@@ -19,13 +19,13 @@ from sfumato.results.summary import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task
-from sfumato.studies.asking import TAUS
-from sfumato.studies.parsing import parser_of
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks import parts_of_speech
-from sfumato.tasks.parts_of_speech import CLAIM, NAMES, PartsOfSpeechOptions, word_record
+from sfumato.tasks import parts_of_speech, word_maps
+from sfumato.tasks.parsing import parser_of
+from sfumato.tasks.parts_of_speech import CLAIM, NAMES, word_record
+from sfumato.tasks.word_maps import TAUS, TaggedOptions
 from tests.labels import tiny_labels
-from tests.studies.made_up import Maps, by_word, covering, fading, made
+from tests.tasks.made_up import Maps, by_word, covering, fading, made
 
 PROMPT = "two red circles and the dog, gray background"  # num adj noun cconj det noun punct adj noun
 EXPECTED = {"two": 0.1, "the": 0.2, "and": 0.6, ",": 0.7}
@@ -53,7 +53,7 @@ def records_of(given: Sequence[Mapped]) -> list[tuple[Item, Record]]:
 def found_of(given: Sequence[Mapped]) -> Finding:
     """What the task concludes from made-up images, with the rows of their words."""
     records = records_of(given)
-    found = find_task("parts_of_speech").parts.conclude(records, PartsOfSpeechOptions(), {"model": "made up"})
+    found = find_task("parts_of_speech").parts.conclude(records, TaggedOptions(), {"model": "made up"})
     return replace(found, items=[dict(row) for _, record in records for row in record.rows])
 
 
@@ -195,7 +195,7 @@ def test_four_prompts_from_beginning_to_end(scenes: Model, tmp_path: Path, monke
     assert found.about.items() >= {"method": "daam", "tags": "lexicon", "words": len(words), "words_cut_off": 0}.items()
     with Image.open(tmp_path / "run" / "figure.png") as figure:
         assert figure.width > figure.height > 200
-    monkeypatch.setattr(parts_of_speech, "explain", lambda *given, **more: pytest.fail("an image was made"))
+    monkeypatch.setattr(word_maps, "explain", lambda *given, **more: pytest.fail("an image was made"))
     again = run("parts_of_speech", scenes, out=tmp_path / "run", prompts=4, common={"steps": 2, "seed": 5})
     assert (again.finding, again.items.equals(items)) == (done.finding, True)
     json.loads((tmp_path / "run" / "finding.json").read_text())
@@ -218,7 +218,7 @@ def test_all_prompts_decide_on_the_tagger_and_rows_keep_their_order(
         seen.append((tagger, tuple(prompts)))
         return "lexicon"
 
-    monkeypatch.setattr(parts_of_speech, "tagger_for", tagger_for)
+    monkeypatch.setattr(word_maps, "tagger_for", tagger_for)
     prompts = ["a red circle", {"prompt": "a dog", "steps": "many"}, "two stars"]
     done = run("parts_of_speech", scenes, out=tmp_path, prompts=prompts, common={"steps": 1})
     assert set(seen) == {("auto", ("a red circle", "two stars"))}

@@ -10,7 +10,7 @@ import typer
 from sfumato.cli.console import note
 from sfumato.cli.parameters import examples
 
-ALIASES: dict[str, str] = {
+ALIASES: dict[str, str | tuple[str, ...]] = {
     "bench words": "word_localisation",
     "bench ranks": "rank_agreement",
     "bench segments": "segment_matching",
@@ -18,6 +18,12 @@ ALIASES: dict[str, str] = {
     "bench worths": "word_shares",
     "bench maps": "map_faithfulness",
     "study pos": "parts_of_speech",
+    "study relations": "relations",
+    "study numbers": "counts",
+    "study entanglement": ("cohyponyms", "swapped_adjectives", "colour_leakage"),
+    "study scrambled": "scrambled",
+    "study steps": ("frequency_levels", "leading_words", "settled_attributes"),
+    "study parts": "relevance_by_schedule",
     "experiment emergence": "emergence",
     "experiment localisation": "localisation",
     "experiment ablation": "ablation",
@@ -25,7 +31,9 @@ ALIASES: dict[str, str] = {
     "experiment divergence": "divergence",
     "experiment switch": "switch",
 }
-"""Tasks by the commands that they were."""
+"""Tasks by the commands that they were; one that asked several questions became a task for each."""
+RENAMED = {"--pairs": "--prompts"}
+"""Options of the old commands that tasks call otherwise."""
 
 
 def add_alias(group: typer.Typer, old: str) -> None:
@@ -34,27 +42,57 @@ def add_alias(group: typer.Typer, old: str) -> None:
     def command(context: typer.Context) -> None:
         run_alias(context, old, context.args)
 
-    task = ALIASES[old]
+    named = ", ".join(tasks_of(old))
     group.command(
         old.rpartition(" ")[2],
-        help=f"Renamed to sfumato run {task}, whose options it takes; it goes in a later release.",
+        help=f"Renamed to sfumato run {named}, whose options it takes; it goes in a later release.",
         epilog=examples(f"sfumato {old}"),
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(command)
 
 
+def tasks_of(old: str) -> tuple[str, ...]:
+    """The tasks that a command of `ALIASES` became."""
+    named = ALIASES[old]
+    return (named,) if isinstance(named, str) else named
+
+
 def run_alias(context: typer.Context, old: str, arguments: Sequence[str]) -> None:
-    """Say what a command is called now, and run that.
+    """Say what a command is called now, and run that; several tasks run one after the other.
 
     Args:
         context: Of the old command.
         old: Its name, one of `ALIASES`.
-        arguments: As the task takes them.
+        arguments: As the task takes them; of several tasks each has a folder of its own below ``--out``.
+
+    Raises:
+        typer.Exit: A run has rows without a result.
     """
     from sfumato.cli.running import group as runs
 
-    task = ALIASES[old]
-    note(f"`sfumato {old}` is now: {shlex.join(['sfumato', 'run', task, *arguments])}")
+    tasks, code = tasks_of(old), 0
     group = typer.main.get_command(runs)
-    with group.make_context("run", [task, *arguments], parent=context) as inner:
-        group.invoke(inner)
+    for task in tasks:
+        given = [task, *_renamed(arguments, task if len(tasks) > 1 else "")]
+        note(f"`sfumato {old}` is now: {shlex.join(['sfumato', 'run', *given])}")
+        with group.make_context("run", given, parent=context) as inner:
+            try:
+                group.invoke(inner)
+            except typer.Exit as ended:
+                code = max(code, ended.exit_code)
+    if code:
+        raise typer.Exit(code)
+
+
+def _renamed(arguments: Sequence[str], folder: str) -> list[str]:
+    """The arguments as tasks call them, with a folder below that of the results."""
+    found: list[str] = []
+    for before, given in zip(("", *arguments), arguments, strict=False):
+        name, equals, value = given.partition("=")
+        if before == "--out" and folder:
+            found.append(f"{given}/{folder}")
+        elif name == "--out" and equals and folder:
+            found.append(f"{name}={value}/{folder}")
+        else:
+            found.append(f"{RENAMED.get(name, name)}{equals}{value}")
+    return found

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sfumato.bounds import checked_int
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, Steps, count, seeded
 from sfumato.cli.session import session_of
-from sfumato.cli.studying import prompts_of
+from sfumato.errors import OptionError
+from sfumato.option_values import COUNT
+
+_DIGITS = 20
+"""Digits of a number that are read: more are beyond all bounds, and Python refuses to read thousands."""
 
 
 def calibrate(
@@ -42,10 +48,9 @@ def calibrate(
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_finding
     from sfumato.studies.calibration import calibrate as fit
-    from sfumato.studies.prompts import drawn_captions
     from sfumato.writing.folders import write_folder
 
-    asked = prompts_of(prompts, drawn_captions)
+    asked = _prompts_of(prompts)
     session_of(context).stopped = "stopped; the same command goes on with the prompts that are left"
     with progress_shown() as progress, write_folder(out) as folder:
         loaded = load_model(model, device, progress)
@@ -57,3 +62,18 @@ def calibrate(
         return
     say_finding(finding, f"calibration of {loaded.source.name}")
     say(f"the weights are in {Path(out) / 'calibration.json'}; use them with: --option calibration=FILE")
+
+
+def _prompts_of(given: str) -> Sequence[str]:
+    """The prompts of a file, or so many captions of the scenes.
+
+    Raises:
+        SfumatoError: It is neither, or there are fewer captions.
+    """
+    from sfumato.studies.asking import read_prompts
+    from sfumato.tasks.captions import drawn_captions
+
+    text = given.strip()
+    if not text.isdecimal():
+        return read_prompts(given)
+    return drawn_captions(checked_int("--prompts", int(text[:_DIGITS]), **COUNT, error=OptionError))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli.aliases import ALIASES, run_alias
+from sfumato.cli.aliases import ALIASES, run_alias, tasks_of
 from sfumato.cli.parameters import Debug, Device, Json, Steps, count, seeded
 from sfumato.errors import OptionError
 
@@ -44,8 +44,9 @@ def experiment(
         raise OptionError(f"there is no experiment {name!r}; choose from: {', '.join(NAMES)}")
     given = {"seeds": seeds, "seed": seed, "prompt": prompt, "label": label, "other": other, "steps": steps}
     given |= {"scheduler": scheduler, "mask": mask}
-    own = {option.name for option in fields(find_task(ALIASES[GROUP + name]).options)}
-    told = {"model": model, "out": out, "device": device}
+    (task,) = tasks_of(GROUP + name)
+    own = {option.name for option in fields(find_task(task).options)}
+    told: dict[str, str | int | None] = {"model": model, "out": out, "device": device}
     told |= {key: value for key, value in given.items() if key in own}
     arguments = [part for key, value in told.items() if value is not None for part in (f"--{key}", str(value))]
     run_alias(context, GROUP + name, [*arguments, *(["--json"] if as_json else [])])

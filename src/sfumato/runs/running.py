@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.bounds import checked_int
 from sfumato.errors import OptionError, RequestError
 from sfumato.models.loading import as_model
-from sfumato.option_values import COUNT
+from sfumato.option_values import COUNT, SEED
 from sfumato.reading import path_of
 from sfumato.request import Request
 from sfumato.runs.concluding import conclude
@@ -144,7 +144,9 @@ class _Rows:
             raise RequestError(f"{task.name} needs prompts; give a file, such as prompts.csv, or a list of texts")
         given: Any = task.prompts.usual if prompts is None else prompts
         if isinstance(given, int):
-            given = task.prompts.of(checked_int("prompts", given, **COUNT, error=OptionError))
+            count = checked_int("prompts", given, **COUNT, error=OptionError)
+            seed = checked_int("seed", self._common.get("seed", 0), **SEED, error=RequestError)
+            given = task.prompts.of(count, seed) if task.prompts.seeded else task.prompts.of(count)
         self._given = given if isinstance(given, str | os.PathLike) else list(given)  # an iterator would be spent
         next(iter(self()), None)  # what cannot be read is said before a model is loaded
 

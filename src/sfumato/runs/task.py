@@ -50,11 +50,13 @@ class Captions:
         of: Gives so many, always the same ones: texts, or rows by the names of their columns.
         usual: How many by default; 0 where prompts must be given.
         named: What they are, as help says it.
+        seeded: Whether `of` also takes the seed of the run, and draws others for another seed.
     """
 
-    of: Callable[[int], Sequence[str | Mapping[str, Any]]]
+    of: Callable[..., Sequence[str | Mapping[str, Any]]]
     usual: int = 0
     named: str = "the embedded scenes' held-out captions"
+    seeded: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,6 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.reading import read_text
 from sfumato.request import Request
-from sfumato.studio.shapes import SIZE
-
-TAUS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
-"""Thresholds of a sweep, relative to each map's maximum."""
 
 
 def read_prompts(file: str) -> tuple[str, ...]:
@@ -59,22 +55,6 @@ def asked(
         warnings.warn("one prompt gives no interval, so no finding can be confirmed", SfumatoWarning, stacklevel=2)
     requests = [Request(prompt, seed=seed, steps=steps) for prompt, seed in zip(prompts, seeds, strict=True)]
     return mapped(model, requests, method=method, progress=progress, **options)
-
-
-def readable_by_reader(model: Model, study: str) -> None:
-    """Refuse a model whose images the reader of the scenes cannot read, before any is made.
-
-    Raises:
-        ModelError: They have another size, or the model reads no text.
-    """
-    _reads_text(model)
-    usual = model.complete(Request("a red circle"))
-    if (usual.height, usual.width) != (SIZE, SIZE):
-        raise ModelError(
-            f"`study {study}` reads what the images show, which works for the scenes alone ({SIZE} x {SIZE} pixels); "
-            f"this model makes {usual.height} x {usual.width}; take studio/scenes or a model trained by "
-            "`sfumato train scenes`"
-        )
 
 
 def _reads_text(model: Model) -> None:

@@ -13,6 +13,7 @@ from sfumato.explain import batches
 from sfumato.models.model import Model
 from sfumato.plots.contact import contact_sheet
 from sfumato.progress import Progress
+from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
@@ -42,15 +43,9 @@ class GeneratePrompts:
     def measure(
         self, model: Model, items: Sequence[Item], options: GenerateOptions, progress: Progress
     ) -> Sequence[Record]:
-        """Generate a batch; requests of other settings follow each other."""
-        found: dict[int, NDArray[np.uint8]] = {}
+        """Generate a batch."""
         requests = [one.request for one in items]
-        for places in batches(requests, len(requests), model.mixes):
-            trace = generate(model, [requests[place] for place in places], progress=progress)
-            found |= {
-                place: np.asarray(image.convert("RGB")) for place, image in zip(places, trace.images, strict=True)
-            }
-        return [Record(picture=found[place]) for place in range(len(items))]
+        return [Record(picture=image) for image in generated(model, requests, len(requests), progress)]
 
     def conclude(self, records: Records, options: GenerateOptions, about: Mapping[str, Any]) -> Finding:
         """The images at a glance."""
@@ -62,3 +57,12 @@ class GeneratePrompts:
                 break
         sentence = f"{len(records):,} images; {about['failed'] + about['invalid']:,} rows without one."
         return Finding("generate", "", None, sentence, [dict(about)], contact_sheet(pictures), about)
+
+
+def generated(model: Model, requests: Sequence[Request], batch: int, progress: Progress) -> list[NDArray[np.uint8]]:
+    """The image (y, x, 3) of each request, up to `batch` at once; requests of other settings follow each other."""
+    found: dict[int, NDArray[np.uint8]] = {}
+    for places in batches(requests, batch, model.mixes):
+        trace = generate(model, [requests[place] for place in places], progress=progress)
+        found |= {place: np.asarray(image.convert("RGB")) for place, image in zip(places, trace.images, strict=True)}
+    return [found[place] for place in range(len(requests))]

@@ -41,9 +41,10 @@ from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
-from sfumato.tasks.captions import check_scenes, of_each_prompt
+from sfumato.tasks.captions import of_each_prompt
 from sfumato.tasks.contenders import Contender, contenders, found_by, timed
 from sfumato.tasks.explain import check_method
+from sfumato.tasks.scene_images import check_scene_size
 
 SAMPLES = 48
 AT = 300
@@ -114,7 +115,7 @@ class MapFaithfulness:
         """An item for each kind of scenes of each image, and for each prompt whose time is taken."""
         for one in options.competing:
             check_method(find(one.method), facts)
-        check_scenes("map_faithfulness", facts)
+        check_scene_size("map_faithfulness", facts)
         return _items(rows, options)
 
     def measure(

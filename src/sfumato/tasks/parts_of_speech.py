@@ -6,31 +6,32 @@ all others 28 to 32%, over 500 captions at a threshold of 0.4.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import SfumatoWarning
-from sfumato.explain import explain
-from sfumato.mapped import METHOD, Mapped, mapped_in
+from sfumato.mapped import Mapped
 from sfumato.metrics import Decision, Interval, bootstrap, every, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress
-from sfumato.registry import find
 from sfumato.results.summary import TAU, coverage
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
-from sfumato.studies.asking import TAUS
-from sfumato.studies.parsing import Parser, parser_of, tagger_for
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks.explain import check_method, of_each_image
+from sfumato.tasks.parsing import Parser
+from sfumato.tasks.word_maps import (
+    TAUS,
+    Sampling,
+    TaggedOptions,
+    measured_maps,
+    parser_named,
+    tagged_items,
+    warn_of_one,
+)
 
 LOW, HIGH = ("num", "det"), ("cconj", "punct")
 """The paper's two pairs of outliers."""
@@ -57,25 +58,10 @@ COVERAGE = {tau: f"coverage at {tau}" for tau in TAUS}
 """Columns by their threshold."""
 
 
-@dataclass(frozen=True)
-class PartsOfSpeechOptions:
-    """Options of the task."""
-
-    method: str = field(default=METHOD, metadata={"help": "A method that maps words; see: sfumato methods."})
-    tagger: str = field(
-        default="auto",
-        metadata={
-            "disk": "model",
-            "help": "What tells the parts of speech: lexicon, or the name or folder of a spaCy model; auto takes the "
-            "lexicon for captions of the scenes, else spaCy where it is installed.",
-        },
-    )
-
-
 @task(
     "parts_of_speech",
     question="How much of the image does each part of speech cover?",
-    options=PartsOfSpeechOptions,
+    options=TaggedOptions,
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(held_out_captions, usual=200),
@@ -88,33 +74,23 @@ class PartsOfSpeech:
     their side at a threshold of 0.4, and not replicated if one of them lies on the other side.
     """
 
-    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: PartsOfSpeechOptions) -> Iterator[Item]:
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: TaggedOptions) -> Iterator[Item]:
         """An item for each image of each row; all prompts together decide which tagger reads them."""
-        check_method(find(options.method), facts)
-        prompts = [row.request.prompt for row in rows if row.request is not None]
-        tagger = tagger_for(options.tagger, prompts)
-        about = {"tagger": tagger, "tags": parser_of(tagger, prompts).name}
-        for item in of_each_image(rows):
-            yield replace(item, about=about)
+        return tagged_items(facts, rows, options)
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: PartsOfSpeechOptions, progress: Progress
+        self, model: Model, items: Sequence[Item], options: TaggedOptions, progress: Progress
     ) -> Sequence[Record]:
         """Explain a batch and measure what every word covers."""
-        requests = [one.request for one in items]
-        found = explain(model, requests, options.method, batch=len(requests), progress=progress)
-        return [
-            word_record(mapped_in(model, explanation), _parser(item.about["tagger"]))
-            for item, explanation in zip(items, found, strict=True)
-        ]
+        found = measured_maps(model, items, options.method, progress)
+        return [word_record(one, parser_named(item.about["tagger"])) for item, one in zip(items, found, strict=True)]
 
-    def conclude(self, records: Records, options: PartsOfSpeechOptions, about: Mapping[str, Any]) -> Finding:
+    def conclude(self, records: Records, options: TaggedOptions, about: Mapping[str, Any]) -> Finding:
         """Means by part of speech with intervals over prompts.
 
         The intervals rest on every word, so the coverage of all of them stays in memory: 72 bytes for each.
         """
-        if len(records) == 1:
-            warnings.warn("one prompt gives no interval, so no finding can be confirmed", SfumatoWarning, stacklevel=2)
+        warn_of_one(len(records))
         words = _Words(records)
         present = [tag for tag in NAMES if (words.tags == tag).any()]
         gaps = {tau: {tag: words.gap(tag, tau) for tag in (*LOW, *HIGH) if tag in present} for tau in TAUS}
@@ -155,12 +131,6 @@ def word_record(one: Mapped, parser: Parser) -> Record:
     return Record({"words_cut_off": len(one.words) - len(one.seen)}, rows=rows)
 
 
-@lru_cache(maxsize=2)
-def _parser(tagger: str) -> Parser:
-    """The parser of a tagger's name; a spaCy model is loaded once for all batches."""
-    return parser_of(tagger, ())
-
-
 class _Words:
     """The words of all records as arrays.
 
@@ -172,11 +142,11 @@ class _Words:
         tags: list[str] = []
         coverages: list[list[float]] = []
         self.owners: list[Hashable] = []
-        seeds: set[int] = set()
+        sampling = Sampling()
         cut_off = 0
         item = None
         for item, record in records:
-            seeds.add(item.request.seed)
+            sampling.add(item.request)
             cut_off += record.values["words_cut_off"]
             for row in record.rows:
                 tags.append(row["pos"])
@@ -184,12 +154,7 @@ class _Words:
                 self.owners.append((item.request.prompt, item.request.seed))
         self.tags = np.array(tags, dtype=str)
         self._coverage = np.array(coverages, np.float64).reshape(-1, len(TAUS))
-        self.about: dict[str, Any] = {} if item is None else {
-            "prompts": len(records),
-            "seeds": f"{min(seeds)} to {max(seeds)}",
-            "steps": item.request.steps,
-            "scheduler": item.request.scheduler,
-            "guidance": item.request.guidance,
+        self.about: dict[str, Any] = {} if item is None else sampling.about | {
             "tags": item.about["tags"],
             "words": len(tags),
             "unknown_words": tags.count("x"),

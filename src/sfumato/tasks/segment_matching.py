@@ -29,8 +29,9 @@ from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks.captions import check_scenes, of_each_prompt
+from sfumato.tasks.captions import of_each_prompt
 from sfumato.tasks.explain import check_method
+from sfumato.tasks.scene_images import check_scene_size
 
 RIGHT = 0.5
 WAYS = ("regions", "saliency")
@@ -59,7 +60,7 @@ class SegmentMatching:
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: SegmentMatchingOptions) -> Iterator[Item | Row]:
         """An item for each image of each row whose prompt is a caption of the grammar."""
         check_method(find("segments"), facts)
-        check_scenes("segment_matching", facts)
+        check_scene_size("segment_matching", facts)
         return of_each_prompt(rows, parsed)
 
     def measure(

@@ -35,8 +35,9 @@ from sfumato.similarity import similarity
 from sfumato.similarity.measures import Similarity
 from sfumato.studio.grammar import parsed
 from sfumato.studio.reader import Reading, SeenThing, read
-from sfumato.tasks.captions import check_few_words, check_scenes, of_each_prompt, short_captions
+from sfumato.tasks.captions import check_few_words, of_each_prompt, short_captions
 from sfumato.tasks.explain import check_method
+from sfumato.tasks.scene_images import check_scene_size
 
 FACTS = 3
 """Of each object: shape, colour, place."""
@@ -81,7 +82,7 @@ class WordImportance:
         """An item for each image of each row whose prompt is a caption of few words."""
         for name in ("daam", "word_gradients"):
             check_method(find(name), facts)
-        check_scenes("word_importance", facts)
+        check_scene_size("word_importance", facts)
         return of_each_prompt(rows, parsed, check_few_words)
 
     def measure(

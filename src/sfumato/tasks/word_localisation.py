@@ -22,8 +22,9 @@ from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
-from sfumato.tasks.captions import check_scenes, of_each_prompt
+from sfumato.tasks.captions import of_each_prompt
 from sfumato.tasks.explain import check_method
+from sfumato.tasks.scene_images import check_scene_size
 from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")
@@ -59,7 +60,7 @@ class WordLocalisation:
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: WordLocalisationOptions) -> Iterator[Item | Row]:
         """An item for each image of each row whose prompt is a caption of the grammar."""
         check_method(find(options.method), facts)
-        check_scenes("word_localisation", facts)
+        check_scene_size("word_localisation", facts)
         return _items(rows, options)
 
     def measure(

@@ -1,9 +1,11 @@
-"""The study of scrambled prompts: its captions, its scores of perfect maps and masks, then a run to the end."""
+"""The task of scrambled prompts: its captions, its scores of perfect maps and masks, then a run to the end."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,26 +13,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
+import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.mapped import Mapped
+from sfumato.models.model import Model
 from sfumato.results.summary import TAU
-from sfumato.studies import scrambled
-from sfumato.studies.prompts import relation_captions
-from sfumato.studies.scrambled import (
-    HALF,
-    SEGMENTER,
-    SETS,
-    TAUS,
-    scrambled_captions,
-    study_scrambled,
-    trained_captions,
-)
+from sfumato.runs.finding import Finding
+from sfumato.runs.running import run
+from sfumato.runs.task import Item, find_task
 from sfumato.studio.grammar import OUTER_SHAPES, RELATIONS, Plan, caption_of, held_out, parsed
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import SHAPES, SIZE, plan, scene_of
-from sfumato.studio.segmenter import CLASSES, class_map
-from tests.studies.made_up import MODEL, answered, blank, made
+from sfumato.studio.segmenter import CLASSES, class_map, shape_probabilities
+from sfumato.tasks import scrambled, word_maps
+from sfumato.tasks.captions import relation_captions
+from sfumato.tasks.scrambled import (
+    HALF,
+    SEGMENTER,
+    SET,
+    SETS,
+    TAUS,
+    captions_of_sets,
+    scrambled_captions,
+    trained_captions,
+    words_record,
+)
+from sfumato.tasks.word_maps import WordMapOptions
+from tests.tasks.made_up import blank, made
 
 MAPS = f"daam {TAU}"
 SEEDS = st.integers(0, 10**4)
@@ -100,31 +111,53 @@ def in_sight(caption: str, seed: int) -> Any:
     return scene_of(caption_of(replace(said, relation="left of")) if inside else caption, seed)
 
 
+@pytest.fixture(scope="module")
+def scenes() -> Model:
+    """The embedded model."""
+    return sfumato.load("studio/scenes")
+
+
 @pytest.fixture
-def scenes_shown(monkeypatch: pytest.MonkeyPatch) -> dict[int, NDArray[np.uint8]]:
-    """The study gets drawn scenes with the reader's masks as maps; the classes of their pixels by image."""
-    classes: dict[int, NDArray[np.uint8]] = {}
-
-    def answer(caption: str, seed: int) -> Mapped:
-        scene = in_sight(caption, seed)
-        _, masks, _ = masks_of_words(caption, read(scene.image))
-        found = made(caption, list(masks.astype(np.float32)), seed=seed, image=scene.image)
-        classes[id(found.image)] = class_map(scene)
-        return found
-
-    answered(monkeypatch, "scrambled", answer)
-    return classes
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figure is drawn."""
+    for sheet in ("panels_sheet", "examples_sheet"):
+        monkeypatch.setattr(scrambled, sheet, lambda *given, **more: Image.new("RGB", (4, 4)))
 
 
-def knowing(classes: dict[int, NDArray[np.uint8]]) -> Any:
+Segmenter = Callable[[str, Mapped], NDArray[np.float32]]
+
+
+def knowing(caption: str, one: Mapped) -> NDArray[np.float32]:
     """A segmenter that is sure of the true class of every pixel."""
+    classes = class_map(in_sight(caption, one.request.seed))
+    return (classes == np.arange(len(CLASSES))[:, None, None]).astype(np.float32)
 
-    def probabilities(images: Any) -> NDArray[np.float32]:
-        return np.stack(
-            [(classes[id(image)] == np.arange(len(CLASSES))[:, None, None]).astype(np.float32) for image in images]
-        )
 
-    return probabilities
+def shipped(caption: str, one: Mapped) -> NDArray[np.float32]:
+    return shape_probabilities([one.image])[0]
+
+
+def perfect(caption: str, seed: int) -> Mapped:
+    """A drawn scene with the reader's masks as maps."""
+    scene = in_sight(caption, seed)
+    _, masks, _ = masks_of_words(caption, read(scene.image))
+    return made(caption, list(masks.astype(np.float32)), seed=seed, image=scene.image)
+
+
+def found_of(prompts: int, segmenter: Segmenter, answer: Callable[[str, int], Mapped] = perfect) -> Finding:
+    """What the task concludes from made-up images of so many captions of each set, with the rows of their words."""
+    records = []
+    for row in captions_of_sets(prompts, 0):
+        one = answer(row["prompt"], row["seed"])
+        item = Item(one.request, {SET: row[SET]} | ({"shown": True} if row[SET] == SETS[2] else {}))
+        records.append((item, words_record(one, segmenter(row["prompt"], one), "daam", shown=row[SET] == SETS[2])))
+    found = find_task("scrambled").parts.conclude(records, WordMapOptions(), {"model": "made up"})
+    items = [
+        {"set": item.about[SET], "prompt": item.request.prompt} | dict(row)
+        for item, record in records
+        for row in record.rows
+    ]
+    return replace(found, items=items)
 
 
 def number(row: dict[str, Any], column: str) -> float:
@@ -132,11 +165,8 @@ def number(row: dict[str, Any], column: str) -> float:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_perfect_masks_score_one_on_nouns_and_nothing_on_other_words(
-    scenes_shown: dict[int, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scrambled, "shape_probabilities", knowing(scenes_shown))
-    found = study_scrambled(MODEL, 4)
+def test_perfect_masks_score_one_on_nouns_and_nothing_on_other_words() -> None:
+    found = found_of(4, knowing)
     rows = {(row["prompts"], row["map"]): row for row in found.rows}
     maps = [*(f"daam {tau}" for tau in TAUS), SEGMENTER, HALF]
     assert set(rows) == {(name, which) for name in SETS for which in maps}
@@ -171,10 +201,8 @@ def test_perfect_masks_score_one_on_nouns_and_nothing_on_other_words(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_shipped_segmenter_knows_the_nouns_of_drawn_scenes(
-    scenes_shown: dict[int, NDArray[np.uint8]],
-) -> None:
-    found = study_scrambled(MODEL, 4)
+def test_the_shipped_segmenter_knows_the_nouns_of_drawn_scenes() -> None:
+    found = found_of(4, shipped)
     rows = {row["prompts"]: row for row in found.rows if row["map"] == SEGMENTER}
     assert number(rows["as trained"], "mIoU, nouns") > 0.85
     assert number(rows["held out"], "mIoU, nouns") > 0.85
@@ -234,49 +262,64 @@ def test_the_maps_must_win_where_any_word_counts() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_one_prompt_of_each_set_shows_nothing(
-    scenes_shown: dict[int, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scrambled, "shape_probabilities", knowing(scenes_shown))
-    found = study_scrambled(MODEL, 1)
+def test_one_prompt_of_each_set_shows_nothing() -> None:
+    found = found_of(1, knowing)
     assert found.verdict == "inconclusive"
     assert "[nan, nan]" in found.sentence
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_images_in_which_no_object_is_found_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered(monkeypatch, "scrambled", blank)
-    monkeypatch.setattr(
-        scrambled, "shape_probabilities", lambda images: np.zeros((len(images), len(CLASSES), SIZE, SIZE), np.float32)
-    )
-    with pytest.raises(ModelError, match="the images show none of the prompts' objects, so nothing can be scored"):
-        study_scrambled(MODEL, 2)
+def test_images_in_which_no_object_is_found_say_nothing() -> None:
+    found = found_of(2, lambda caption, one: np.zeros((len(CLASSES), SIZE, SIZE), np.float32), blank)
+    assert "the images show none of the prompts' objects, so nothing can be scored" in found.sentence.lower()
+    assert (found.verdict, found.rows, found.about["words"]) == ("inconclusive", [], 0)
 
 
-def test_more_prompts_than_there_are_and_none_are_refused_at_once() -> None:
+def test_more_prompts_than_there_are_and_none_are_refused_at_once(scenes: Model, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no more than 2038 held-out captions of the kind relation, and"):
-        study_scrambled(MODEL, 10**5)
+        run("scrambled", scenes, out=tmp_path / "run", prompts=10**5)
     with pytest.raises(OptionError, match="prompts is 0; expected a whole number from 1 to 100000"):
-        study_scrambled(MODEL, 0)
+        run("scrambled", scenes, out=tmp_path / "run", prompts=0)
+    assert not list(tmp_path.iterdir())
 
 
-def test_two_prompts_of_each_set_from_beginning_to_end(scenes: Any, nothing_is_made: Any) -> None:
-    found = study_scrambled(scenes, 2, steps=3, seed=1)
+def test_a_model_of_other_images_is_refused(tiny_sd: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="scrambled reads what the images show, which works for the scenes alone"):
+        run("scrambled", tiny_sd(), out=tmp_path / "run", prompts=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_prompts_of_each_set_from_beginning_to_end(
+    scenes: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = {"steps": 3, "seed": 1}
+    done = run("scrambled", scenes, out=tmp_path / "run", prompts=2, common=common)
+    found, items = Finding.from_json(done.finding), done.items.dropna(subset=["word"])
     captions = [*trained_captions(2, 1), *relation_captions(2), *scrambled_captions(2, 1)]
-    asked = {(name, caption) for name, caption in zip([n for n in SETS for _ in range(2)], captions, strict=True)}
-    assert {(item["set"], item["prompt"]) for item in found.items} <= asked
-    assert {item["seed"] for item in found.items} <= {1, 2}
+    asked = set(zip([n for n in SETS for _ in range(2)], captions, strict=True))
+    assert set(zip(items["set"], items["prompt"], strict=True)) <= asked
+    assert set(items["seed"]) <= {1, 2}
     maps = [*(f"daam {tau}" for tau in TAUS), SEGMENTER, HALF]
-    for item in found.items:
-        assert list(item) == [
-            "set", "prompt", "seed", "word", "closed vocabulary", *maps, "AP of daam", f"AP of {SEGMENTER}",
-        ]  # fmt: skip
-        assert all(0 <= item[name] <= 1 for name in (*maps, "AP of daam", f"AP of {SEGMENTER}"))
+    columns = [*maps, "AP of daam", f"AP of {SEGMENTER}"]
+    assert items.columns[-len(columns) - 2 :].tolist() == ["word", "closed vocabulary", *columns]
+    assert ((items[columns] >= 0) & (items[columns] <= 1)).all(axis=None)
     assert [(row["prompts"], row["map"]) for row in found.rows] == [(name, which) for name in SETS for which in maps]
-    told = {"model": "studio/scenes", "prompts": 6, "seeds": "1 to 2", "steps": 3, "words": len(found.items)}
+    told = {"model": "studio/scenes", "prompts": 6, "seeds": "1 to 2", "steps": 3, "words": len(items)}
     assert found.about.items() >= told.items()
-    assert found.figure.width > 1000
-    nothing_is_made()
-    again = study_scrambled(scenes, 2, steps=3, seed=1)
-    assert (again.to_json(), list(again.items)) == (found.to_json(), list(found.items))
-    json.loads(found.to_json())
+    with Image.open(tmp_path / "run" / "figure.png") as figure:
+        assert figure.width > 1000
+    monkeypatch.setattr(word_maps, "explain", lambda *given, **more: pytest.fail("an image was made"))
+    again = run("scrambled", scenes, out=tmp_path / "run", prompts=2, common=common)
+    assert again.finding == done.finding
+    json.loads((tmp_path / "run" / "finding.json").read_text())
+
+
+def test_prompts_of_ones_own_name_their_set(scenes: Model, tmp_path: Path) -> None:
+    caption = "a red circle left of a blue square"
+    prompts = [{"prompt": caption, "set": "held out"}, {"prompt": caption, "set": "mine"}, caption]
+    done = run("scrambled", scenes, out=tmp_path / "run", prompts=prompts, common={"steps": 1})
+    assert (done.counts.ok, done.counts.invalid) == (1, 2)
+    reasons = set(done.items["reason"].dropna()) - {""}
+    assert reasons == {
+        "its column set does not name a set of prompts; expected one of: as trained, held out, scrambled"
+    }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from sfumato.mapped import Mapped
@@ -66,17 +65,3 @@ def blank(prompt: str, seed: int = 0) -> Mapped:
     """An image that shows nothing, with maps that are the same everywhere."""
     grey = np.full((SIZE, SIZE, 3), 128, np.uint8)
     return by_word(prompt, {}, rest=np.ones((SIZE, SIZE), np.float32), seed=seed, image=grey)
-
-
-def answered(
-    monkeypatch: pytest.MonkeyPatch, study: str, answer: Callable[[str, int], Mapped]
-) -> list[tuple[str, int]]:
-    """Let a study get what a function of prompt and seed gives; returns what it asks for."""
-    given: list[tuple[str, int]] = []
-
-    def asked(model: Any, prompts: Sequence[str], *, seeds: Sequence[int], **more: Any) -> list[Mapped]:
-        given.extend(zip(prompts, seeds, strict=True))
-        return [answer(prompt, seed) for prompt, seed in given]
-
-    monkeypatch.setattr(f"sfumato.studies.{study}.asked", asked)
-    return given

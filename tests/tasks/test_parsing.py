@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from sfumato.errors import OptionError, SfumatoWarning
 from sfumato.models.lexicon import TAGS, pos
 from sfumato.models.words import names, split
-from sfumato.studies import parsing
-from sfumato.studies.parsing import Parse, Parser, parser_of
 from sfumato.studio.grammar import RELATIONS
 from sfumato.studio.scenes import caption_of, held_out_captions, plan
+from sfumato.tasks import parsing
+from sfumato.tasks.parsing import Parse, Parser, parser_of
 
 LEXICON = parser_of("lexicon", ())
 POS = {

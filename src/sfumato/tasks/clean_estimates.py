@@ -1,0 +1,82 @@
+"""What tasks share that follow the steps of a run: the clean estimates, and numbers of each step of each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.models.model import Model
+from sfumato.request import Request
+from sfumato.runs.prompts import Row
+from sfumato.runs.task import Item, Records
+from sfumato.saliency.recovering import Recovery
+from sfumato.studio.grammar import Plan
+from sfumato.tasks.scene_images import caption_items
+from sfumato.tasks.word_maps import Sampling
+from sfumato.trace import generate
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """The clean estimates of one trajectory.
+
+    Attributes:
+        pictures: Of each step, (y, x, 3) of uint8.
+        last: The final image, likewise.
+        timesteps: Of each step.
+    """
+
+    pictures: list[NDArray[np.uint8]]
+    last: NDArray[np.uint8]
+    timesteps: NDArray[np.float64]
+
+
+def estimates(model: Model, request: Request) -> Estimates:
+    """Generate an image and decode the clean estimate of every step."""
+    trace = generate(model, request, record=True)
+    steps = sorted({call.step for call in trace.calls})
+    return Estimates(
+        [Recovery(trace, step).picture for step in steps],
+        np.asarray(trace.images[0].convert("RGB")),
+        np.array([trace.call(step).timestep for step in steps], np.float64),
+    )
+
+
+def relation_items(rows: Iterable[Row]) -> Iterator[Item | Row]:
+    """An item for each image of each row whose prompt is a caption of two objects and a relation."""
+    return caption_items(rows, _fault)
+
+
+def _fault(plan: Plan) -> str:
+    if plan.kind == "relation":
+        return ""
+    return "it names no relation between two objects; expected a caption such as: a red circle left of a blue square"
+
+
+class Trajectories:
+    """Numbers of every step of every prompt.
+
+    Args:
+        records: Of the run; those with another number of steps than the first are left out.
+        name: Of the array (step, number) of each record.
+
+    Attributes:
+        values: (prompt, step, number).
+        timesteps: Of the steps.
+        sampling: How the images were generated.
+    """
+
+    def __init__(self, records: Records, name: str) -> None:
+        self.sampling = Sampling()
+        found: list[NDArray[np.float64]] = []
+        self.timesteps: NDArray[np.float64] = np.empty(0)
+        for item, record in records:
+            if not found:
+                self.timesteps = record.arrays["timestep"]
+            if len(record.arrays["timestep"]) == len(self.timesteps):
+                self.sampling.add(item.request)
+                found.append(record.arrays[name])
+        self.values = np.stack(found)

@@ -1,0 +1,127 @@
+"""What tasks of word maps share: the maps of a batch, the thresholds of a sweep, and what their numbers depend on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from sfumato.errors import SfumatoWarning
+from sfumato.explain import explain
+from sfumato.mapped import METHOD, Mapped, mapped_in
+from sfumato.models.model import Model
+from sfumato.progress import Progress
+from sfumato.registry import find
+from sfumato.request import Request
+from sfumato.runs.prompts import Row
+from sfumato.runs.task import Item, ModelFacts
+from sfumato.tasks.explain import check_method, of_each_image
+from sfumato.tasks.parsing import Parser, parser_of, tagger_for
+from sfumato.tasks.scene_images import OTHER
+
+TAUS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+"""Thresholds of a sweep, relative to each map's maximum."""
+
+
+@dataclass(frozen=True)
+class WordMapOptions:
+    """Options of tasks of word maps."""
+
+    method: str = field(default=METHOD, metadata={"help": "A method that maps words; see: sfumato methods."})
+
+
+@dataclass(frozen=True)
+class TaggedOptions(WordMapOptions):
+    """Options of tasks that read parts of speech or heads of words."""
+
+    tagger: str = field(
+        default="auto",
+        metadata={
+            "disk": "model",
+            "help": "What tells parts of speech and heads: lexicon, or the name or folder of a spaCy model; auto takes "
+            "the lexicon for captions of the scenes, else spaCy where it is installed.",
+        },
+    )
+
+
+def tagged_items(facts: ModelFacts, rows: Iterable[Row], options: TaggedOptions) -> Iterator[Item]:
+    """An item for each image of each row; all prompts together decide which tagger reads them.
+
+    Raises:
+        ModelError: The method needs what the model does not have.
+        OptionError: The tagger cannot be used.
+    """
+    check_method(find(options.method), facts)
+    prompts = [row.request.prompt for row in rows if row.request is not None]
+    tagger = tagger_for(options.tagger, prompts)
+    about = {"tagger": tagger, "tags": parser_of(tagger, prompts).name}
+    for item in of_each_image(rows):
+        yield replace(item, about=about)
+
+
+@lru_cache(maxsize=2)
+def parser_named(tagger: str) -> Parser:
+    """The parser of a tagger's name; a spaCy model is loaded once for all batches."""
+    return parser_of(tagger, ())
+
+
+def measured_maps(model: Model, items: Sequence[Item], method: str, progress: Progress) -> list[Mapped]:
+    """The image of each item of a batch with the maps of its prompt's words."""
+    requests = [one.request for one in items]
+    found = explain(model, requests, method, batch=len(requests), progress=progress)
+    return [mapped_in(model, explanation) for explanation in found]
+
+
+def requests_of_pairs(items: Sequence[Item]) -> list[Request]:
+    """The two requests of each pair of prompts, which differ in the prompt alone."""
+    return [one for item in items for one in (item.request, item.request.with_(prompt=item.about[OTHER]))]
+
+
+def measured_pairs(model: Model, items: Sequence[Item], method: str, progress: Progress) -> list[tuple[Mapped, Mapped]]:
+    """The two images of each pair of a batch with their maps, as many images at once as there are pairs."""
+    found = explain(model, requests_of_pairs(items), method, batch=len(items), progress=progress)
+    made = [mapped_in(model, explanation) for explanation in found]
+    return list(zip(made[::2], made[1::2], strict=True))
+
+
+def number(value: float | None) -> float:
+    """NaN for what JSON holds as null: a number that is not defined."""
+    return float("nan") if value is None else value
+
+
+def warn_of_one(count: int) -> None:
+    """Say that one prompt gives no interval."""
+    if count == 1:
+        warnings.warn("one prompt gives no interval, so no finding can be confirmed", SfumatoWarning, stacklevel=3)
+
+
+class Sampling:
+    """How the images of a run were generated, gathered request by request."""
+
+    def __init__(self) -> None:
+        self._last: Request | None = None
+        self._lowest = self._highest = 0
+        self._count = 0
+
+    def add(self, request: Request, *, prompts: int = 1) -> None:
+        """Take the request of one more image, or of several whose prompts alone differ."""
+        first = self._last is None
+        self._lowest = request.seed if first else min(self._lowest, request.seed)
+        self._highest = request.seed if first else max(self._highest, request.seed)
+        self._last = request
+        self._count += prompts
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Number of prompts, seeds, steps, scheduler and guidance."""
+        if self._last is None:
+            return {}
+        return {
+            "prompts": self._count,
+            "seeds": f"{self._lowest} to {self._highest}",
+            "steps": self._last.steps,
+            "scheduler": self._last.scheduler,
+            "guidance": self._last.guidance,
+        }
