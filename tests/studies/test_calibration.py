@@ -16,7 +16,7 @@ from sfumato.request import Request
 from sfumato.studies import calibration
 from sfumato.studies.calibration import calibrate
 from sfumato.studio.grammar import held_out, parsed
-from sfumato.tasks.captions import drawn_captions
+from sfumato.tasks.shared.captions import drawn_captions
 from tests.cli.running import run
 from tests.labels import tiny_labels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sfumato.errors import OptionError, RequestError
-from sfumato.tasks.captions import MOST_WORDS, check_few_words, short_captions
+from sfumato.tasks.shared.captions import MOST_WORDS, check_few_words, short_captions
 
 
 def test_short_captions_are_the_first_of_all_that_are_held_out() -> None:

@@ -23,8 +23,8 @@ from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import COHYPONYMS, SIZE, scene_of
 from sfumato.tasks import cohyponyms, word_maps
 from sfumato.tasks.cohyponyms import cohyponym_captions, pair_record
-from sfumato.tasks.scene_images import OTHER
-from sfumato.tasks.word_maps import WordMapOptions
+from sfumato.tasks.shared.scene_images import OTHER
+from sfumato.tasks.shared.word_maps import WordMapOptions
 from tests.tasks.made_up import Maps, blank, by_word, covering
 
 MANY = st.integers(1, 20), st.integers(0, 10**6)

@@ -24,7 +24,7 @@ from sfumato.studio.reader import read
 from sfumato.studio.scenes import COLOURS, SIZE, scene_of
 from sfumato.tasks import colour_leakage, word_maps
 from sfumato.tasks.colour_leakage import leak_record, plain_and_detailed, two_object_captions
-from sfumato.tasks.word_maps import WordMapOptions
+from sfumato.tasks.shared.word_maps import WordMapOptions
 from tests.tasks.made_up import Maps, blank, by_word
 
 MANY = st.integers(1, 20), st.integers(0, 10**6)

@@ -26,7 +26,7 @@ from sfumato.studio.grammar import NUMERALS, caption_of, parsed
 from sfumato.studio.scenes import SIZE, held_out, scene_of
 from sfumato.tasks import counts, word_maps
 from sfumato.tasks.counts import count_captions, count_record
-from sfumato.tasks.word_maps import TAUS, WordMapOptions
+from sfumato.tasks.shared.word_maps import TAUS, WordMapOptions
 from tests.tasks.made_up import blank, by_word, covering
 
 RIGHT, WRONG = 0.5, 0.1

@@ -15,10 +15,10 @@ from sfumato.runs.running import run
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks import clean_estimates, leading_words, relevance_by_schedule
-from sfumato.tasks.captions import PARTS, by_part, parts_of, relation_captions
 from sfumato.tasks.frequency_levels import energies, levels_finding
 from sfumato.tasks.leading_words import words_finding
 from sfumato.tasks.settled_attributes import ATTRIBUTES, settled_finding
+from sfumato.tasks.shared.captions import PARTS, by_part, parts_of, relation_captions
 
 ABOUT = {"model": "made up"}
 TIMES = np.array([900.0, 600.0, 300.0, 0.0])

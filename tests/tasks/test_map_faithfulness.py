@@ -18,7 +18,6 @@ from sfumato.models.words import split
 from sfumato.runs.task import ModelFacts, find_task
 from sfumato.studio.scenes import scene_of
 from sfumato.tasks import map_faithfulness
-from sfumato.tasks.contenders import Contender, contenders, found_by, timed
 from sfumato.tasks.map_faithfulness import (
     CONTROLS,
     MEASURES,
@@ -30,6 +29,7 @@ from sfumato.tasks.map_faithfulness import (
     maps_of,
     score,
 )
+from sfumato.tasks.shared.contenders import Contender, contenders, found_by, timed
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,11 @@ from sfumato.models.schedulers import schedule_of
 from sfumato.request import Request
 from sfumato.runs.execute import Status
 from sfumato.runs.opened import Run
-from sfumato.runs.over_seeds import followed_in
 from sfumato.runs.planning import facts_of
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task
 from sfumato.tasks import localisation
+from sfumato.tasks.shared.over_seeds import followed_in
 from sfumato.trace import generate
 from tests.labels import SIDE, tiny_labels, tiny_unconditional
 from tests.pipelines import fingerprint

@@ -20,8 +20,8 @@ from sfumato.models.lexicon import TAGS, pos
 from sfumato.models.words import names, split
 from sfumato.studio.grammar import RELATIONS
 from sfumato.studio.scenes import caption_of, held_out_captions, plan
-from sfumato.tasks import parsing
-from sfumato.tasks.parsing import Parse, Parser, parser_of
+from sfumato.tasks.shared import parsing
+from sfumato.tasks.shared.parsing import Parse, Parser, parser_of
 
 LEXICON = parser_of("lexicon", ())
 POS = {

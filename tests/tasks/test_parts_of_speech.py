@@ -21,9 +21,9 @@ from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks import parts_of_speech, word_maps
-from sfumato.tasks.parsing import parser_of
 from sfumato.tasks.parts_of_speech import CLAIM, NAMES, word_record
-from sfumato.tasks.word_maps import TAUS, TaggedOptions
+from sfumato.tasks.shared.parsing import parser_of
+from sfumato.tasks.shared.word_maps import TAUS, TaggedOptions
 from tests.labels import tiny_labels
 from tests.tasks.made_up import Maps, by_word, covering, fading, made
 

@@ -23,9 +23,9 @@ from sfumato.runs.running import run
 from sfumato.runs.task import Item, find_task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks import relations, word_maps
-from sfumato.tasks.parsing import Dependent, Parse, Parser, parser_of
 from sfumato.tasks.relations import MEASURES, UNLINKED, pairs_record
-from sfumato.tasks.word_maps import TAUS, TaggedOptions
+from sfumato.tasks.shared.parsing import Dependent, Parse, Parser, parser_of
+from sfumato.tasks.shared.word_maps import TAUS, TaggedOptions
 from tests.labels import tiny_labels
 from tests.tasks.made_up import by_word, covering, fading, made
 

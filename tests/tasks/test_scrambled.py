@@ -28,7 +28,6 @@ from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import SHAPES, SIZE, plan, scene_of
 from sfumato.studio.segmenter import CLASSES, class_map, shape_probabilities
 from sfumato.tasks import scrambled, word_maps
-from sfumato.tasks.captions import relation_captions
 from sfumato.tasks.scrambled import (
     HALF,
     SEGMENTER,
@@ -40,7 +39,8 @@ from sfumato.tasks.scrambled import (
     trained_captions,
     words_record,
 )
-from sfumato.tasks.word_maps import WordMapOptions
+from sfumato.tasks.shared.captions import relation_captions
+from sfumato.tasks.shared.word_maps import WordMapOptions
 from tests.tasks.made_up import blank, made
 
 MAPS = f"daam {TAU}"

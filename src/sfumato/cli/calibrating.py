@@ -71,7 +71,7 @@ def _prompts_of(given: str) -> Sequence[str]:
         SfumatoError: It is neither, or there are fewer captions.
     """
     from sfumato.studies.asking import read_prompts
-    from sfumato.tasks.captions import drawn_captions
+    from sfumato.tasks.shared.captions import drawn_captions
 
     text = given.strip()
     if not text.isdecimal():

@@ -16,7 +16,9 @@ from sfumato.plots.curves import bars_sheet
 from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
-from sfumato.runs.over_seeds import (
+from sfumato.runs.prompts import Row
+from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
     followed,
     followed_in,
@@ -25,8 +27,6 @@ from sfumato.runs.over_seeds import (
     request_of,
     seeds_told,
 )
-from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
 
 LAST = (
     ("downs.*.3", "mid_block2.res_conv", "ups.*.3"),

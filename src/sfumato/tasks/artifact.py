@@ -25,10 +25,10 @@ from sfumato.plots.curves import maps_sheet
 from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
-from sfumato.runs.over_seeds import OverSeedsOptions, items_of, request_of, seeds_told
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
 from sfumato.stepping import region_gradients, step_with_gradients
+from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, request_of, seeds_told
 from sfumato.trace import generate
 
 AT = 200

@@ -27,7 +27,7 @@ from sfumato.studio.grammar import Group, Plan, caption_of, expected, parsed
 from sfumato.studio.reader import matches, read
 from sfumato.studio.shapes import COHYPONYMS, COLOURS, SHAPES
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import (
+from sfumato.tasks.shared.scene_images import (
     EXAMPLES,
     OTHER,
     Panel,
@@ -37,7 +37,7 @@ from sfumato.tasks.scene_images import (
     title,
     two_objects,
 )
-from sfumato.tasks.word_maps import Sampling, WordMapOptions, measured_pairs, number, warn_of_one
+from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_pairs, number, warn_of_one
 
 KINDS = ("cohyponyms", "unrelated")
 SHARED, RANKED, RIGHT = MEASURES = (

@@ -27,8 +27,8 @@ from sfumato.studio.grammar import Group, Plan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES, TEXTURES
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import EXAMPLES, Panel, caption_items, check_scene_size, of_shape, two_objects
-from sfumato.tasks.word_maps import Sampling, WordMapOptions, measured_maps, warn_of_one
+from sfumato.tasks.shared.scene_images import EXAMPLES, Panel, caption_items, check_scene_size, of_shape, two_objects
+from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_maps, warn_of_one
 
 PLAIN, DETAILED = "plain", "detailed"
 CLAIM = Claim(

@@ -27,8 +27,8 @@ from sfumato.studio.grammar import NUMERALS, Group, Plan, caption_of, held_out_p
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.shapes import COLOURS, SHAPES
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import caption_items, check_scene_size
-from sfumato.tasks.word_maps import TAUS, Sampling, WordMapOptions, measured_maps, warn_of_one
+from sfumato.tasks.shared.scene_images import caption_items, check_scene_size
+from sfumato.tasks.shared.word_maps import TAUS, Sampling, WordMapOptions, measured_maps, warn_of_one
 
 MOST = 5
 """From so many objects on, counts share a column."""

@@ -19,9 +19,17 @@ from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
-from sfumato.runs.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, over_time, request_of, seeds_told
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.tasks.shared.over_seeds import (
+    OTHER,
+    OverSeedsOptions,
+    items_of,
+    other_of,
+    over_time,
+    request_of,
+    seeds_told,
+)
 from sfumato.trace import generate
 from sfumato.watching.activations import Activations, attention_sum
 from sfumato.watching.samples import Samples

@@ -19,9 +19,9 @@ from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
-from sfumato.runs.over_seeds import OverSeedsOptions, items_of, over_time, request_of, seeds_told
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, seeds_told
 from sfumato.timesteps import MAX_STEPS
 from sfumato.trace import generate
 from sfumato.watching.samples import Samples

@@ -16,7 +16,9 @@ from sfumato.plots.curves import maps_sheet
 from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
-from sfumato.runs.over_seeds import (
+from sfumato.runs.prompts import Row
+from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
     followed,
     followed_in,
@@ -25,8 +27,6 @@ from sfumato.runs.over_seeds import (
     request_of,
     seeds_told,
 )
-from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
 
 TIMES = (950, 700, 600, 100)
 SHOWN = 4

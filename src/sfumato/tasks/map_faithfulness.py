@@ -41,10 +41,10 @@ from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
-from sfumato.tasks.captions import of_each_prompt
-from sfumato.tasks.contenders import Contender, contenders, found_by, timed
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import check_scene_size
+from sfumato.tasks.shared.captions import of_each_prompt
+from sfumato.tasks.shared.contenders import Contender, contenders, found_by, timed
+from sfumato.tasks.shared.scene_images import check_scene_size
 
 SAMPLES = 48
 AT = 300

@@ -26,8 +26,8 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks.parsing import Parse
-from sfumato.tasks.word_maps import (
+from sfumato.tasks.shared.parsing import Parse
+from sfumato.tasks.shared.word_maps import (
     TAUS,
     Sampling,
     TaggedOptions,

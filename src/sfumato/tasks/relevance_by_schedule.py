@@ -21,10 +21,10 @@ from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.captions import Part, by_part, relation_captions, word_scores
-from sfumato.tasks.clean_estimates import relation_items
-from sfumato.tasks.scene_images import NoOptions
-from sfumato.tasks.word_maps import Sampling
+from sfumato.tasks.shared.captions import Part, by_part, relation_captions, word_scores
+from sfumato.tasks.shared.clean_estimates import relation_items
+from sfumato.tasks.shared.scene_images import NoOptions
+from sfumato.tasks.shared.word_maps import Sampling
 from sfumato.trace import generate
 
 SCHEDULES = ("uniform", "late", "early")

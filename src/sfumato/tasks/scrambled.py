@@ -32,10 +32,10 @@ from sfumato.studio.grammar import OUTER_SHAPES, caption_of, parsed
 from sfumato.studio.segmenter import CLASSES, shape_probabilities
 from sfumato.studio.shapes import SHAPES, SIZES, TEXTURES
 from sfumato.studio.word_masks import MaskedWord, masked_words
-from sfumato.tasks.captions import drawn_captions, relation_captions
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import EXAMPLES, Panel, caption_items, check_scene_size
-from sfumato.tasks.word_maps import Sampling, WordMapOptions, measured_maps
+from sfumato.tasks.shared.captions import drawn_captions, relation_captions
+from sfumato.tasks.shared.scene_images import EXAMPLES, Panel, caption_items, check_scene_size
+from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_maps
 
 SETS = ("as trained", "held out", "scrambled")
 SET = "set"

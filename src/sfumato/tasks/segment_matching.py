@@ -29,9 +29,9 @@ from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks.captions import of_each_prompt
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import check_scene_size
+from sfumato.tasks.shared.captions import of_each_prompt
+from sfumato.tasks.shared.scene_images import check_scene_size
 
 RIGHT = 0.5
 WAYS = ("regions", "saliency")

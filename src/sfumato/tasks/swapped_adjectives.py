@@ -25,7 +25,7 @@ from sfumato.studio.grammar import Group, Plan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES
 from sfumato.tasks.generate import generated
-from sfumato.tasks.scene_images import (
+from sfumato.tasks.shared.scene_images import (
     EXAMPLES,
     OTHER,
     NoOptions,
@@ -37,7 +37,7 @@ from sfumato.tasks.scene_images import (
     title,
     two_objects,
 )
-from sfumato.tasks.word_maps import Sampling, number, requests_of_pairs, warn_of_one
+from sfumato.tasks.shared.word_maps import Sampling, number, requests_of_pairs, warn_of_one
 
 VISIBLE = 16
 """A pixel is changed when one of its three values differs by more than this, of 255."""

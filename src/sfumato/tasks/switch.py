@@ -16,9 +16,9 @@ from sfumato.models.model import Model
 from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
-from sfumato.runs.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, request_of, seeds_told
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.tasks.shared.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, request_of, seeds_told
 
 CLAIM = Claim(
     "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 steps "

@@ -35,9 +35,9 @@ from sfumato.similarity import similarity
 from sfumato.similarity.measures import Similarity
 from sfumato.studio.grammar import parsed
 from sfumato.studio.reader import Reading, SeenThing, read
-from sfumato.tasks.captions import check_few_words, of_each_prompt, short_captions
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import check_scene_size
+from sfumato.tasks.shared.captions import check_few_words, of_each_prompt, short_captions
+from sfumato.tasks.shared.scene_images import check_scene_size
 
 FACTS = 3
 """Of each object: shape, colour, place."""

@@ -22,9 +22,9 @@ from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
-from sfumato.tasks.captions import of_each_prompt
 from sfumato.tasks.explain import check_method
-from sfumato.tasks.scene_images import check_scene_size
+from sfumato.tasks.shared.captions import of_each_prompt
+from sfumato.tasks.shared.scene_images import check_scene_size
 from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")

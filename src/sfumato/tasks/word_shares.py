@@ -33,8 +33,8 @@ from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.similarity import similarity
 from sfumato.similarity.measures import Similarity
 from sfumato.studio.shapes import BACKGROUNDS, COLOURS
-from sfumato.tasks.captions import check_few_words, of_each_prompt, short_captions
 from sfumato.tasks.explain import check_method
+from sfumato.tasks.shared.captions import check_few_words, of_each_prompt, short_captions
 
 SAMPLES = 48
 TENTH = 10

@@ -14,8 +14,8 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Item, Records
 from sfumato.saliency.recovering import Recovery
 from sfumato.studio.grammar import Plan
-from sfumato.tasks.scene_images import caption_items
-from sfumato.tasks.word_maps import Sampling
+from sfumato.tasks.shared.scene_images import caption_items
+from sfumato.tasks.shared.word_maps import Sampling
 from sfumato.trace import generate
 
 

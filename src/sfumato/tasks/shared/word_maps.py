@@ -18,8 +18,8 @@ from sfumato.request import Request
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Item, ModelFacts
 from sfumato.tasks.explain import check_method, of_each_image
-from sfumato.tasks.parsing import Parser, parser_of, tagger_for
-from sfumato.tasks.scene_images import OTHER
+from sfumato.tasks.shared.parsing import Parser, parser_of, tagger_for
+from sfumato.tasks.shared.scene_images import OTHER
 
 TAUS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 """Thresholds of a sweep, relative to each map's maximum."""

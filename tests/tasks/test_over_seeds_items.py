@@ -12,9 +12,16 @@ from PIL import Image
 
 import sfumato
 from sfumato.models.model import Model
-from sfumato.runs.over_seeds import FollowingOptions, OverSeedsOptions, followed, followed_in, other_of, request_of
 from sfumato.runs.planning import facts_of
 from sfumato.runs.task import Item, find_task
+from sfumato.tasks.shared.over_seeds import (
+    FollowingOptions,
+    OverSeedsOptions,
+    followed,
+    followed_in,
+    other_of,
+    request_of,
+)
 from tests.labels import REQUEST, SIDE, square, tiny_labels
 
 
