@@ -104,6 +104,7 @@ class MapFaithfulnessOptions:
     options=MapFaithfulnessOptions,
     needs=("words",),
     prompts=Captions(held_out_captions, usual=24),
+    shard=1,
 )
 class MapFaithfulness:
     """Every method that maps words next to uninformative maps, on each prompt generated once and drawn once.

@@ -69,6 +69,7 @@ class WordImportanceOptions:
     options=WordImportanceOptions,
     needs=("words",),
     prompts=Captions(short_captions, usual=50),
+    shard=1,
 )
 class WordImportance:
     """Every estimator and similarity, word gradients, coverage by DAAM and an even share, against the causal truth.

@@ -59,6 +59,7 @@ class WordSharesOptions:
     options=WordSharesOptions,
     needs=("words",),
     prompts=Captions(short_captions, usual=50),
+    shard=1,
 )
 class WordShares:
     """Shares of words by information, by leaving each out and by DAAM, next to their exact Shapley values."""
