@@ -35,12 +35,12 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "experiment --out": (("switch",), NO_FOLDER),
     "train --out": (("scenes", "--stage", "data"), A_PART),
     "studio draw --out": ((), NO_FOLDER),
-    **{f"bench {name} --out": ((), NO_FILE) for name in ("steps", "reference")},
+    **{f"bench {name} --out": ((), NO_FILE) for name in ("steps",)},
     **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in PROMPTED},
     "run word_shares --out": ((), NO_FOLDER),
     "run rank_agreement --out": ((), NO_FOLDER),
     **{f"run {name} --out": ((), NO_FOLDER) for name in ("emergence", "localisation", "ablation")},
-    **{f"run {name} --out": ((), NO_FOLDER) for name in ("artifact", "divergence", "switch")},
+    **{f"run {name} --out": ((), NO_FOLDER) for name in ("artifact", "divergence", "switch", "reference_pointing")},
     "run merge --out": (("MADE",), NO_FOLDER),
 }
 

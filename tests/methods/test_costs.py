@@ -18,9 +18,9 @@ from sfumato.models.model import Model
 from sfumato.registry import find, methods
 from sfumato.request import Request
 from sfumato.studio.benches import steps as bench
-from sfumato.studio.benches.reference import request_of
 from sfumato.studio.benches.steps import bench_cost, bench_steps
 from sfumato.studio.garments import pair
+from sfumato.studio.garments_scoring import request_of
 from tests.families import family
 from tests.methods.steps import CLIP, REQUESTS, model_of
 from tests.pipelines import Shape, stable_diffusion

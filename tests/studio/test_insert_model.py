@@ -10,7 +10,6 @@ import pytest
 import sfumato
 from sfumato.models.loading import STUDIO
 from sfumato.results.store import open as open_explanation
-from sfumato.studio.benches.reference import bench_reference
 from sfumato.studio.garments import pair
 from sfumato.studio.garments_scoring import request_of, score_garments
 from sfumato.trace import generate
@@ -58,10 +57,9 @@ def test_it_paints_what_references_show() -> None:
 
 
 @pytest.mark.slow
-def test_painted_places_look_where_they_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
-    found = bench_reference(sfumato.load("studio/insert"), 6, seed=500)
-    right = {name: float(values[:, 0].mean()) for name, values in found.pointing.items()}
+def test_painted_places_look_where_they_come_from(tmp_path: Path) -> None:
+    found = sfumato.run("reference_pointing", sfumato.load("studio/insert"), out=tmp_path / "run", pairs=6, seed=500)
+    right = found.items.groupby("what")["right patch"].mean()
     assert right["all"] > 3 * right["control: random"]
 
 

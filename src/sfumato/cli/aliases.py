@@ -17,6 +17,7 @@ ALIASES: dict[str, str | tuple[str, ...]] = {
     "bench words-importance": "word_importance",
     "bench worths": "word_shares",
     "bench maps": "map_faithfulness",
+    "bench reference": "reference_pointing",
     "study pos": "parts_of_speech",
     "study relations": "relations",
     "study numbers": "counts",

@@ -69,29 +69,6 @@ def steps(
     _shown(context, result, out, as_json)
 
 
-def reference(
-    context: typer.Context,
-    pairs: Annotated[int, count("How many references and scenes.")] = 60,
-    seed: Annotated[int, seeded("Of the first pair; pair i has --seed + i.")] = 0,
-    model: ModelName = "studio/insert",
-    device: Device = None,
-    out: JsonFile = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Does a place of a painted garment look at the patch that it comes from? By layer, head and part of the steps.
-
-    What was computed for a pair is kept, so a run that was stopped goes on where it was.
-    """
-    from sfumato.cli.loading import load_model
-    from sfumato.studio.benches.reference import bench_reference
-
-    with progress_shown(news=True) as progress:
-        loaded = load_model(model, device, progress)
-        result = bench_reference(loaded, pairs, seed=seed, progress=progress)
-    _shown(context, result, out, as_json)
-
-
 def _shown(context: typer.Context, result: Any, out: str | None, as_json: bool) -> None:
     """Print a result as a table or as JSON; write it to ``out``."""
     from sfumato.cli.files import write_json
@@ -118,16 +95,10 @@ add(
     "sfumato bench steps --prompts 5 --masks 100 --out steps.json",
     "sfumato bench steps --compare similarities --prompts 10",
 )
-add(
-    group,
-    "reference",
-    reference,
-    "sfumato bench reference",
-    "sfumato bench reference --pairs 10 --out reference.json",
-)
 add_alias(group, "bench words")
 add_alias(group, "bench ranks")
 add_alias(group, "bench segments")
 add_alias(group, "bench words-importance")
 add_alias(group, "bench worths")
 add_alias(group, "bench maps")
+add_alias(group, "bench reference")

@@ -189,6 +189,7 @@ def _command(task: Task) -> Any:
     """The command of a task: what all runs take, and its own options."""
     own = {option.name: parameter_of(option, kind) for option, kind in options_of(task)}
     common = dict(inspect.signature(_common).parameters)
+    common["model"] = common["model"].replace(default=task.model)
     if task.prompts is None:
         common = {name: one for name, one in common.items() if name not in (*_OF_REQUESTS, "prompts")}
     hints = typing.get_type_hints(_common, include_extras=True)

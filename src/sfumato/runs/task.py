@@ -175,6 +175,7 @@ class Task:
         claim: What it tests; None for a task that only measures.
         prompts: What stands for a number of prompts; None for a task that plans its requests by itself.
         parts: Plan, measure and conclude.
+        model: The embedded model that the command takes where none is named.
         shard: Items of a shard by default, where an item takes so long that a kill must not cost many.
     """
 
@@ -186,6 +187,7 @@ class Task:
     claim: Claim | None
     prompts: Captions | None
     parts: Parts
+    model: str = "studio/scenes"
     shard: int | None = None
 
     def configure(self, given: Mapping[str, Any]) -> Any:
@@ -226,6 +228,7 @@ def task(
     version: int = 1,
     claim: Claim | None = None,
     prompts: Captions | None = None,
+    model: str = "studio/scenes",
     shard: int | None = None,
 ) -> Callable[[type[Parts]], type[Parts]]:
     """Register a class with `plan`, `measure` and `conclude`; see `Task` for the arguments.
@@ -237,7 +240,7 @@ def task(
     def register(parts: type[Parts]) -> type[Parts]:
         if name in _tasks:
             raise SfumatoError(f"a task named {name!r} is registered already; choose another name")
-        _tasks[name] = Task(name, question, options, frozenset(needs), version, claim, prompts, parts(), shard)
+        _tasks[name] = Task(name, question, options, frozenset(needs), version, claim, prompts, parts(), model, shard)
         return parts
 
     return register

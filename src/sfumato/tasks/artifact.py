@@ -65,6 +65,7 @@ class ArtifactOptions(OverSeedsOptions):
     options=ArtifactOptions,
     needs=("replay",),
     claim=CLAIM,
+    model="studio/faces",
     shard=1,
 )
 class Artifact:

@@ -53,7 +53,7 @@ def count_captions(count: int, seed: int) -> list[str]:
 
 @task(
     "counts",
-    question="How many objects are drawn where two or three were asked for, and does the numeral's map tell?",
+    question="How many objects are drawn of two or three, and is the numeral's map smaller where the count is wrong?",
     options=WordMapOptions,
     needs=("words",),
     claim=CLAIM,

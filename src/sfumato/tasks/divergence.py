@@ -56,6 +56,7 @@ class DivergenceOptions(OverSeedsOptions):
     options=DivergenceOptions,
     needs=("words or label",),
     claim=CLAIM,
+    model="studio/faces",
     shard=1,
 )
 class Divergence:

@@ -47,6 +47,7 @@ class EmergenceOptions(OverSeedsOptions):
     question="How does the image emerge: how similar are consecutive samples?",
     options=EmergenceOptions,
     claim=CLAIM,
+    model="studio/faces",
     shard=1,
 )
 class Emergence:

@@ -44,6 +44,7 @@ CLAIM = Claim(
     options=FollowingOptions,
     needs=("replay",),
     claim=CLAIM,
+    model="studio/faces",
     shard=1,
 )
 class Localisation:

@@ -40,6 +40,7 @@ class SwitchOptions(OverSeedsOptions):
     options=SwitchOptions,
     needs=("words or label", "replay"),
     claim=CLAIM,
+    model="studio/faces",
     shard=1,
 )
 class Switch:

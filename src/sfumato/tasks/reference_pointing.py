@@ -10,35 +10,32 @@ scores of uninformative maps: random ones, a centred blob, and the whole picture
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.bounds import checked_int
-from sfumato.cache import Cache, default_folder
-from sfumato.errors import ModelError, OptionError
+from sfumato.errors import ModelError
 from sfumato.explain import explain
-from sfumato.findings import one_by_one, remembered
 from sfumato.metrics import CONTROLS as UNINFORMATIVE
 from sfumato.metrics import average_precision, bootstrap, box, coverage, imacs, iou
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.localisation import fitted
 from sfumato.models.model import Model
-from sfumato.option_values import COUNT
-from sfumato.progress import Progress, silent
+from sfumato.option_values import COUNT, SEED
+from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import NODE as PAIRS
-from sfumato.results.rows import plain_rows
+from sfumato.runs.finding import Finding
+from sfumato.runs.prompts import Row
+from sfumato.runs.task import Item, ModelFacts, Record, Records, task
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
+from sfumato.tasks.explain import check_method
 
 GROUPS = 5
 CONTROLS = ("random", "same place", "same place of the box")
@@ -49,87 +46,74 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ReferenceBench:
-    """What was found, for each pair.
+class ReferencePointingOptions:
+    """Options of the task."""
 
-    Attributes:
-        model: Its name.
-        pointing: (pair, measure) by what pointed: "all", "layer NAME", "head N", "steps, part N", "control: NAME".
-        regions: (pair, region measure) by map: "image: forward", "image: control: NAME", "reference: backward", ...
-    """
+    pairs: int = field(default=60, metadata=COUNT | {"help": "How many references and scenes; none was trained on."})
+    seed: int = field(default=0, metadata=SEED | {"help": "Of the first pair and its noise; pair i has --seed + i."})
 
-    model: str
-    pointing: Mapping[str, Floats]
-    regions: Mapping[str, Floats]
 
-    @property
-    def title(self) -> str:
-        """One line for people."""
-        return f"where painted cells look on the reference, {self.pairs} pairs of {self.model}"
+@task(
+    "reference_pointing",
+    question="Does a place of a painted garment look at the patch of the reference that it comes from?",
+    options=ReferencePointingOptions,
+    needs=("reference",),
+    model="studio/insert",
+    shard=1,
+)
+class ReferencePointing:
+    """Where painted cells look, by layer, head and part of the steps, and how well integrated maps find the garment."""
 
-    @property
-    def pairs(self) -> int:
-        """How many were painted."""
-        return len(self.pointing["all"])
+    def check(self, model: Model, options: ReferencePointingOptions) -> None:
+        """Refuse a model that reads a reference as a whole.
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One row for everything that points, then one for each integrated map and control."""
-        return [
-            {"what": name} | {measure: bootstrap(values[:, place]) for place, measure in enumerate(measures)}
-            for measures, found in ((MEASURES, self.pointing), (REGIONS, self.regions))
-            for name, values in found.items()
+        Raises:
+            ModelError: It reads no patches of one.
+        """
+        if not model.reference_tokens().patches:
+            raise ModelError(f"{model.source.name} reads no patches of a reference; take studio/insert")
+
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: ReferencePointingOptions) -> Iterator[Item]:
+        """An item for each pair, which is drawn."""
+        check_method(find("i2am"), facts)
+        for number in range(options.seed, options.seed + options.pairs):
+            yield Item(request_of(pair(number), number), {"pair": number})
+
+    def measure(
+        self, model: Model, items: Sequence[Item], options: ReferencePointingOptions, progress: Progress
+    ) -> Sequence[Record]:
+        """Paint one pair after the other: a row for everything that points, and for each integrated map."""
+        records = []
+        for item in items:
+            one = pair(item.about["pair"])
+            keep = ("group", "head")
+            found = explain(model, item.request, "i2am", groups=GROUPS, keep=keep, progress=progress)
+            seed = item.request.seed
+            pointed = pointing(found, one, model.reference_tokens().grid, seed=seed)
+            rows = [
+                {"what": name} | dict(zip(names, values, strict=True))
+                for names, measured in ((MEASURES, pointed), (REGIONS, regions(found, one, seed=seed)))
+                for name, values in measured.items()
+            ]
+            records.append(Record(rows=rows))
+        return records
+
+    def conclude(self, records: Records, options: ReferencePointingOptions, about: Mapping[str, Any]) -> Finding:
+        """The mean of every measure over pairs: of everything that points, then of each integrated map and control.
+
+        The intervals rest on every pair, so the measures of all of them stay in memory.
+        """
+        found: dict[str, dict[str, list[float]]] = {}
+        for _, record in records:
+            for row in record.rows:
+                own = found.setdefault(row["what"], {})
+                for measure in (name for name in (*MEASURES, *REGIONS) if name in row):
+                    own.setdefault(measure, []).append(np.nan if row[measure] is None else row[measure])
+        rows: list[dict[str, Any]] = [
+            {"what": name} | {measure: bootstrap(values) for measure, values in measures.items()}
+            for name, measures in found.items()
         ]
-
-    def to_json(self) -> str:
-        """Everything as JSON text."""
-        return json.dumps({"model": self.model, "pairs": self.pairs, "rows": plain_rows(self.rows())}, indent=2)
-
-
-def bench_reference(model: Model, pairs: int = 60, *, seed: int = 0, progress: Progress = silent) -> ReferenceBench:
-    """Paint pairs whose correspondence is known and see where each painted cell looks.
-
-    Results of a pair are kept in the cache, so a run that was stopped goes on.
-
-    Args:
-        model: A reference model of studio garments.
-        pairs: How many; none was trained on.
-        seed: Of the first pair and its noise; pair i has ``seed + i``.
-        progress: Told about every pair.
-
-    Raises:
-        OptionError: No pair is asked for.
-        ModelError: The model reads no reference.
-    """
-    checked_int("pairs", pairs, **COUNT, error=OptionError)
-    if "reference" not in model.features or not model.reference_tokens().patches:
-        raise ModelError(f"{model.source.name} reads no patches of a reference; take studio/insert")
-    drawn = [pair(seed + number) for number in range(pairs)]
-    requests = [model.complete(request_of(one, seed + number)) for number, one in enumerate(drawn)]
-    known = dict(zip([request.key for request in requests], drawn, strict=True))
-
-    def work(request: Request) -> dict[str, NDArray[Any]]:
-        one = known[request.key]
-        found = explain(model, request, "i2am", groups=GROUPS, keep=("group", "head"), progress=progress)
-        pointed = pointing(found, one, model.reference_tokens().grid, seed=request.seed)
-        return _packed("pointing", pointed) | _packed("regions", regions(found, one, seed=request.seed))
-
-    cache, told = Cache(default_folder()), partial(progress, "pairs")
-    about: dict[str, Any] = {"methods": [find("i2am")], "groups": GROUPS, "regions": REGIONS}
-    entries = remembered(model, "bench reference", requests, one_by_one(work), cache, told, **about)
-    return ReferenceBench(model.source.name, _unpacked("pointing", entries), _unpacked("regions", entries))
-
-
-def _packed(kind: str, found: Mapping[str, Sequence[float]]) -> dict[str, NDArray[Any]]:
-    """Measures by name, as the arrays of a cache's entry."""
-    names = np.frombuffer(json.dumps(list(found)).encode(), np.uint8)
-    return {f"{kind}_names": names, kind: np.array(list(found.values()))}
-
-
-def _unpacked(kind: str, entries: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Floats]:
-    """(pair, measure) by name."""
-    names = json.loads(entries[0][f"{kind}_names"].tobytes())
-    values = np.stack([entry[kind] for entry in entries])  # (pair, name, measure)
-    return {name: values[:, place] for place, name in enumerate(names)}
+        return Finding("reference_pointing", "", None, _sentence(rows, len(records)), rows, None, about)
 
 
 def pointing(explanation: Explanation, one: Pair, grid: tuple[int, int], *, seed: int) -> dict[str, list[float]]:
@@ -247,3 +231,13 @@ def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 
 def _short(layer: str) -> str:
     return layer.partition(".transformer_blocks")[0]
+
+
+def _sentence(rows: Sequence[Mapping[str, Any]], pairs: int) -> str:
+    """The share of cells that look at the right patch, next to the best control."""
+    found = {row["what"]: row[MEASURES[0]] for row in rows if MEASURES[0] in row}
+    best = max((f"control: {name}" for name in CONTROLS), key=lambda name: float(found[name].mean))
+    return (
+        f"Of the painted cells of {pairs:,} pairs {found['all'].brief} look at the right patch; "
+        f"{found[best].brief} would by the best control ({best.removeprefix('control: ')})."
+    )

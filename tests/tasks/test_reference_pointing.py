@@ -15,10 +15,10 @@ from sfumato.metrics import CONTROLS as UNINFORMATIVE
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node
-from sfumato.studio.benches import reference as bench
-from sfumato.studio.benches.reference import CONTROLS, MEASURES, REGIONS, bench_reference, pointing, regions
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
+from sfumato.tasks import reference_pointing
+from sfumato.tasks.reference_pointing import CONTROLS, MEASURES, REGIONS, pointing, regions
 from tests.references import tiny_references
 
 GRID = (8, 8)
@@ -41,14 +41,17 @@ def holding(name: str, node: xr.Dataset) -> Explanation:
 
 def test_attention_on_the_true_patches_is_right_everywhere() -> None:
     one = pair(4)
-    truth = bench._truth(one, (16, 16))
+    truth = reference_pointing._truth(one, (16, 16))
     inside = ~np.isnan(truth[..., 0])
     assert 30 < inside.sum() < 160
     tokens = np.floor(np.nan_to_num(truth) * 8).astype(int) @ [8, 1]
     found = pointing(attention(np.eye(64)[tokens]), one, GRID, seed=0)
-    assert set(found) == {"all", "layer mid_block.attentions.0", "head 0", f"steps, part 1 of {bench.GROUPS}"} | {
-        f"control: {name}" for name in CONTROLS
-    }
+    assert set(found) == {
+        "all",
+        "layer mid_block.attentions.0",
+        "head 0",
+        f"steps, part 1 of {reference_pointing.GROUPS}",
+    } | {f"control: {name}" for name in CONTROLS}
     right, near, error = found["all"]
     assert (right, near) == (1, 1)
     assert 0 < error < 0.75  # half of a patch's diagonal
@@ -68,7 +71,7 @@ def test_controls_know_what_they_are_told_and_no_more() -> None:
 def test_the_truth_of_a_cell_is_where_its_middle_comes_from() -> None:
     one = pair(6)
     for grid in ((16, 16), (8, 8)):
-        truth = bench._truth(one, grid)
+        truth = reference_pointing._truth(one, grid)
         step = SIZE // grid[0]
         middle = one.source[step // 2 :: step, step // 2 :: step] / SIZE
         both = ~np.isnan(truth[..., 0]) & ~np.isnan(middle[..., 0])
@@ -124,31 +127,32 @@ def test_as_published_the_coarse_layer_outweighs_the_fine_one() -> None:
 
 
 def small(one: Pair, seed: int) -> Request:
-    """As the bench asks, in two steps."""
+    """As the task asks, in two steps."""
     return request_of(one, seed).with_(steps=2, guidance=2.0)
 
 
-def test_a_model_is_benched_and_what_was_computed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+def test_a_model_is_measured_and_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_references().save_pretrained(tmp_path / "model")
     model = sfumato.load(tmp_path / "model")
-    monkeypatch.setattr(bench, "request_of", small)
-    found = bench_reference(model, 2)
-    assert list(found.rows()[0]) == ["what", *MEASURES]
-    assert found.pointing["all"].shape == (2, 3)
-    assert found.regions["image: forward"].shape == (2, len(REGIONS))
-    assert list(found.rows()[-1]) == ["what", *REGIONS]
-    assert sum(name.startswith("layer") for name in found.pointing) == 7
+    monkeypatch.setattr(reference_pointing, "request_of", small)
+    found = sfumato.run("reference_pointing", model, out=tmp_path / "run", pairs=2)
+    rows, items = found.finding["rows"], found.items
+    assert list(rows[0]) == ["what", *MEASURES]
+    assert len(items[items["what"] == "all"]) == len(items[items["what"] == "image: forward"]) == 2
+    assert rows[0]["right patch"]["value"] == pytest.approx(items[items["what"] == "all"]["right patch"].mean())
+    assert list(rows[-1]) == ["what", *REGIONS]
+    assert sum(row["what"].startswith("layer") for row in rows) == 7
+    assert "look at the right patch" in found.finding["sentence"]
 
     def fail(*given: Any, **more: Any) -> Any:
         raise AssertionError("explained again")
 
-    monkeypatch.setattr(bench, "explain", fail)
-    assert bench_reference(model, 2).to_json() == found.to_json()
+    monkeypatch.setattr(reference_pointing, "explain", fail)
+    assert sfumato.run("reference_pointing", model, out=tmp_path / "run", pairs=2).finding == found.finding
 
 
-def test_what_cannot_be_benched_is_refused() -> None:
-    with pytest.raises(ModelError, match="reads no patches of a reference"):
-        bench_reference(sfumato.load("studio/scenes"), 1)
+def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="reference_pointing needs reference, which studio/scenes .* does not have"):
+        sfumato.run("reference_pointing", "studio/scenes", out=tmp_path / "run", pairs=1)
     with pytest.raises(OptionError, match="pairs is 0"):
-        bench_reference(sfumato.load("studio/scenes"), 0)
+        sfumato.run("reference_pointing", "studio/scenes", out=tmp_path / "run", pairs=0)
