@@ -171,13 +171,11 @@ def read(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(text))
 
 
-def test_a_finding_is_written_with_its_items(tmp_path: Path) -> None:
-    items = [{"prompt": AWKWARD, "seed": 3, "leak": 0.5}, {"prompt": "b", "seed": 4, "leak": ""}]
+def test_a_finding_is_written_as_three_files(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
-    one = a_finding(items=items)
+    one = a_finding()
     one.write(folder)
-    assert {path.name for path in folder.iterdir()} == {"figure.png", "table.csv", "finding.json", "items.csv"}
-    assert read(folder / "items.csv") == [{name: str(value) for name, value in item.items()} for item in items]
+    assert {path.name for path in folder.iterdir()} == {"figure.png", "table.csv", "finding.json"}
     assert read(folder / "table.csv") == [
         {"word": AWKWARD, "coverage": "0.25", "note": ""},
         {"word": "dog", "coverage": "", "note": "only here"},
@@ -188,11 +186,6 @@ def test_a_finding_is_written_with_its_items(tmp_path: Path) -> None:
     assert found == json.loads(one.to_json())
     assert set(found) == {"name", "source", "verdict", "sentence", "about", "rows"}
     assert found["rows"][0]["word"] == AWKWARD
-
-
-def test_an_experiment_has_no_items(tmp_path: Path) -> None:
-    a_finding().write(tmp_path)
-    assert not (tmp_path / "items.csv").exists()
 
 
 def test_a_result_is_of_a_method_in_its_version(tmp_path: Path) -> None:

@@ -33,14 +33,12 @@ class Mapped:
         image: (y, x, 3) uint8.
         words: Of the prompt, in order; those that the tokenizer cut off have ``seen`` false.
         maps: (word, y, x) on the method's grid; NaN for a word that the model did not see.
-        seconds: What it took to make this, with as much beside it as there was then.
     """
 
     request: Request
     image: NDArray[np.uint8]
     words: tuple[Word, ...]
     maps: NDArray[np.float32]
-    seconds: float = float("nan")
 
     @property
     def seen(self) -> list[int]:
@@ -75,10 +73,7 @@ def mapped(
 
     def work(part: Sequence[Request]) -> list[dict[str, NDArray[Any]]]:
         made = explain(model, part, method, batch=BATCH, progress=progress, **options)
-        return [
-            {"image": one.image, "maps": one.maps, "seconds": np.array(one.seconds)}
-            for one in (mapped_in(model, found) for found in made)
-        ]
+        return [{"image": one.image, "maps": one.maps} for one in (mapped_in(model, found) for found in made)]
 
     cache, told = Cache(default_folder()), partial(progress, "prompts")
     about: dict[str, Any] = {"batch": BATCH, "methods": [chosen], "options": settings}
@@ -89,7 +84,6 @@ def mapped(
             entry["image"],
             model.tokens(request.prompt).words,
             entry["maps"],
-            float(entry.get("seconds", np.array(np.nan))),
         )
         for request, entry in zip(asked, entries, strict=True)
     ]
@@ -107,7 +101,6 @@ def mapped_in(model: Model, found: Explanation) -> Mapped:
         np.asarray(found.image.convert("RGB")),
         model.tokens(found.request.prompt).words,
         _in_order(found.words),
-        float(found.provenance["seconds"]) / int(found.provenance["batch"]),
     )
 
 

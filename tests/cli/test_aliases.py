@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sfumato.cli.aliases import commands_of
 from sfumato.studio.scenes import scene_of
 from sfumato.tasks import word_localisation
 from tests.cli.running import run
@@ -86,3 +87,27 @@ def test_what_cannot_be_is_an_error(arguments: tuple[str, ...], message: str) ->
     done = run("bench", *arguments)
     assert done.code == 2
     assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("old", "given", "new"),
+    [
+        ("bench reference", "--pairs 3 --out a", ["reference_pointing --pairs 3 --out a"]),
+        (
+            "study entanglement",
+            "--pairs 3 --method ovam --out a",
+            [
+                "cohyponyms --prompts 3 --method ovam --out a/cohyponyms",
+                "swapped_adjectives --prompts 3 --out a/swapped_adjectives",
+                "colour_leakage --prompts 3 --method ovam --out a/colour_leakage",
+            ],
+        ),
+        (
+            "study entanglement",
+            "--method=ovam",
+            ["cohyponyms --method=ovam", "swapped_adjectives", "colour_leakage --method=ovam"],
+        ),
+    ],
+)
+def test_options_are_handed_on_by_the_names_of_the_tasks_that_take_them(old: str, given: str, new: list[str]) -> None:
+    assert [" ".join(one) for one in commands_of(old, given.split())] == new

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ from sfumato.mapped import Mapped
 from sfumato.models.lexicon import pos
 from sfumato.models.words import split
 from sfumato.request import Request
+from sfumato.runs.finding import Finding
 from sfumato.studio.scenes import SIZE, Scene, scene_of
 
 Maps = NDArray[np.float32]
@@ -65,3 +66,15 @@ def blank(prompt: str, seed: int = 0) -> Mapped:
     """An image that shows nothing, with maps that are the same everywhere."""
     grey = np.full((SIZE, SIZE, 3), 128, np.uint8)
     return by_word(prompt, {}, rest=np.ones((SIZE, SIZE), np.float32), seed=seed, image=grey)
+
+
+@dataclass(frozen=True)
+class Concluded(Finding):
+    """A finding with the rows of the records that it was made from."""
+
+    items: Sequence[Mapping[str, Any]] = ()
+
+
+def with_items(found: Finding, items: Sequence[Mapping[str, Any]]) -> Concluded:
+    """A finding with the rows that it was made from."""
+    return Concluded(**{part.name: getattr(found, part.name) for part in fields(Finding)}, items=items)

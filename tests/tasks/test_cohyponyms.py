@@ -21,11 +21,12 @@ from sfumato.runs.running import run
 from sfumato.runs.task import Item, find_task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import COHYPONYMS, SIZE, scene_of
-from sfumato.tasks import cohyponyms, word_maps
+from sfumato.tasks import cohyponyms
 from sfumato.tasks.cohyponyms import cohyponym_captions, pair_record
+from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.scene_images import OTHER
 from sfumato.tasks.shared.word_maps import WordMapOptions
-from tests.tasks.made_up import Maps, blank, by_word, covering
+from tests.tasks.made_up import Maps, blank, by_word, covering, with_items
 
 MANY = st.integers(1, 20), st.integers(0, 10**6)
 LEFT, RIGHT = covering(0.5, SIZE).T.copy(), 1 - covering(0.5, SIZE).T
@@ -73,7 +74,7 @@ def found_of(images: Sequence[Mapped]) -> Finding:
         for one, other in zip(images[::2], images[1::2], strict=True)
     ]
     found = find_task("cohyponyms").parts.conclude(records, WordMapOptions(), {"model": "made up"})
-    return replace(found, items=[dict(row) for _, record in records for row in record.rows])
+    return with_items(found, [dict(row) for _, record in records for row in record.rows])
 
 
 def related(pairs: int, *, alike: tuple[Maps, Maps], apart: tuple[Maps, Maps], wrong: str = "similar") -> list[Mapped]:

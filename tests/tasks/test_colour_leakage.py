@@ -22,10 +22,11 @@ from sfumato.runs.task import Item, find_task
 from sfumato.studio.grammar import caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.scenes import COLOURS, SIZE, scene_of
-from sfumato.tasks import colour_leakage, word_maps
+from sfumato.tasks import colour_leakage
 from sfumato.tasks.colour_leakage import leak_record, plain_and_detailed, two_object_captions
+from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.word_maps import WordMapOptions
-from tests.tasks.made_up import Maps, blank, by_word
+from tests.tasks.made_up import Maps, blank, by_word, with_items
 
 MANY = st.integers(1, 20), st.integers(0, 10**6)
 EVERYWHERE = np.ones((SIZE, SIZE), np.float32)
@@ -72,7 +73,7 @@ def found_of(images: Sequence[Mapped]) -> Finding:
     records = [(Item(one.request), leak_record(one)) for one in images]
     found = find_task("colour_leakage").parts.conclude(records, WordMapOptions(), {"model": "made up"})
     items = [{"prompt": item.request.prompt} | dict(row) for item, record in records for row in record.rows]
-    return replace(found, items=items)
+    return with_items(found, items)
 
 
 def leaking(caption: str, seed: int, leak: float | None, *, detailed: bool = True, wrong: bool = False) -> Mapped:

@@ -24,10 +24,11 @@ from sfumato.runs.running import run
 from sfumato.runs.task import Item, find_task
 from sfumato.studio.grammar import NUMERALS, caption_of, parsed
 from sfumato.studio.scenes import SIZE, held_out, scene_of
-from sfumato.tasks import counts, word_maps
+from sfumato.tasks import counts
 from sfumato.tasks.counts import count_captions, count_record
+from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.word_maps import TAUS, WordMapOptions
-from tests.tasks.made_up import blank, by_word, covering
+from tests.tasks.made_up import blank, by_word, covering, with_items
 
 RIGHT, WRONG = 0.5, 0.1
 """What the numeral covers where the count is right and where it is wrong."""
@@ -64,7 +65,7 @@ def found_of(images: Sequence[Mapped]) -> Finding:
     """What the task concludes from made-up images, with their rows."""
     records = [(Item(one.request), count_record(one)) for one in images]
     found = find_task("counts").parts.conclude(records, WordMapOptions(), {"model": "made up"})
-    return replace(found, items=[dict(row) for _, record in records for row in record.rows])
+    return with_items(found, [dict(row) for _, record in records for row in record.rows])
 
 
 def counted(prompts: int, wrong: set[int], **more: Any) -> Finding:
@@ -99,7 +100,7 @@ def test_a_numeral_that_covers_less_where_the_count_is_wrong_makes_the_finding_h
     assert found.verdict == "replicated"
     assert found.sentence == (
         "50% of 10 images show the number asked for. The numeral covers -0.400 [-0.400, -0.400] (n=10) more of the "
-        "image where the count is wrong; its coverage tells wrong from right with an AUC of 0.000 [0.000, 0.000] "
+        "image where the count is wrong; its coverage separates wrong from right with an AUC of 0.000 [0.000, 0.000] "
         "(n=10)."
     )
     pairs = [(2, 3), (3, 2), (2, 2), (3, 3), (2, 3), (3, 3), (2, 3), (3, 3), (2, 3), (3, 3)]

@@ -14,10 +14,11 @@ from sfumato.models.model import Model
 from sfumato.runs.running import run
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks import clean_estimates, leading_words, relevance_by_schedule
+from sfumato.tasks import leading_words, relevance_by_schedule
 from sfumato.tasks.frequency_levels import energies, levels_finding
 from sfumato.tasks.leading_words import words_finding
 from sfumato.tasks.settled_attributes import ATTRIBUTES, settled_finding
+from sfumato.tasks.shared import clean_estimates
 from sfumato.tasks.shared.captions import PARTS, by_part, parts_of, relation_captions
 
 ABOUT = {"model": "made up"}
@@ -131,5 +132,5 @@ def test_shares_of_parts_sum_to_one_under_every_schedule(scenes: Model, tmp_path
     assert [row["schedule"] for row in rows] == [name for name in schedules for _ in three]
     shares = [row["share"]["value"] for row in rows]
     np.testing.assert_allclose(np.reshape(shares, (3, 3)).sum(1), 1, atol=0.002)
-    printed = [float(row["share in the source"]) for row in rows]
+    printed = [float(row["share in the paper"]) for row in rows]
     np.testing.assert_allclose(np.reshape(printed, (3, 3)).sum(1), 1, atol=0.002)

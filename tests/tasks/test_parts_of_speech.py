@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks import parts_of_speech, word_maps
+from sfumato.tasks import parts_of_speech
 from sfumato.tasks.parts_of_speech import CLAIM, NAMES, word_record
+from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.parsing import parser_of
 from sfumato.tasks.shared.word_maps import TAUS, TaggedOptions
 from tests.labels import tiny_labels
-from tests.tasks.made_up import Maps, by_word, covering, fading, made
+from tests.tasks.made_up import Maps, by_word, covering, fading, made, with_items
 
 PROMPT = "two red circles and the dog, gray background"  # num adj noun cconj det noun punct adj noun
 EXPECTED = {"two": 0.1, "the": 0.2, "and": 0.6, ",": 0.7}
@@ -54,7 +54,7 @@ def found_of(given: Sequence[Mapped]) -> Finding:
     """What the task concludes from made-up images, with the rows of their words."""
     records = records_of(given)
     found = find_task("parts_of_speech").parts.conclude(records, TaggedOptions(), {"model": "made up"})
-    return replace(found, items=[dict(row) for _, record in records for row in record.rows])
+    return with_items(found, [dict(row) for _, record in records for row in record.rows])
 
 
 def covered(shares: dict[str, float], *, seeds: int = 5, prompt: str = PROMPT, **more: Any) -> list[Mapped]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,13 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, find_task
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks import relations, word_maps
+from sfumato.tasks import relations
 from sfumato.tasks.relations import MEASURES, UNLINKED, pairs_record
+from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.parsing import Dependent, Parse, Parser, parser_of
 from sfumato.tasks.shared.word_maps import TAUS, TaggedOptions
 from tests.labels import tiny_labels
-from tests.tasks.made_up import by_word, covering, fading, made
+from tests.tasks.made_up import by_word, covering, fading, made, with_items
 
 CIRCLE = "a red circle"
 FLAT = covering(0.45)
@@ -67,7 +67,7 @@ def found_of(given: Sequence[Mapped], parser: Parser | None = None) -> Finding:
     ]
     found = find_task("relations").parts.conclude(records, TaggedOptions(), {"model": "made up"})
     items = [{"prompt": item.request.prompt} | dict(row) for item, record in records for row in record.rows]
-    return replace(found, items=items)
+    return with_items(found, items)
 
 
 def circles(a: Any, red: Any, circle: Any, count: int = LEAST) -> list[Mapped]:

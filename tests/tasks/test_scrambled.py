@@ -27,7 +27,7 @@ from sfumato.studio.grammar import OUTER_SHAPES, RELATIONS, Plan, caption_of, he
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import SHAPES, SIZE, plan, scene_of
 from sfumato.studio.segmenter import CLASSES, class_map, shape_probabilities
-from sfumato.tasks import scrambled, word_maps
+from sfumato.tasks import scrambled
 from sfumato.tasks.scrambled import (
     HALF,
     SEGMENTER,
@@ -39,9 +39,10 @@ from sfumato.tasks.scrambled import (
     trained_captions,
     words_record,
 )
+from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.captions import relation_captions
 from sfumato.tasks.shared.word_maps import WordMapOptions
-from tests.tasks.made_up import blank, made
+from tests.tasks.made_up import blank, made, with_items
 
 MAPS = f"daam {TAU}"
 SEEDS = st.integers(0, 10**4)
@@ -157,7 +158,7 @@ def found_of(prompts: int, segmenter: Segmenter, answer: Callable[[str, int], Ma
         for item, record in records
         for row in record.rows
     ]
-    return replace(found, items=items)
+    return with_items(found, items)
 
 
 def number(row: dict[str, Any], column: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from sfumato.studio.scenes import COLOURS, SIZE, Scene, scene_of
 from sfumato.tasks import swapped_adjectives
 from sfumato.tasks.shared.scene_images import OTHER, NoOptions
 from sfumato.tasks.swapped_adjectives import swap_record, swapped_captions
-from tests.tasks.made_up import blank, by_word, drawn
+from tests.tasks.made_up import blank, by_word, drawn, with_items
 
 MANY = st.integers(1, 20), st.integers(0, 10**6)
 EVERYWHERE = np.ones((SIZE, SIZE), np.float32)
@@ -66,7 +65,7 @@ def found_of(images: Sequence[Mapped]) -> Finding:
         records.append((item, swap_record(item, np.stack([one.image, other.image]))))
     found = find_task("swapped_adjectives").parts.conclude(records, NoOptions(), {"model": "made up"})
     items = [{"prompt": item.request.prompt} | dict(row) for item, record in records for row in record.rows]
-    return replace(found, items=items)
+    return with_items(found, items)
 
 
 def swaps(pairs: int, change: Callable[[Scene, str], NDArray[np.uint8]]) -> list[Mapped]:
@@ -190,3 +189,18 @@ def test_a_pair_from_beginning_to_end(scenes: Model, tmp_path: Path, monkeypatch
     monkeypatch.setattr(swapped_adjectives, "generated", lambda *given, **more: pytest.fail("an image was made"))
     again = run("swapped_adjectives", scenes, out=tmp_path / "run", prompts=1, common={"steps": 2})
     assert (again.finding, again.items.equals(items)) == (done.finding, True)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "a red circle and a green square",
+        "a blue circle and a red square",
+        "a blue star and a green square",
+        "a blue large circle and a green square",
+    ],
+)
+def test_captions_that_differ_in_more_or_less_are_no_pair(tmp_path: Path, other: str) -> None:
+    rows = [{"prompt": "a red circle and a green square", OTHER: other}]
+    found = sfumato.run("swapped_adjectives", out=tmp_path / "run", prompts=rows)
+    assert found.counts.invalid == 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import typer
 
@@ -33,8 +34,8 @@ ALIASES: dict[str, str | tuple[str, ...]] = {
     "experiment switch": "switch",
 }
 """Tasks by the commands that they were; one that asked several questions became a task for each."""
-RENAMED = {"--pairs": "--prompts"}
-"""Options of the old commands that tasks call otherwise."""
+RENAMED = {"study entanglement": {"--pairs": "--prompts"}}
+"""Options of the old commands by the names that their tasks have for them."""
 
 
 def add_alias(group: typer.Typer, old: str) -> None:
@@ -47,7 +48,7 @@ def add_alias(group: typer.Typer, old: str) -> None:
     group.command(
         old.rpartition(" ")[2],
         help=f"Renamed to sfumato run {named}, whose options it takes; it goes in a later release.",
-        epilog=examples(f"sfumato {old}"),
+        epilog=examples(*(f"sfumato run {task}" for task in tasks_of(old))),
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(command)
 
@@ -71,10 +72,8 @@ def run_alias(context: typer.Context, old: str, arguments: Sequence[str]) -> Non
     """
     from sfumato.cli.running import group as runs
 
-    tasks, code = tasks_of(old), 0
-    group = typer.main.get_command(runs)
-    for task in tasks:
-        given = [task, *_renamed(arguments, task if len(tasks) > 1 else "")]
+    code, group = 0, typer.main.get_command(runs)
+    for given in commands_of(old, arguments):
         note(f"`sfumato {old}` is now: {shlex.join(['sfumato', 'run', *given])}")
         with group.make_context("run", given, parent=context) as inner:
             try:
@@ -85,8 +84,26 @@ def run_alias(context: typer.Context, old: str, arguments: Sequence[str]) -> Non
         raise typer.Exit(code)
 
 
-def _renamed(arguments: Sequence[str], folder: str) -> list[str]:
-    """The arguments as tasks call them, with a folder below that of the results."""
+def commands_of(old: str, arguments: Sequence[str]) -> list[list[str]]:
+    """What follows ``sfumato run`` for each task that a command of `ALIASES` became."""
+    tasks, names = tasks_of(old), RENAMED.get(old, {})
+    if len(tasks) == 1:
+        return [[*tasks, *_renamed(arguments, names, "")]]
+    return [[task, *_without_method(task, _renamed(arguments, names, task))] for task in tasks]
+
+
+def _without_method(task: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--method`` and its value where one of several tasks takes none."""
+    from sfumato.runs.task import find_task
+
+    if "method" in {option.name for option in fields(find_task(task).options)}:
+        return list(arguments)
+    pairs = zip(("", *arguments), arguments, strict=False)
+    return [given for before, given in pairs if before != "--method" and given.partition("=")[0] != "--method"]
+
+
+def _renamed(arguments: Sequence[str], names: Mapping[str, str], folder: str) -> list[str]:
+    """The arguments by their new names, with a folder below that of the results."""
     found: list[str] = []
     for before, given in zip(("", *arguments), arguments, strict=False):
         name, equals, value = given.partition("=")
@@ -95,5 +112,5 @@ def _renamed(arguments: Sequence[str], folder: str) -> list[str]:
         elif name == "--out" and equals and folder:
             found.append(f"{name}={value}/{folder}")
         else:
-            found.append(f"{RENAMED.get(name, name)}{equals}{value}")
+            found.append(f"{names.get(name, name)}{equals}{value}")
     return found

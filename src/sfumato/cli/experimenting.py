@@ -9,6 +9,7 @@ import typer
 
 from sfumato.cli.aliases import ALIASES, run_alias, tasks_of
 from sfumato.cli.parameters import Debug, Device, Json, Steps, count, seeded
+from sfumato.cli.slugs import slug
 from sfumato.errors import OptionError
 
 GROUP = "experiment "
@@ -32,7 +33,7 @@ def experiment(
         str | None,
         typer.Option(metavar="REGION|FILE", help="The part that is followed.", show_default="eyes or middle"),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the run.", show_default="runs/NAME-MODEL")] = None,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -46,7 +47,8 @@ def experiment(
     given |= {"scheduler": scheduler, "mask": mask}
     (task,) = tasks_of(GROUP + name)
     own = {option.name for option in fields(find_task(task).options)}
-    told: dict[str, str | int | None] = {"model": model, "out": out, "device": device}
+    folder = out or f"runs/{name}-{slug(model.removeprefix('studio/'))}"
+    told: dict[str, str | int | None] = {"model": model, "out": folder, "device": device}
     told |= {key: value for key, value in given.items() if key in own}
     arguments = [part for key, value in told.items() if value is not None for part in (f"--{key}", str(value))]
     run_alias(context, GROUP + name, [*arguments, *(["--json"] if as_json else [])])

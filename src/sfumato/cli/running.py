@@ -27,7 +27,7 @@ from sfumato.cli.parameters import (
     seeded,
 )
 from sfumato.cli.session import session_of
-from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options
+from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options, read_prompts
 from sfumato.errors import OptionError
 from sfumato.option_values import BATCH
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 WITHOUT_RESULT = 3
 """The exit code of a run of which some rows have no result."""
 RUN, REQUEST = "The run", "The images"
-_DIGITS = 20
 
 
 class _Tasks(TyperGroup):
@@ -230,7 +229,10 @@ def _common(
         str | None, typer.Option(help="Folder of the run.", show_default="runs/TASK", rich_help_panel=RUN)
     ] = None,
     batch: Annotated[
-        int, typer.Option(min=BATCH["least"], max=BATCH["most"], help="Items measured together.", rich_help_panel=RUN)
+        int,
+        typer.Option(
+            min=BATCH["least"], max=BATCH["most"], help="Items measured together, at most a shard.", rich_help_panel=RUN
+        ),
     ] = 8,
     shard_size: Annotated[
         int | None,
@@ -329,7 +331,7 @@ def _run(
             task.name,
             model,
             out=target,
-            prompts=_prompts(prompts),
+            prompts=read_prompts(prompts),
             common=common,
             batch=batch,
             shard_size=shard_size,
@@ -400,12 +402,6 @@ def _counted(counts: Any) -> dict[str, int]:
 
 def _stopped(folder: str) -> str:
     return f"stopped; what is measured is kept in {folder}, and the same command goes on"
-
-
-def _prompts(given: str | None) -> str | int | None:
-    """A number of captions, or a file."""
-    text = (given or "").strip()
-    return int(text[:_DIGITS]) if text.isdecimal() and text.isascii() else given
 
 
 def _part(given: str | None) -> tuple[int, int]:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sfumato.runs.task import Captions, Task
 
 
+DIGITS = 20
+"""So many digits of a number are read; a longer one is out of bounds all the same."""
+
+
 def options_of(task: Task) -> list[tuple[Field[Any], Any]]:
     """The options of a task, each with its type."""
     from sfumato.option_values import types_of
@@ -54,6 +58,12 @@ def prompts_option(of_all: Any, captions: Captions) -> Any:
     option = copy(of_all.__metadata__[0])
     option.help = option.help.format(captions=captions.named)
     return Annotated[str | None, option]
+
+
+def read_prompts(given: str | None) -> str | int | None:
+    """A number of captions, or a file."""
+    text = (given or "").strip()
+    return int(text[:DIGITS]) if text.isdecimal() and text.isascii() else given
 
 
 def _unwrapped(kind: Any) -> tuple[Any, bool, bool]:

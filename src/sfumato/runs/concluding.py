@@ -12,7 +12,6 @@ import shutil
 from codecs import getwriter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def conclude(manifest: Manifest, task: Task, options: Any) -> None:
     for name in FINDING if found is None else ("figure.png",) if found.figure is None else ():
         (folder / name).unlink(missing_ok=True)
     if found is not None:
-        replace(found, items=()).write(folder)
+        found.write(folder)
 
 
 def about(manifest: Manifest) -> dict[str, Any]:

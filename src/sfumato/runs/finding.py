@@ -32,7 +32,6 @@ class Finding:
         rows: The table; a cell is a number, an `Interval`, text or None.
         figure: The picture, where there is one.
         about: Model, seeds, steps and what else the numbers depend on.
-        items: What the table was computed from, a row for each word, pair or image; a study has them.
     """
 
     name: str
@@ -42,10 +41,9 @@ class Finding:
     rows: Sequence[Mapping[str, Any]]
     figure: Image.Image | None
     about: Mapping[str, Any] = field(default_factory=dict)
-    items: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> str:
-        """All but the figure and the items as JSON text; an interval is ``{"value", "low", "high", "n"}``."""
+        """All but the figure as JSON text; an interval is ``{"value", "low", "high", "n"}``."""
         parts = {part: getattr(self, part) for part in ("name", "source", "verdict", "sentence", "about")}
         (plain,) = plain_rows([parts])
         return json.dumps(plain | {"rows": plain_rows(self.rows)}, indent=2)
@@ -58,14 +56,12 @@ class Finding:
         return cls(**parts, rows=rows, figure=None)
 
     def write(self, folder: Path) -> None:
-        """Write figure.png, table.csv, finding.json, and items.csv where there are any, into a folder."""
+        """Write figure.png, table.csv and finding.json into a folder."""
         if self.figure is not None:
             with replacing_file(folder / "figure.png") as opened:
                 self.figure.save(opened, "PNG")
         write_text(folder / "table.csv", as_csv(self.rows))
         write_text(folder / "finding.json", self.to_json() + "\n")
-        if self.items:
-            write_text(folder / "items.csv", as_csv(self.items))
 
 
 def _interval(cell: Any) -> Any:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
 
 SHARD = 32
-"""Items of a shard by default, but never fewer than a batch: what a kill can cost."""
+"""Items of a shard where the task names no number, or a batch where that is more: what a kill can cost."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def planned(
     size = task.shard or max(SHARD, batch)
     if shard_size is not None:
         size = checked_int("shard_size", shard_size, 1, 100_000, OptionError)
-    return Plan(task, task.configure(options), rows, batch, size)
+    return Plan(task, task.configure(options), rows, min(batch, size), size)
 
 
 def facts_of(model: Model) -> ModelFacts:

@@ -35,7 +35,7 @@ Prompts = str | os.PathLike[str] | int | Iterable[str | Request | Mapping[str, A
 
 def run(
     task: str,
-    model: str | Model | DiffusionPipeline = "studio/scenes",
+    model: str | Model | DiffusionPipeline | None = None,
     *,
     out: str | os.PathLike[str],
     prompts: Prompts | None = None,
@@ -56,8 +56,8 @@ def run(
 
     Args:
         task: Its name; ``sfumato.tasks()`` lists all.
-        model: A name, folder or hub id, or a model or pipeline that is loaded already (which other processes cannot
-            load, so it takes ``workers=1``).
+        model: A name, folder or hub id, by default the embedded model that the task names; or a model or pipeline that
+            is loaded already (which other processes cannot load, so it takes ``workers=1``).
         out: The folder of the run.
         prompts: A file (text, CSV, TSV, JSON lines, Parquet), a number of held-out captions of the embedded scenes, or
             prompts, requests or rows; for tasks that read prompts.
@@ -91,6 +91,7 @@ def run(
     chosen = find_task(task)
     rows = _Rows(chosen, prompts, common or {})
     plan = planned(task, options, rows, batch=batch, shard_size=shard_size)
+    model = chosen.model if model is None else model
     source = ModelSource(model, device) if isinstance(model, str) else None
     if source is None and (workers > 1 or executor is not None):
         raise OptionError("other processes cannot share a model that is loaded here; give its name or its folder")

@@ -175,7 +175,7 @@ class Task:
         claim: What it tests; None for a task that only measures.
         prompts: What stands for a number of prompts; None for a task that plans its requests by itself.
         parts: Plan, measure and conclude.
-        model: The embedded model that the command takes where none is named.
+        model: The embedded model that is taken where none is named.
         shard: Items of a shard by default, where an item takes so long that a kill must not cost many.
     """
 

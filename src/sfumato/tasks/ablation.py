@@ -25,14 +25,14 @@ from sfumato.tasks.shared.over_seeds import (
     followed_in_plan,
     items_of,
     request_of,
-    seeds_told,
+    sampling_of_seeds,
 )
 
 LAST = (
     ("downs.*.3", "mid_block2.res_conv", "ups.*.3"),
     ("down_blocks.*", "mid_block", "up_blocks.*"),
 )
-"""The last layers of the blocks, in the names of the source's network and of diffusers' U-Nets."""
+"""The last layers of the blocks, in the names of the thesis's network and of diffusers' U-Nets."""
 CLAIM = Claim(
     "Ablating the strongest channel of a block's last layer changes the image more than that of an attention layer, "
     "and in the contracting path and at high resolution more than elsewhere (SSIM 0.122 for downs.0.3).",
@@ -104,7 +104,7 @@ class Ablation:
             for place, name in enumerate(swept)
         ]
         figure = bars_sheet(swept, values, "normalised SSIM to the image without ablation")
-        return Finding("ablation", CLAIM.text, verdict, sentence, table, figure, seeds_told(requests, about))
+        return Finding("ablation", CLAIM.text, verdict, sentence, table, figure, sampling_of_seeds(requests, about))
 
 
 def _swept(model: Model, request: Request) -> tuple[list[str], list[str]]:

@@ -28,7 +28,7 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
 from sfumato.stepping import region_gradients, step_with_gradients
-from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, request_of, seeds_told
+from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, request_of, sampling_of_seeds
 from sfumato.trace import generate
 
 AT = 200
@@ -125,7 +125,7 @@ class Artifact:
         ]
         titles = ["moved by the gradient's channel", "moved by a random channel"]
         figure = maps_sheet(shown, titles, None, one_scale=True)
-        told = seeds_told(requests, about) | {"layer": layer}
+        told = sampling_of_seeds(requests, about) | {"layer": layer}
         return Finding("artifact", CLAIM.text, verdict, sentence, table, figure, told)
 
     def _mean_of(self, model: Model, requests: Sequence[Request]) -> NDArray[np.float64]:

@@ -84,7 +84,7 @@ class Cohyponyms:
         """An item for each pair of captions."""
         check_method(find(options.method), facts)
         check_scene_size("cohyponyms", facts)
-        return pair_items(rows, two_objects)
+        return pair_items(rows, two_objects, _pair_fault)
 
     def measure(
         self, model: Model, items: Sequence[Item], options: WordMapOptions, progress: Progress
@@ -137,9 +137,18 @@ def pair_record(both: Sequence[Mapped]) -> Record:
     return Record(arrays={"images": np.stack(images), "maps": np.stack(maps)}, rows=rows)
 
 
+def _pair_fault(one: Plan, other: Plan) -> str:
+    """Why two captions are no pair with a cohyponym and an unrelated noun; "" where they are."""
+    (first, near), (same, far) = ([group.shape for group in plan.groups] for plan in (one, other))
+    kin = next((kind for kind in COHYPONYMS.values() if first in kind), ())
+    if first == same and near in kin and far not in kin:
+        return ""
+    return f"expected the same first noun, then one of its kind ({', '.join(kin)}) in the prompt and another in {OTHER}"
+
+
 def _nouns(one: Mapped) -> list[int]:
     """Places of the nouns of objects in the prompt."""
-    return [word.index for word in one.words if word.text in SHAPES]
+    return [word.index for word in one.words if word.text.lower() in SHAPES]
 
 
 def _shown(item: Item, record: Record) -> list[Panel]:

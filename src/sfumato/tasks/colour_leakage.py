@@ -81,7 +81,7 @@ class ColourLeakage:
         """An item for each image of each row whose prompt is a caption of two objects."""
         check_method(find(options.method), facts)
         check_scene_size("colour_leakage", facts)
-        return caption_items(rows, two_objects)
+        return caption_items(rows, _fault)
 
     def measure(
         self, model: Model, items: Sequence[Item], options: WordMapOptions, progress: Progress
@@ -98,7 +98,7 @@ class ColourLeakage:
             sampling.add(item.request)
             clear += bool(record.rows)
             owner = (item.request.prompt, item.request.seed)
-            words += [{**row, "owner": owner, "image": index} for row in record.rows]
+            words += [{**row, "owner": owner, "image": index} for row in record.rows if row["leak"] is not None]
         cells = {
             f"{prompts}, {'wrong' if wrong else 'right'} colour": chosen
             for prompts in (PLAIN, DETAILED)
@@ -120,7 +120,7 @@ class ColourLeakage:
         )
         sentence += (
             f"Among the latter the colour word's map lies {apart.difference} more on the other object where the colour "
-            f"is wrong, and this share tells wrong from right with an AUC of {apart.auc}."
+            f"is wrong, and this share separates wrong from right with an AUC of {apart.auc}."
             if len(set(wrong)) == 2
             else "So nothing can be said of leakage as a cause."
         )
@@ -143,7 +143,7 @@ def leak_record(one: Mapped) -> Record:
     words (word, y, x) are kept for the figure.
     """
     groups = parsed(one.request.prompt).groups
-    texts = [word.text for word in one.words]
+    texts = [word.text.lower() for word in one.words]
     colours = [texts.index(group.colour) for group in groups]
     arrays: dict[str, NDArray[Any]] = {"image": one.image, "maps": one.maps[colours]}
     reading = read(one.image)
@@ -168,6 +168,12 @@ def leak_record(one: Mapped) -> Record:
             }
         )
     return Record(arrays=arrays, rows=rows)
+
+
+def _fault(plan: Plan) -> str:
+    """Why a caption does not name two objects whose colours can be told apart; "" where it does."""
+    one_colour = len({group.colour for group in plan.groups}) == 1
+    return two_objects(plan) or ("both objects have one colour; expected two" if one_colour else "")
 
 
 def _owners(words: Sequence[Mapping[str, Any]]) -> list[Hashable]:

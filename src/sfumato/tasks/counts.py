@@ -88,8 +88,8 @@ class Counts:
         sentence = f"{100 * (1 - wrong.mean()):.0f}% of {len(wrong)} images show the number asked for. " + (
             "All counts are alike right or wrong, so there is nothing to compare."
             if wrong.all() or not wrong.any()
-            else f"The numeral covers {at.difference} more of the image where the count is wrong; its coverage tells "
-            f"wrong from right with an AUC of {at.auc}."
+            else f"The numeral covers {at.difference} more of the image where the count is wrong; its coverage "
+            f"separates wrong from right with an AUC of {at.auc}."
         )
         cells = {
             f"{word}, count {kind}": (word, chosen)

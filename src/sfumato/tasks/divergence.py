@@ -28,7 +28,7 @@ from sfumato.tasks.shared.over_seeds import (
     other_of,
     over_time,
     request_of,
-    seeds_told,
+    sampling_of_seeds,
 )
 from sfumato.trace import generate
 from sfumato.watching.activations import Activations, attention_sum
@@ -107,7 +107,7 @@ class Divergence:
             panels["distance of the attention maps"] = (later[:-1], {"": apart})
         marks = (int(np.abs(later - t).argmin()) for t in (1000, 900, 800, 700, 600, 400, 200, 100, 50, 0))
         table = over_time(later, alike, marks)
-        told = seeds_told([item.request for item, _ in found], about) | {"other": found[0][0].about["other"]}
+        told = sampling_of_seeds([item.request for item, _ in found], about) | {"other": found[0][0].about["other"]}
         return Finding("divergence", CLAIM.text, verdict, sentence, table, curves_sheet(panels), told)
 
 

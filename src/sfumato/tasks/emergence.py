@@ -21,7 +21,7 @@ from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, seeds_told
+from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, sampling_of_seeds
 from sfumato.timesteps import MAX_STEPS
 from sfumato.trace import generate
 from sfumato.watching.samples import Samples
@@ -96,7 +96,7 @@ class Emergence:
         )
         marks = [0, *(int(np.abs(later - t).argmin()) for t in (750, 500, 250, 100, 50)), len(later) - 1]
         figure = curves_sheet({"normalised SSIM of a sample with the one before": (later, {"": values})})
-        told = seeds_told([request for request, _, _ in found], about)
+        told = sampling_of_seeds([request for request, _, _ in found], about)
         return Finding("emergence", CLAIM.text, verdict, sentence, over_time(later, values, marks), figure, told)
 
 

@@ -69,6 +69,7 @@ def levels_finding(energy: NDArray[np.float64], times: NDArray[np.float64], abou
     share = energy / np.nansum(energy, axis=1, keepdims=True)
     weights = share / np.nansum(share, axis=1, keepdims=True)
     centre = np.nansum(weights * times[None, :, None], axis=1)  # (prompt, level): mean timestep of the change
+    centre = np.where(np.isnan(weights).all(axis=1), np.nan, centre)  # no objects in the image: no change of theirs
     later = bootstrap(centre[:, 0] - centre[:, 2])
     ratio = bootstrap(np.nanmean(energy[:, :, 0], axis=1) / np.nanmean(energy[:, :, 1], axis=1))
     detail = bootstrap(np.nanmean(energy[:, :, 2], axis=1) / np.nanmean(energy[:, :, 3], axis=1))
@@ -79,7 +80,8 @@ def levels_finding(energy: NDArray[np.float64], times: NDArray[np.float64], abou
         f"Inside the objects, low frequencies change {later} timesteps before high ones. Low frequencies change "
         f"{ratio} times as much inside the objects as outside, high ones {detail} times."
     )
-    curves = {name: np.nan_to_num(share[:, :, index]) for index, name in enumerate(LEVELS)}
+    known = [share[~np.isnan(share[:, :, index]).all(axis=1), :, index] for index in range(len(LEVELS))]
+    curves = {name: np.nan_to_num(one) for name, one in zip(LEVELS, known, strict=True) if len(one)}
     figure = curves_sheet({"share of each level's change, by step": (times, curves)})
     return Finding("frequency_levels", CLAIM.text, verdict_of(lies(later, above=0)), sentence, rows, figure, about)
 

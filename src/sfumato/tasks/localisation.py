@@ -25,7 +25,7 @@ from sfumato.tasks.shared.over_seeds import (
     followed_in_plan,
     items_of,
     request_of,
-    seeds_told,
+    sampling_of_seeds,
 )
 
 TIMES = (950, 700, 600, 100)
@@ -102,7 +102,7 @@ class Localisation:
             for place, time in enumerate(times)
         ]
         figure = maps_sheet(shown, [f"t = {time:.0f}" for time in times], mask)
-        return Finding("localisation", CLAIM.text, verdict, sentence, table, figure, seeds_told(requests, about))
+        return Finding("localisation", CLAIM.text, verdict, sentence, table, figure, sampling_of_seeds(requests, about))
 
 
 def _record(model: Model, item: Item, progress: Progress) -> Record:

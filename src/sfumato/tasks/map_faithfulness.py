@@ -208,10 +208,11 @@ def table(rows: Rows, times: Times) -> list[dict[str, Any]]:
                 row[measure] = score(rows, scenes, name, measure)
             calls = _calls(rows, scenes, name)
             row["calls"] = None if calls is None else round(calls)
-            known = times.get(name) if scenes == "generated" else None
-            seconds, plain = (None, None) if known is None else np.median(known, axis=0).tolist()
-            row["seconds"] = None if seconds is None else round(seconds, 2)
-            row["times plain"] = None if plain is None else round(plain, 2)
+            if times:
+                known = times.get(name) if scenes == "generated" else None
+                seconds, plain = (None, None) if known is None else np.median(known, axis=0).tolist()
+                row["seconds"] = None if seconds is None else round(seconds, 2)
+                row["times plain"] = None if plain is None else round(plain, 2)
             found.append(row)
     return found
 
@@ -225,7 +226,7 @@ def figure(rows: Rows) -> Image.Image:
             if (calls := _calls(rows, scenes, name)) is not None:
                 points[name] = calls, score(rows, scenes, name, measure)
         panels[f"{measure}, {scenes} scenes"] = points
-    return scatter_sheet(panels, "rows of the denoiser beside the generation")
+    return scatter_sheet(panels, "rows of the denoiser in addition to the generation")
 
 
 def _calls(rows: Rows, scenes: str, name: str) -> float | None:
@@ -248,7 +249,8 @@ def _items(rows: Iterable[Row], options: MapFaithfulnessOptions) -> Iterator[Ite
             yield Item(request, {**one.about, **used, "scenes": "generated"}, one.row)
         if "drawn" in options.scenes:
             scene: Any = scene_of(caption, request.seed).image
-            drawn = Request(caption, seed=request.seed, image=scene, invert="noise", at=AT)
+            plain: dict[str, Any] = {"steps": None, "scheduler": None, "schedule": None}
+            drawn = request.with_(image=scene, invert="noise", at=AT, **plain)
             yield Item(drawn, {**one.about, **used, "scenes": "drawn"}, one.row)
         if count < options.rounds:
             yield Item(request, {**one.about, **used, "scenes": TIMED}, one.row)
@@ -271,7 +273,7 @@ def _judged(model: Model, items: Sequence[Item], options: MapFaithfulnessOptions
 def _rows(
     item: Item, made: Mapped, name: str, calls: int, changes: Mapping[int, NDArray[np.float64]], *, with_controls: bool
 ) -> Iterator[dict[str, Any]]:
-    """The measures of a contender's maps, and of those that know nothing of the prompt beside the first one's."""
+    """The measures of a contender's maps, and of uninformative ones with the first one's."""
     caption, seed = item.about["caption"], item.request.seed
     for word in masked_words(caption, made.image, made.maps):
         change = changes.get(word.place)

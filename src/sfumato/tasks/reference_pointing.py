@@ -210,7 +210,7 @@ def _measures(places: Floats, truth: Floats, grid: tuple[int, int]) -> list[floa
 
 
 def _control(name: str, one: Pair, grid: tuple[int, ...], seed: int) -> Floats:
-    """Places of the reference (y, x, 2), as shares, that no attention was asked about."""
+    """Places of the reference (y, x, 2), as shares, independent of attention."""
     y, x = np.meshgrid(*((np.arange(count) + 0.5) / count for count in grid), indexing="ij")
     own = np.stack((y, x), axis=-1)
     if name == "random":

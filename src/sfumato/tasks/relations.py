@@ -66,7 +66,7 @@ class Relations:
         """An item for each image of each row.
 
         Raises:
-            RequestError: No word depends on another, as far as the tagger can tell.
+            RequestError: No word depends on another, by the tagger.
         """
         linked, tags = False, ""
         for item in tagged_items(facts, rows, options):

@@ -87,7 +87,7 @@ class RelevanceBySchedule:
                     "part": part,
                     "sum": round(float(sums[place, :, number].sum()), 1),
                     "share": bootstrap(share[place, :, number]),
-                    "share in the source": round(float(printed[number]), 3),
+                    "share in the paper": round(float(printed[number]), 3),
                 }
                 for number, part in enumerate(THREE)
             ]
@@ -96,7 +96,7 @@ class RelevanceBySchedule:
         won = bootstrap(share[early, :, 2] - share[uniform, :, 2])
         sentence = (
             f"From uniform to early sampling the subject's share falls by {lost} and the object's rises by {won} (in "
-            "the source by 0.059 and 0.042)."
+            "the paper by 0.059 and 0.042)."
         )
         names = [f"{schedule}: {part}" for schedule in SCHEDULES for part in THREE]
         values: NDArray[Any] = share.transpose(1, 0, 2).reshape(len(found), -1)

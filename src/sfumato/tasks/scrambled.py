@@ -147,7 +147,9 @@ class Scrambled:
         for item, record in records:
             sampling.add(item.request)
             owner = {"prompt": item.request.prompt, "seed": item.request.seed, SET: item.about[SET]}
-            words += [{**row, **owner} for row in record.rows]
+            words += [
+                {name: np.nan if one is None else one for name, one in row.items()} | owner for row in record.rows
+            ]
             if item.about.get("shown"):
                 examples.append(_shown(item, record))
         told = {**about, "method": options.method, "words": len(words)} | sampling.about
@@ -188,8 +190,8 @@ def words_record(one: Mapped, shapes: NDArray[np.float32], method: str, *, shown
     rows = [_scored(word, shapes, method, one.request.seed) for word in masked]
     if not shown:
         return Record(rows=rows)
-    nouns = [word for word in one.words if word.text in SHAPES]
-    seen = [_segmented(shapes, word.text) for word in nouns]
+    nouns = [word for word in one.words if word.text.lower() in SHAPES]
+    seen = [_segmented(shapes, word.text.lower()) for word in nouns]
     arrays: dict[str, NDArray[Any]] = {
         "image": one.image,
         "maps": one.maps[[word.index for word in nouns]],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,15 @@ def swapped_captions(pairs: int, seed: int) -> list[str]:
     return captions
 
 
+def _pair_fault(one: Plan, other: Plan) -> str:
+    """Why two captions do not differ in the first object's colour alone; "" where they do."""
+    first, second = one.groups[0], other.groups[0]
+    swapped = replace(one, groups=(replace(first, colour=second.colour), *one.groups[1:]))
+    if first.colour != second.colour and swapped == other:
+        return ""
+    return "its two captions do not differ in the first object's colour alone"
+
+
 @task(
     "swapped_adjectives",
     question="Where one colour word is exchanged, what changes outside the object that it describes?",
@@ -86,7 +96,7 @@ class SwappedAdjectives:
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: NoOptions) -> Iterator[Item | Row]:
         """An item for each pair of captions."""
         check_scene_size("swapped_adjectives", facts)
-        return pair_items(rows, two_objects)
+        return pair_items(rows, two_objects, _pair_fault)
 
     def measure(self, model: Model, items: Sequence[Item], options: NoOptions, progress: Progress) -> Sequence[Record]:
         """Generate both images of each pair and compare them."""

@@ -18,7 +18,7 @@ from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.shared.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, request_of, seeds_told
+from sfumato.tasks.shared.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, request_of, sampling_of_seeds
 
 CLAIM = Claim(
     "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 steps "
@@ -97,7 +97,7 @@ class Switch:
         figure = curves_sheet(
             {"normalised SSIM of the outcome": (times, {"to the first alone": first, "to the second alone": second})}
         )
-        told = seeds_told([item.request for item, _ in found], about) | {"other": found[0][0].about["other"]}
+        told = sampling_of_seeds([item.request for item, _ in found], about) | {"other": found[0][0].about["other"]}
         return Finding("switch", CLAIM.text, verdict, sentence, table, figure, told)
 
 

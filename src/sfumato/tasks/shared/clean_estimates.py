@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.errors import SfumatoWarning
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.runs.prompts import Row
@@ -60,7 +62,7 @@ class Trajectories:
     """Numbers of every step of every prompt.
 
     Args:
-        records: Of the run; those with another number of steps than the first are left out.
+        records: Of the run; those at other timesteps than the first are left out, and counted.
         name: Of the array (step, number) of each record.
 
     Attributes:
@@ -70,13 +72,18 @@ class Trajectories:
     """
 
     def __init__(self, records: Records, name: str) -> None:
-        self.sampling = Sampling()
+        self.sampling, left_out = Sampling(), 0
         found: list[NDArray[np.float64]] = []
         self.timesteps: NDArray[np.float64] = np.empty(0)
         for item, record in records:
             if not found:
                 self.timesteps = record.arrays["timestep"]
-            if len(record.arrays["timestep"]) == len(self.timesteps):
-                self.sampling.add(item.request)
-                found.append(record.arrays[name])
+            if not np.array_equal(record.arrays["timestep"], self.timesteps):
+                left_out += 1
+                continue
+            self.sampling.add(item.request)
+            found.append(record.arrays[name])
+        if left_out:
+            note = f"{left_out} prompts with other steps than the first are left out; give all rows the same steps"
+            warnings.warn(note, SfumatoWarning, stacklevel=2)
         self.values = np.stack(found)

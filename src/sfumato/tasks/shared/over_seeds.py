@@ -97,7 +97,7 @@ def other_of(model: Model | ModelFacts, options: OverSeedsOptions, given: str | 
     if given is not None and given == own:
         raise OptionError(f"other is {given!r}, as in the request; give another")
     first, second = LABELS if "label" in model.features else PROMPTS
-    return given or (second if own == first else first)
+    return given or (first if own == second else second)
 
 
 def followed_in_plan(facts: ModelFacts, options: FollowingOptions) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def followed(model: Model, request: Request, given: str | None) -> NDArray[np.bo
     return middle
 
 
-def seeds_told(requests: Sequence[Request], about: Mapping[str, Any]) -> dict[str, Any]:
+def sampling_of_seeds(requests: Sequence[Request], about: Mapping[str, Any]) -> dict[str, Any]:
     """What the numbers depend on, for the caption of the table.
 
     Args:

@@ -70,14 +70,23 @@ def caption_items(
             yield Item(row.request.with_(seed=seed, images=1), more, row)
 
 
-def pair_items(rows: Iterable[Row], fault: Callable[[Plan], str]) -> Iterator[Item | Row]:
-    """An item for each row with a second caption in the column ``other``, whose image has the same seed."""
+def pair_items(
+    rows: Iterable[Row], fault: Callable[[Plan], str], pair_fault: Callable[[Plan, Plan], str]
+) -> Iterator[Item | Row]:
+    """An item for each row with a second caption in the column ``other``, whose image has the same seed.
+
+    Args:
+        rows: Of the run.
+        fault: Says why a caption does not serve the task; "" where it does.
+        pair_fault: The same of the two captions together.
+    """
 
     def about(row: Row) -> Mapping[str, Any]:
         other = row.kept.get(OTHER)
         if not isinstance(other, str):
             raise RequestError(f"it has no column {OTHER}; expected the second caption of the pair")
-        if why := fault(parsed(other)):
+        first, second = parsed(row.request.prompt if row.request else ""), parsed(other)
+        if why := fault(first) or fault(second) or pair_fault(first, second):
             raise RequestError(why)
         return {OTHER: other}
 

@@ -40,7 +40,7 @@ class TaggedOptions(WordMapOptions):
         default="auto",
         metadata={
             "disk": "model",
-            "help": "What tells parts of speech and heads: lexicon, or the name or folder of a spaCy model; auto takes "
+            "help": "Source of parts of speech and heads: lexicon, or the name or folder of a spaCy model; auto takes "
             "the lexicon for captions of the scenes, else spaCy where it is installed.",
         },
     )
