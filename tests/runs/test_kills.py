@@ -26,6 +26,7 @@ KILLED = """
     prompts[5] = prompts[4] = {"prompt": "a dog", "seed": 1}
     prompts[7] = {"prompt": "a dog", "seed": "x"}
     model = sfumato.wrap(stable_diffusion())
+    sfumato.tasks()  # so that every child finds the libraries loaded, and its time is that of the run
 
     def driven(out, log):
         os.environ["MADE_UP_LOG"] = str(log)

@@ -48,7 +48,7 @@ def add_alias(group: typer.Typer, old: str) -> None:
     group.command(
         old.rpartition(" ")[2],
         help=f"Renamed to sfumato run {named}, whose options it takes; it goes in a later release.",
-        epilog=examples(*(f"sfumato run {task}" for task in tasks_of(old))),
+        epilog=examples(f"sfumato {old}"),
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(command)
 

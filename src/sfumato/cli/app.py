@@ -103,8 +103,8 @@ add(
     app,
     "experiment",
     experimenting.experiment,
-    "sfumato run localisation --seeds 30",
-    'sfumato run switch --model studio/scenes --prompt "a red circle" --other "a blue square"',
+    "sfumato experiment localisation --seeds 30",
+    'sfumato experiment switch --model studio/scenes --prompt "a red circle" --other "a blue square"',
 )
 add(
     app,
@@ -141,5 +141,5 @@ app.add_typer(
     ),
 )
 app.add_typer(studio.group, name="studio", epilog=examples("sfumato studio score scenes"))
-app.add_typer(studying.group, name="study", epilog=examples("sfumato run parts_of_speech"))
+app.add_typer(studying.group, name="study", epilog=examples("sfumato study steps"))
 app.add_typer(bench.group, name="bench", epilog=examples("sfumato bench steps"))
