@@ -41,6 +41,9 @@ BUILT_IN = (
     "sfumato.methods.information",
 )
 
+_PLACES = {module.rpartition(".")[2]: place for place, module in enumerate(BUILT_IN)}
+"""The order of the built-in methods in lists, whichever was imported first."""
+
 
 class HasFeatures(Protocol):
     """A model, or what is known of one."""
@@ -169,7 +172,7 @@ def methods() -> tuple[Method, ...]:
                 SfumatoWarning,
                 stacklevel=2,
             )
-    return tuple(_methods.values())
+    return tuple(sorted(_methods.values(), key=lambda one: _PLACES.get(one.name, len(BUILT_IN))))
 
 
 def usual_method(request: Request) -> str:

@@ -88,13 +88,18 @@ class Trace:
         image = image_node(pixels, request.seeds)
         return Explanation(xr.DataTree.from_dict({"image": image, **nodes}), request, dict(provenance or {}))
 
+    @property
+    def steps(self) -> list[int]:
+        """Numbers of the steps whose calls were recorded, in order."""
+        return sorted({call.step for call in self.calls})
+
     def call(self, step: int) -> Call:
         """The first recorded call of a step.
 
         Raises:
             ModelError: The calls were not recorded, or there is no such step.
         """
-        steps = sorted({call.step for call in self.calls})
+        steps = self.steps
         if not steps:
             raise ModelError("the calls of this run were not recorded; generate it with record=True")
         found = [call for call in self.calls if call.step == step]

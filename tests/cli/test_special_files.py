@@ -35,7 +35,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "experiment --out": (("switch",), NO_FOLDER),
     "train --out": (("scenes", "--stage", "data"), A_PART),
     "studio draw --out": ((), NO_FOLDER),
-    **{f"bench {name} --out": ((), NO_FILE) for name in ("steps",)},
+    "bench steps --out": ((), NO_FILE),
     **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in PROMPTED},
     "run word_shares --out": ((), NO_FOLDER),
     "run rank_agreement --out": ((), NO_FOLDER),

@@ -27,7 +27,9 @@ def test_the_tasks_are_listed_with_their_questions(model: Model, tmp_path: Path)
     assert names == sorted(names)
     assert {"explain", "generate", "made-up"} <= set(names)
     assert all(one.question.endswith("?") for one in sfumato.tasks())
-    with pytest.raises(UnknownTask, match="there is no task 'paint'; choose from: .*explain, .*generate, .*made-up"):
+    with pytest.raises(
+        UnknownTask, match="there is no task 'paint'; choose from: .*explain, frequency_levels, generate, .*made-up"
+    ):
         sfumato.run("paint", model, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 

@@ -230,7 +230,7 @@ def test_workers_end_with_their_driver_and_the_run_ends_as_ever(
         return children_of(driver.pid)
 
     def all_end(numbers: set[int]) -> None:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 60
         while any(is_alive(one) for one in numbers):
             assert time.monotonic() < deadline, "a worker outlived its driver"
             time.sleep(0.05)
@@ -243,7 +243,7 @@ def test_workers_end_with_their_driver_and_the_run_ends_as_ever(
             os.killpg(driver.pid, way)  # as Ctrl-C in a terminal does, to the workers as well
         else:
             driver.kill()
-        said = driver.communicate(timeout=200)[1]
+        said = driver.communicate(timeout=60)[1]
         assert driver.returncode == (130 if way == signal.SIGINT else -way), said
         assert "Traceback" not in said
         all_end(began)

@@ -12,9 +12,9 @@ import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.loading import load
 from sfumato.results.rows import plain_rows
-from sfumato.runs.task import Item, ModelFacts, Record, find_task
+from sfumato.runs.task import Item, ModelFacts, NoOptions, Record, find_task
 from sfumato.tasks import segment_matching
-from sfumato.tasks.segment_matching import CHOICES, PLAYERS, WAYS, SegmentMatchingOptions, overlap
+from sfumato.tasks.segment_matching import CHOICES, PLAYERS, WAYS, overlap
 
 FEATURES = frozenset({"words", "replay"})
 
@@ -41,7 +41,7 @@ def test_rows_are_means_over_the_words_of_all_prompts() -> None:
             for one in overlaps
         ]
         records.append((Item(sfumato.Request(caption), {"caption": caption}), Record(rows=rows)))
-    found = find_task("segment_matching").parts.conclude(records, SegmentMatchingOptions(), {})
+    found = find_task("segment_matching").parts.conclude(records, NoOptions(), {})
     matched, best, chance = found.rows
     assert [row["parts"] for row in found.rows] == [*CHOICES]
     assert (matched["cut by"], matched["players"]) == ("regions", "word (3)")
@@ -91,6 +91,6 @@ def test_no_prompts_are_refused(model: Any, tmp_path: Path) -> None:
 def test_models_of_other_images_are_refused_before_any_is_made() -> None:
     parts = find_task("segment_matching").parts
     with pytest.raises(ModelError, match="works for the scenes alone"):
-        parts.plan(ModelFacts("drawn", "none", FEATURES, 512, 512), (), SegmentMatchingOptions())
+        parts.plan(ModelFacts("drawn", "none", FEATURES, 512, 512), (), NoOptions())
     with pytest.raises(ModelError, match="segments needs"):
-        parts.plan(ModelFacts("drawn", "none", frozenset({"words"}), 128, 128), (), SegmentMatchingOptions())
+        parts.plan(ModelFacts("drawn", "none", frozenset({"words"}), 128, 128), (), NoOptions())

@@ -19,11 +19,11 @@ from sfumato.mapped import Mapped
 from sfumato.models.model import Model
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
-from sfumato.runs.task import Item, find_task
+from sfumato.runs.task import Item, NoOptions, find_task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import COLOURS, SIZE, Scene, scene_of
 from sfumato.tasks import swapped_adjectives
-from sfumato.tasks.shared.scene_images import OTHER, NoOptions
+from sfumato.tasks.shared.scene_images import OTHER
 from sfumato.tasks.swapped_adjectives import swap_record, swapped_captions
 from tests.tasks.made_up import blank, by_word, drawn, with_items
 

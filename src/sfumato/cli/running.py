@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import typing
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,8 +26,8 @@ from sfumato.cli.parameters import (
     seeded,
 )
 from sfumato.cli.session import session_of
-from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options, read_prompts
-from sfumato.errors import OptionError
+from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options, read_prompts, read_shard
+from sfumato.errors import OptionError, UnknownTask
 from sfumato.option_values import BATCH
 
 if TYPE_CHECKING:
@@ -43,10 +42,11 @@ RUN, REQUEST = "The run", "The images"
 
 
 class _Tasks(TyperGroup):
-    """The commands of the folders, and one for each task; tasks are imported when the group is first looked into."""
+    """The commands of the folders, and one for each task; tasks are imported when one is named or all are listed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._own: dict[str, Any] = {}
+        self._found: dict[str, Any] = {}
         self._all: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
 
@@ -62,6 +62,15 @@ class _Tasks(TyperGroup):
     @commands.setter
     def commands(self, value: MutableMapping[str, Any]) -> None:
         self._own = dict(value)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name; of tasks only the one that is asked for is imported."""
+        if self._all is None and cmd_name not in (self._own | self._found):
+            from sfumato.runs.task import find_task
+
+            with suppress(UnknownTask):
+                self._found[cmd_name] = _command(find_task(cmd_name))
+        return (self._found | self._own).get(cmd_name) or super().get_command(ctx, cmd_name)
 
 
 group = typer.Typer(
@@ -321,7 +330,7 @@ def _run(
     common = {name: value for name, value in request.items() if value is not None}
     if "size" in common:
         common["height"], common["width"] = parse_size(common.pop("size"))
-    part = _part(shard)
+    part = read_shard(shard)
     target = out or f"runs/{task.name}"
     target += f"-{part[0]:0{len(str(part[1]))}}-of-{part[1]}" if part[1] > 1 and out is None else ""
     session_of(context).stopped = _stopped(target)
@@ -402,16 +411,6 @@ def _counted(counts: Any) -> dict[str, int]:
 
 def _stopped(folder: str) -> str:
     return f"stopped; what is measured is kept in {folder}, and the same command goes on"
-
-
-def _part(given: str | None) -> tuple[int, int]:
-    if given is None:
-        return 1, 1
-    found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", given, re.ASCII)
-    number, of = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= number <= of:
-        raise OptionError(f"--shard is {given!r}; expected K/N with K from 1 to N, such as 3/16")
-    return number, of
 
 
 def _help(task: Task) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from copy import copy
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from sfumato.errors import OptionError
 
 if TYPE_CHECKING:
     from sfumato.runs.task import Captions, Task
@@ -64,6 +67,21 @@ def read_prompts(given: str | None) -> str | int | None:
     """A number of captions, or a file."""
     text = (given or "").strip()
     return int(text[:DIGITS]) if text.isdecimal() and text.isascii() else given
+
+
+def read_shard(given: str | None) -> tuple[int, int]:
+    """A part and the number of parts, such as 3/16; all of it where nothing is given.
+
+    Raises:
+        OptionError: It is no such part.
+    """
+    if given is None:
+        return 1, 1
+    found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", given, re.ASCII)
+    number, of = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= of:
+        raise OptionError(f"--shard is {given!r}; expected K/N with K from 1 to N, such as 3/16")
+    return number, of
 
 
 def _unwrapped(kind: Any) -> tuple[Any, bool, bool]:

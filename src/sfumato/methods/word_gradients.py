@@ -222,8 +222,7 @@ def _sample(trace: Trace, step: int) -> torch.Tensor:
 def _image(trace: Trace, first: int, condition: torch.Tensor, sample: torch.Tensor, progress: Progress) -> torch.Tensor:
     """The image (1, channel, y, x) from -1 to 1 as a function of condition and noisy latent at the step ``first``."""
     model = trace.model
-    steps = sorted({call.step for call in trace.calls})
-    steps = steps[steps.index(first) :]
+    steps = [step for step in trace.steps if step >= first]
     for number, step in enumerate(steps):
         progress("steps with gradients", number, len(steps))
 

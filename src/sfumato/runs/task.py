@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -57,6 +58,11 @@ class Captions:
     usual: int = 0
     named: str = "the embedded scenes' held-out captions"
     seeded: bool = False
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The task has no options."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +275,10 @@ def find_task(name: str) -> Task:
     Raises:
         UnknownTask: There is none; the message lists all names.
     """
+    if isinstance(name, str) and name.isidentifier() and find_spec(f"{BUILT_IN}.{name}"):
+        importlib.import_module(f"{BUILT_IN}.{name}")
+    if isinstance(name, str) and name in _tasks:  # nobody can take its name, so no other task is looked at
+        return _tasks[name]
     known = {one.name: one for one in tasks()}
     if not isinstance(name, str) or name not in known:
         raise UnknownTask(f"there is no task {shown(name)}; choose from: {', '.join(known)}")

@@ -61,7 +61,7 @@ class ExplainOptions(MethodOptions):
 
 @task(
     "explain",
-    question="Where in each image did each word act, how much was it worth, and what else do the methods find?",
+    question="Where in each image did each word act, how important was it, and what else do the methods find?",
     options=ExplainOptions,
     prompts=Captions(held_out_captions),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,38 +15,31 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.explain import SHOWN, of_each_image
 from sfumato.trace import generate
 
 
-@dataclass(frozen=True)
-class GenerateOptions:
-    """The task has no options."""
-
-
 @task(
     "generate",
     question="What does the model draw for each prompt?",
-    options=GenerateOptions,
+    options=NoOptions,
     prompts=Captions(held_out_captions),
 )
 class GeneratePrompts:
     """Images of many prompts."""
 
-    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: GenerateOptions) -> Iterator[Item]:
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: NoOptions) -> Iterator[Item]:
         """An item for each image of each row."""
         return of_each_image(rows)
 
-    def measure(
-        self, model: Model, items: Sequence[Item], options: GenerateOptions, progress: Progress
-    ) -> Sequence[Record]:
+    def measure(self, model: Model, items: Sequence[Item], options: NoOptions, progress: Progress) -> Sequence[Record]:
         """Generate a batch."""
         requests = [one.request for one in items]
         return [Record(picture=image) for image in generated(model, requests, len(requests), progress)]
 
-    def conclude(self, records: Records, options: GenerateOptions, about: Mapping[str, Any]) -> Finding:
+    def conclude(self, records: Records, options: NoOptions, about: Mapping[str, Any]) -> Finding:
         """The images at a glance."""
         pictures = []
         for item, record in records:

@@ -18,10 +18,9 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.tasks.shared.captions import PARTS, by_part, relation_captions, word_scores
 from sfumato.tasks.shared.clean_estimates import Trajectories, relation_items
-from sfumato.tasks.shared.scene_images import NoOptions
 from sfumato.trace import generate
 
 CLAIM = Claim(
@@ -92,6 +91,5 @@ def words_finding(led: NDArray[np.float64], times: NDArray[np.float64], about: M
 def _followed(model: Model, request: Request) -> Record:
     """The relevance of each part's words: (step, part)."""
     trace = generate(model, request, record=True)
-    steps = sorted({call.step for call in trace.calls})
-    led = np.array([by_part(word_scores(trace, step), request.prompt, PARTS) for step in steps])
-    return Record(arrays={"relevance": led, "timestep": np.array([trace.call(step).timestep for step in steps])})
+    led = np.array([by_part(word_scores(trace, step), request.prompt, PARTS) for step in trace.steps])
+    return Record(arrays={"relevance": led, "timestep": np.array([trace.call(step).timestep for step in trace.steps])})

@@ -43,10 +43,10 @@ from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
-from sfumato.tasks.shared.contenders import Contender, contenders, found_by, timed
-from sfumato.tasks.shared.scene_images import check_scene_size
+from sfumato.tasks.shared.contenders import SAMPLES, Contender, contenders, found_by, timed
+from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
+from sfumato.tasks.shared.word_maps import with_nan
 
-SAMPLES = 48
 AT = 300
 """Drawn scenes are noised to this timestep for methods that look once."""
 BAND = 3
@@ -146,10 +146,9 @@ class MapFaithfulness:
                     times.setdefault(row["map"], []).append((row["seconds"], row["times plain"]))
                 continue
             for row in record.rows:
-                rows.append({name: np.nan if value is None else value for name, value in row.items()})
+                rows.append(with_nan(row))
         if not rows:
-            nothing = "The images show none of the prompts' objects, so nothing can be scored; train the model longer."
-            return Finding("map_faithfulness", "", None, nothing, [], None, about)
+            return Finding("map_faithfulness", "", None, NOTHING_SHOWN, [], None, about)
         about = {**about, "samples": options.samples, "gains over daam": plain_rows(gains(rows))}
         return Finding("map_faithfulness", "", None, _sentence(rows), table(rows, times), figure(rows), about)
 

@@ -36,6 +36,7 @@ from sfumato.runs.task import Item, ModelFacts, Record, Records, task
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
 from sfumato.tasks.explain import check_method
+from sfumato.tasks.shared.word_maps import number
 
 GROUPS = 5
 CONTROLS = ("random", "same place", "same place of the box")
@@ -76,8 +77,8 @@ class ReferencePointing:
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: ReferencePointingOptions) -> Iterator[Item]:
         """An item for each pair, which is drawn."""
         check_method(find("i2am"), facts)
-        for number in range(options.seed, options.seed + options.pairs):
-            yield Item(request_of(pair(number), number), {"pair": number})
+        for seed in range(options.seed, options.seed + options.pairs):
+            yield Item(request_of(pair(seed), seed), {"pair": seed})
 
     def measure(
         self, model: Model, items: Sequence[Item], options: ReferencePointingOptions, progress: Progress
@@ -108,7 +109,7 @@ class ReferencePointing:
             for row in record.rows:
                 own = found.setdefault(row["what"], {})
                 for measure in (name for name in (*MEASURES, *REGIONS) if name in row):
-                    own.setdefault(measure, []).append(np.nan if row[measure] is None else row[measure])
+                    own.setdefault(measure, []).append(number(row[measure]))
         rows: list[dict[str, Any]] = [
             {"what": name} | {measure: bootstrap(values) for measure, values in measures.items()}
             for name, measures in found.items()

@@ -20,10 +20,9 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.tasks.shared.captions import Part, by_part, relation_captions, word_scores
 from sfumato.tasks.shared.clean_estimates import relation_items
-from sfumato.tasks.shared.scene_images import NoOptions
 from sfumato.tasks.shared.word_maps import Sampling
 from sfumato.trace import generate
 
@@ -110,7 +109,7 @@ def _summed(model: Model, request: Request) -> NDArray[np.float64]:
     """The relevance of each of the three parts, summed over the steps: (part,)."""
     trace = generate(model, request, record=True)
     total = np.zeros(len(THREE))
-    for step in sorted({call.step for call in trace.calls}):
+    for step in trace.steps:
         scores = word_scores(trace, step)
         spread = np.ptp(scores)
         scores = (scores - scores.min()) / (spread if spread > 0 else 1)

@@ -35,7 +35,7 @@ from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import drawn_captions, relation_captions
 from sfumato.tasks.shared.scene_images import EXAMPLES, Panel, caption_items, check_scene_size
-from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_maps
+from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_maps, with_nan
 
 SETS = ("as trained", "held out", "scrambled")
 SET = "set"
@@ -147,9 +147,7 @@ class Scrambled:
         for item, record in records:
             sampling.add(item.request)
             owner = {"prompt": item.request.prompt, "seed": item.request.seed, SET: item.about[SET]}
-            words += [
-                {name: np.nan if one is None else one for name, one in row.items()} | owner for row in record.rows
-            ]
+            words += [with_nan(row) | owner for row in record.rows]
             if item.about.get("shown"):
                 examples.append(_shown(item, record))
         told = {**about, "method": options.method, "words": len(words)} | sampling.about

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,13 @@ from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
-from sfumato.tasks.shared.scene_images import check_scene_size
+from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
 
 RIGHT = 0.5
 WAYS = ("regions", "saliency")
@@ -42,34 +41,27 @@ CHOICES = ("matched", "best there is", "at random")
 Masks = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class SegmentMatchingOptions:
-    """The task has no options."""
-
-
 @task(
     "segment_matching",
     question="Do the segments that go with a word or phrase show its object?",
-    options=SegmentMatchingOptions,
+    options=NoOptions,
     needs=("words",),
     prompts=Captions(held_out_captions, usual=100),
 )
 class SegmentMatching:
     """Overlap of the chosen parts with the object of each word and phrase that the image shows."""
 
-    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: SegmentMatchingOptions) -> Iterator[Item | Row]:
+    def plan(self, facts: ModelFacts, rows: Iterable[Row], options: NoOptions) -> Iterator[Item | Row]:
         """An item for each image of each row whose prompt is a caption of the grammar."""
         check_method(find("segments"), facts)
         check_scene_size("segment_matching", facts)
         return of_each_prompt(rows, parsed)
 
-    def measure(
-        self, model: Model, items: Sequence[Item], options: SegmentMatchingOptions, progress: Progress
-    ) -> Sequence[Record]:
+    def measure(self, model: Model, items: Sequence[Item], options: NoOptions, progress: Progress) -> Sequence[Record]:
         """Cut one image after the other in both ways, and match its parts with words and with phrases."""
         return [Record(rows=_rows(model, one, progress)) for one in items]
 
-    def conclude(self, records: Records, options: SegmentMatchingOptions, about: Mapping[str, Any]) -> Finding:
+    def conclude(self, records: Records, options: NoOptions, about: Mapping[str, Any]) -> Finding:
         """The share of right matches and the mean overlap by cut, players and choice, with intervals over prompts.
 
         The intervals rest on every word and phrase, so their overlaps stay in memory: 24 bytes for each.
@@ -149,7 +141,7 @@ def _of_background(words: Sequence[str], player: Player) -> bool:
 def _sentence(rows: Sequence[Mapping[str, Any]], images: int) -> str:
     """The share of right matches by each cut and kind of player, next to that of a part at random."""
     if not rows:
-        return "The images show none of the prompts' objects, so nothing can be scored; train the model longer."
+        return NOTHING_SHOWN
     told = []
     for own, _, chance in zip(*[iter(rows)] * len(CHOICES), strict=True):
         told.append(f"{own['cut by']}, {own['players']} {own['right'].brief}, at random {chance['right'].brief}")

@@ -18,12 +18,12 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.grammar import expected
 from sfumato.studio.reader import Reading, assign, read
 from sfumato.tasks.shared.captions import relation_captions
 from sfumato.tasks.shared.clean_estimates import Trajectories, estimates, relation_items
-from sfumato.tasks.shared.scene_images import NoOptions, check_scene_size
+from sfumato.tasks.shared.scene_images import check_scene_size
 
 NEAR = 8.0
 """An object is at its place when its centre is at most so many pixels from where it ends."""

@@ -21,7 +21,7 @@ from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.grammar import Group, Plan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES
@@ -29,7 +29,6 @@ from sfumato.tasks.generate import generated
 from sfumato.tasks.shared.scene_images import (
     EXAMPLES,
     OTHER,
-    NoOptions,
     Panel,
     check_scene_size,
     of_shape,

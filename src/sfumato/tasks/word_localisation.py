@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.explain import explain
+from sfumato.mapped import mapped_in
 from sfumato.metrics import CONTROLS, METRICS, Interval, bootstrap, localisation_scores
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
@@ -24,7 +25,7 @@ from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
-from sfumato.tasks.shared.scene_images import check_scene_size
+from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
 from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")
@@ -90,8 +91,7 @@ class WordLocalisation:
                 scores.add(row, item.about["caption"])
         about = {**about, "method": options.method, "at": options.at, "words": scores.words, "dropped": scores.dropped}
         if not scores.words:
-            nothing = "The images show none of the prompts' objects, so nothing can be scored; train the model longer."
-            return Finding("word_localisation", "", None, nothing, [], None, about)
+            return Finding("word_localisation", "", None, NOTHING_SHOWN, [], None, about)
         rows: list[dict[str, Any]] = []
         for kind in KINDS:
             count = scores.count(kind)
@@ -110,12 +110,7 @@ def images_and_maps(
         found = [explain(model, one.request, method, text=[one.about["caption"]], progress=progress) for one in items]
     else:
         found = explain(model, [one.request for one in items], method, batch=len(items), progress=progress)
-    results = []
-    for one in found:
-        order = np.argsort(one.words["index"].values)
-        maps = one.words["map"].transpose("word", "y", "x").values[order].astype(np.float32)
-        results.append((np.asarray(one.image.convert("RGB")), maps))
-    return results
+    return [(each.image, each.maps) for each in (mapped_in(model, one) for one in found)]
 
 
 def _items(rows: Iterable[Row], options: WordLocalisationOptions) -> Iterator[Item | Row]:

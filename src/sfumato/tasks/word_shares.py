@@ -35,12 +35,13 @@ from sfumato.similarity.measures import Similarity
 from sfumato.studio.shapes import BACKGROUNDS, COLOURS
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import check_few_words, of_each_prompt, short_captions
+from sfumato.tasks.shared.contenders import SAMPLES
+from sfumato.tasks.shared.word_maps import with_nan
 
-SAMPLES = 48
 TENTH = 10
 """Information is also tried with as many samples as make its calls this part of Shapley's."""
 SIMILARITIES = ("clip", "latent")
-"""What a word is worth in the game: how much more alike the image is with it, to CLIP and as a latent."""
+"""Similarities of the game: the attribution of a word is the gain in similarity with it, by CLIP or as a latent."""
 KINDS = ("nouns", "colours", "nouns and colours", "all")
 RESAMPLES = 1000
 Floats = NDArray[np.float64]
@@ -88,9 +89,7 @@ class WordShares:
         steps = None
         for number, (item, record) in enumerate(records):
             steps = item.request.steps
-            words += [
-                {name: np.nan if v is None else v for name, v in row.items()} | {"item": number} for row in record.rows
-            ]
+            words += [with_nan(row) | {"item": number} for row in record.rows]
             for name, count in record.values["calls"].items():
                 calls.setdefault(name, []).append(count)
         rows = table(words, calls)

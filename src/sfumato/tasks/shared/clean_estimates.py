@@ -39,11 +39,10 @@ class Estimates:
 def estimates(model: Model, request: Request) -> Estimates:
     """Generate an image and decode the clean estimate of every step."""
     trace = generate(model, request, record=True)
-    steps = sorted({call.step for call in trace.calls})
     return Estimates(
-        [Recovery(trace, step).picture for step in steps],
+        [Recovery(trace, step).picture for step in trace.steps],
         np.asarray(trace.images[0].convert("RGB")),
-        np.array([trace.call(step).timestep for step in steps], np.float64),
+        np.array([trace.call(step).timestep for step in trace.steps], np.float64),
     )
 
 

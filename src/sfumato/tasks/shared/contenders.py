@@ -25,6 +25,8 @@ Way = Literal["words", "text", "word", "image"]
 
 JUDGED = ("noun", "adj", "num")
 """Kinds of words that a method is asked for, where it is asked word by word."""
+SAMPLES = 48
+"""Noise samples of the information maps."""
 MASKS = 100
 """Of DF-RISE, at each step."""
 COALITIONS = 200
@@ -40,7 +42,7 @@ class Contender:
         method: Its registered name.
         options: Of the method.
         way: How it comes to a map of a word.
-        asks: The option that takes the word, where it is asked word by word.
+        word_option: The option that takes the word, where it is asked word by word.
         node: Of the maps, where they are not in the node ``words``.
     """
 
@@ -48,7 +50,7 @@ class Contender:
     method: str
     options: Mapping[str, Any]
     way: Way = "words"
-    asks: str = ""
+    word_option: str = ""
     node: str = ""
 
 
@@ -96,7 +98,7 @@ def found_by(
     if one.way == "text":
         texts = [explain(model, each, one.method, text=[each.prompt], progress=progress) for each in requests]
         return [(mapped_in(model, found), 0) for found in texts]
-    return [_asked(model, one, each, progress) for each in requests]
+    return [_word_by_word(model, one, each, progress) for each in requests]
 
 
 def timed(
@@ -125,7 +127,7 @@ def _rows_of_words(model: Model, request: Request, one: Contender) -> int:
     return int(one.options["samples"]) * (words + 1 + (one.options.get("given") == "empty"))
 
 
-def _asked(model: Model, one: Contender, request: Request, progress: Progress) -> tuple[Mapped, int]:
+def _word_by_word(model: Model, one: Contender, request: Request, progress: Progress) -> tuple[Mapped, int]:
     """One map for every judged word, on the latent's grid; NaN for the others."""
     words = model.tokens(request.prompt).words
     size = model.latent_grid(request)
@@ -135,7 +137,7 @@ def _asked(model: Model, one: Contender, request: Request, progress: Progress) -
     for word in words if one.way == "word" else words[:1]:
         if one.way == "word" and (word.pos not in JUDGED or not word.seen):
             continue
-        options = dict(one.options) | ({one.asks: _said(one, word)} if one.way == "word" else {})
+        options = dict(one.options) | ({one.word_option: _word_as_option(one, word)} if one.way == "word" else {})
         found = explain(model, request, one.method, progress=progress, **options)
         node = found.tree[one.node].to_dataset()
         heat = node["map"].mean("step") if "step" in node["map"].dims else node["map"]
@@ -147,6 +149,6 @@ def _asked(model: Model, one: Contender, request: Request, progress: Progress) -
     return Mapped(request, image, words, maps), calls
 
 
-def _said(one: Contender, word: Word) -> str:
+def _word_as_option(one: Contender, word: Word) -> str:
     """A word as the option takes it: by name, or as a phrase of its own."""
-    return word.text if one.asks == "phrase" else f"{word.text}#{word.occurrence}"
+    return word.text if one.word_option == "phrase" else f"{word.text}#{word.occurrence}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,13 +19,11 @@ EXAMPLES = 4
 OTHER = "other"
 """The column of the second prompt of a pair."""
 
+NOTHING_SHOWN = "The images show none of the prompts' objects, so nothing can be scored; train the model longer."
+"""The sentence of a finding without a word that could be judged."""
+
 Panel = tuple[str, NDArray[Any], bool]
 """Title, image or map, and whether it is a map."""
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The task has no options."""
 
 
 def check_scene_size(task: str, facts: ModelFacts) -> None:

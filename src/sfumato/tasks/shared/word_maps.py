@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -89,6 +89,11 @@ def measured_pairs(model: Model, items: Sequence[Item], method: str, progress: P
 def number(value: float | None) -> float:
     """NaN for what JSON holds as null: a number that is not defined."""
     return float("nan") if value is None else value
+
+
+def with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose undefined numbers are NaN."""
+    return {name: number(value) if value is None else value for name, value in row.items()}
 
 
 def warn_of_one(count: int) -> None:
