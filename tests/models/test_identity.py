@@ -494,3 +494,27 @@ def test_a_method_that_a_library_adds_to_the_class_of_another_is_no_setting(monk
         own.setattr(nn.Module, "added", lambda module: module)
         assert key(model) != before
     assert key(model) == before
+
+
+def test_what_was_compiled_before_in_the_process_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch wraps methods of `torch.nn.Module` when it first compiles something, as flex attention does."""
+    from torch._dynamo.mutation_guard import install_generation_tagging_init
+
+    model = sfumato.wrap(stable_diffusion())
+    before = key(model)
+    for name in ("__init__", "__setstate__"):
+        monkeypatch.setattr(nn.Module, name, getattr(nn.Module, name))
+    monkeypatch.setattr(nn.Module, "___needs_generation_tag_patch", True, raising=False)
+    own = nn.Module.__init__
+    install_generation_tagging_init()
+    assert nn.Module.__init__ is not own
+    assert key(model) == before
+
+    def other(module: nn.Module) -> None:
+        own(module)
+        module.other = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Module, "__init__", other)
+        assert key(model) != before
+    assert key(model) == before

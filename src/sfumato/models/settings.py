@@ -215,11 +215,11 @@ class Settings:
         seen, found = _installed_classes.get(base, ({}, ""))
         if len(seen) != len(vars(base)) or any(seen.get(name) is not one for name, one in vars(base).items()):
             shown = {
-                name: one
+                name: repr(one) if isinstance(one, EXACT) else _code(_uncompiled(one))
                 for name, one in vars(base).items()
                 if _is_plain_or_code(name, one) and not _added_by_another_library(base, one)
             }
-            found = _digest({name: repr(one) if isinstance(one, EXACT) else _code(one) for name, one in shown.items()})
+            found = _digest(shown)
             _installed_classes[base] = dict(vars(base)), found
         return found
 
@@ -288,6 +288,14 @@ def _added_by_another_library(base: type, value: Any) -> bool:
         and _installed(value)
         and value.__module__.partition(".")[0] != base.__module__.partition(".")[0]
     )
+
+
+def _uncompiled(method: Any) -> Any:
+    """The method without what PyTorch wraps around it once something is compiled in this process."""
+    while isinstance(method, FunctionType) and _comes_from(method, "torch._dynamo"):
+        inside = [one.cell_contents for one in method.__closure__ or ()]
+        method = next((one for one in inside if isinstance(one, FunctionType)), None)
+    return method
 
 
 _codes: dict[int, tuple[CodeType, str]] = {}
