@@ -134,11 +134,11 @@ def test_an_explanation_inside_another_of_the_same_thread_does_not_wait(
 
     def twice(*given: Any) -> list[Explanation]:
         with monkeypatch.context() as patch:
-            patch.setitem(registry._methods, "daam", known)
+            patch.setitem(registry._methods._entries, "daam", known)
             inner.append(explained(sfumato.wrap(tiny_pipeline), "daam", {}))
         return known.explain(*given)
 
-    monkeypatch.setitem(registry._methods, "daam", replace(known, explain=twice))
+    monkeypatch.setitem(registry._methods._entries, "daam", replace(known, explain=twice))
     same(serial, explained(model, "daam", {}))
     same(serial, inner[0])
 

@@ -1,6 +1,6 @@
-"""Write the tables of pipelines and methods in docs/pipelines.md and README.md; with --check, fail if they differ.
+"""Write the tables of pipelines, methods and metrics in the docs and README.md; with --check, fail if they differ.
 
-They are made from the families that the tests run and from the registry.
+They are made from the families that the tests run and from the registries.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import transformers.utils.logging
 
 import sfumato
 from docs.tooling.capabilities import Fit, fit, methods_of, table
+from sfumato.metrics import metrics
 from sfumato.models.model import Model
 from tests.families import FAMILIES, Family
 from tests.families.expected import expected
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, README = ROOT / "docs" / "pipelines.md", ROOT / "README.md"
-PIPELINES, METHODS = "table of pipelines", "table of methods"
+NUMBERS = ROOT / "docs" / "numbers.md"
+PIPELINES, METHODS, METRICS = "table of pipelines", "table of methods", "table of metrics"
 HEADER = "| Pipeline | As | Maps of | Text is read by | Guidance | Methods |\n| --- | --- | --- | --- | --- | --- |\n"
 OWN = {"LabelPipeline": "studio/faces", "ReferenceInpaintPipeline": "studio/insert"}
 """Pipelines of our own, which the families do not have, each with an embedded model."""
@@ -71,7 +73,20 @@ def pages() -> dict[Path, str]:
     fits += [fit(name, sfumato.load(model)) for name, model in OWN.items()]
     page = replaced(PAGE.read_text(encoding="utf-8"), PIPELINES, HEADER + "".join(rows))
     page = replaced(page, METHODS, table(fits, "methods"))
-    return {PAGE: page, README: replaced(README.read_text(encoding="utf-8"), METHODS, table(fits, "docs/methods"))}
+    readme = replaced(README.read_text(encoding="utf-8"), METHODS, table(fits, "docs/methods"))
+    return {PAGE: page, README: readme, NUMBERS: replaced(NUMBERS.read_text(encoding="utf-8"), METRICS, of_metrics())}
+
+
+def of_metrics() -> str:
+    """One row for each metric."""
+    rows = ["| Metric | Compares | Bounds | Better | Source | Measures |\n| --- | --- | --- | --- | --- | --- |\n"]
+    for one in metrics():
+        low, high = (f"{bound:.3g}" for bound in one.bounds)
+        unit = f" {one.unit}" if one.unit else ""
+        rows.append(
+            f"| `{one.name}` | {one.compares} | {low} to {high}{unit} | {one.better} | {one.source} | {one.summary} |\n"
+        )
+    return "".join(rows)
 
 
 def replaced(text: str, name: str, rows: str) -> str:

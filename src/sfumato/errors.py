@@ -40,6 +40,10 @@ class UnknownTask(SfumatoError, LookupError):
     """No task of this name is registered."""
 
 
+class UnknownMetric(SfumatoError, LookupError):
+    """No metric of this name is registered."""
+
+
 class RunError(SfumatoError):
     """A run cannot begin or go on: its folder holds something else, or a run of other settings, or is in use."""
 

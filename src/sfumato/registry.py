@@ -1,13 +1,15 @@
-"""The methods: each registered once, by one decorator, with its options, needs, cost and paper."""
+"""Registries, and that of methods: each registered once, by one decorator, with its options, needs, cost and paper."""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
@@ -19,30 +21,64 @@ if TYPE_CHECKING:
     from sfumato.models.model import Model
     from sfumato.results.explanation import Explanation
 
-ENTRY_POINTS = "sfumato.methods"
-BUILT_IN = (
-    "sfumato.methods.daam",
-    "sfumato.methods.shapley",
-    "sfumato.methods.lime",
-    "sfumato.methods.lime_image",
-    "sfumato.methods.segments",
-    "sfumato.methods.word_gradients",
-    "sfumato.methods.profile",
-    "sfumato.methods.gradient_volume",
-    "sfumato.methods.ablation",
-    "sfumato.methods.switch",
-    "sfumato.methods.df_rise",
-    "sfumato.methods.df_cam",
-    "sfumato.methods.step_baselines",
-    "sfumato.methods.relevance",
-    "sfumato.methods.i2am",
-    "sfumato.methods.ovam",
-    "sfumato.methods.concept_attention",
-    "sfumato.methods.information",
-)
+T = TypeVar("T")
 
-_PLACES = {module.rpartition(".")[2]: place for place, module in enumerate(BUILT_IN)}
-"""The order of the built-in methods in lists, whichever was imported first."""
+
+class Registry(Generic[T]):
+    """Entries by name: those that the modules of a package register, then those that installed packages offer.
+
+    Args:
+        noun: What an entry is, such as "method".
+        package: Whose modules register the entries of Sfumato; a module that is named as its entry is found at once.
+        group: The entry points by which other packages name modules that register more.
+        unknown: Raised for a name that nobody has registered.
+    """
+
+    def __init__(self, noun: str, package: str, group: str, unknown: type[SfumatoError]) -> None:
+        self._noun, self._package, self._group, self._unknown = noun, package, group, unknown
+        self._entries: dict[str, T] = {}
+
+    def add(self, name: str, entry: T) -> None:
+        """Register an entry.
+
+        Raises:
+            SfumatoError: The name is taken.
+        """
+        if name in self._entries:
+            raise SfumatoError(f"a {self._noun} named {name!r} is registered already; choose another name")
+        self._entries[name] = entry
+
+    def all(self) -> tuple[T, ...]:
+        """All entries by name. A package that cannot be loaded is a warning."""
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        for entry in entry_points(group=self._group):
+            try:
+                entry.load()
+            except Exception as error:
+                warnings.warn(
+                    f"the {self._noun} {entry.name!r} ({entry.value}) cannot be loaded and is left out: {error}",
+                    SfumatoWarning,
+                    stacklevel=3,
+                )
+        return tuple(self._entries[name] for name in sorted(self._entries))
+
+    def find(self, name: str) -> T:
+        """The entry of a name; of Sfumato's own modules only that of this name is imported, where there is one.
+
+        Raises:
+            SfumatoError: There is none (the error of this registry); the message lists all names.
+        """
+        if isinstance(name, str) and name.isidentifier() and find_spec(f"{self._package}.{name}"):
+            importlib.import_module(f"{self._package}.{name}")
+        if isinstance(name, str) and name in self._entries:  # nobody can take its name, so no other is looked at
+            return self._entries[name]
+        self.all()
+        if not isinstance(name, str) or name not in self._entries:
+            known = ", ".join(sorted(self._entries))
+            raise self._unknown(f"there is no {self._noun} {shown(name)}; choose from: {known}")
+        return self._entries[name]
 
 
 class HasFeatures(Protocol):
@@ -123,7 +159,7 @@ class Method:
             )
 
 
-_methods: dict[str, Method] = {}
+_methods: Registry[Method] = Registry("method", "sfumato.methods", "sfumato.methods", UnknownMethod)
 
 
 def method(
@@ -152,27 +188,15 @@ def method(
     """
 
     def register(explain: Explainer) -> Explainer:
-        if name in _methods:
-            raise SfumatoError(f"a method named {name!r} is registered already; choose another name")
-        _methods[name] = Method(name, summary, options, frozenset(needs), cost, paper, explain, version)
+        _methods.add(name, Method(name, summary, options, frozenset(needs), cost, paper, explain, version))
         return explain
 
     return register
 
 
 def methods() -> tuple[Method, ...]:
-    """All methods: the built-in ones, then those that installed packages offer under the entry-point group."""
-    _import_built_in()
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:
-            warnings.warn(
-                f"the method {entry.name!r} ({entry.value}) cannot be loaded and is left out: {error}",
-                SfumatoWarning,
-                stacklevel=2,
-            )
-    return tuple(sorted(_methods.values(), key=lambda one: _PLACES.get(one.name, len(BUILT_IN))))
+    """All methods by name: those of Sfumato, and those that installed packages offer under the entry-point group."""
+    return _methods.all()
 
 
 def usual_method(request: Request) -> str:
@@ -186,15 +210,4 @@ def find(name: str) -> Method:
     Raises:
         UnknownMethod: There is none; the message lists all names.
     """
-    _import_built_in()
-    if isinstance(name, str) and name in _methods:  # nobody can take its name, so no package is looked at
-        return _methods[name]
-    known = {m.name: m for m in methods()}
-    if not isinstance(name, str) or name not in known:
-        raise UnknownMethod(f"there is no method {shown(name)}; choose from: {', '.join(known)}")
-    return known[name]
-
-
-def _import_built_in() -> None:
-    for module in BUILT_IN:
-        importlib.import_module(module)
+    return _methods.find(name)

@@ -83,8 +83,9 @@ def test_the_even_share_of_the_ten_prompts() -> None:
 
 
 def test_figures_of_the_paper_stand_under_the_measure_that_they_are() -> None:
-    unknown = dict.fromkeys(("ranks aligned", "RMSE", "RMSE (paper)"))
-    found = {(one.of, one.measure): one for one in means_of("shapley", [(one, unknown) for one in PROMPTS])}
+    metrics = ("ranks aligned", "RMSE", "RMSE (paper)")
+    measured = [(one, dict.fromkeys(metrics)) for one in PROMPTS]
+    found = {(one.of, one.measure): one for one in means_of("shapley", measured, metrics)}
     means = {key: one.mean for key, one in found.items()}
     assert means["the paper, from its printed errors", "RMSE"] == pytest.approx(0.128, abs=5e-4)
     assert means["the paper, from its printed errors", "RMSE (paper)"] == pytest.approx(0.2161, abs=5e-5)

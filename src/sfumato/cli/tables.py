@@ -92,14 +92,23 @@ def _worth(row: Mapping[str, Any]) -> list[str]:
 def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows, numbers to the right; a column that only some rows have is empty in the others.
 
+    A column that is called as a metric has its unit, and an arrow towards better values.
+
     The number of items behind an interval stands below the table where all intervals have the same.
     """
+    from sfumato.metrics.registry import headings
+
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    numbers = [c for c in columns if all(isinstance(row.get(c), int | float | Interval | None) for row in rows)]
+    heads = headings(columns)
+    numbers = [
+        head
+        for column, head in zip(columns, heads, strict=True)
+        if all(isinstance(row.get(column), int | float | Interval | None) for row in rows)
+    ]
     counts = {cell.n for row in rows for cell in row.values() if isinstance(cell, Interval)}
     if len(counts) == 1:
         rows = [{c: cell.brief if isinstance(cell, Interval) else cell for c, cell in row.items()} for row in rows]
-    print_table(columns, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
+    print_table(heads, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
     if len(counts) == 1:
         say(f"n = {counts.pop()} for every interval")
 

@@ -6,6 +6,7 @@ from sfumato.metrics.importance import rank_correlation, ranks, ranks_aligned, r
 from sfumato.metrics.intervals import bootstrap
 from sfumato.metrics.localisation import average_precision, box, box_iou, coverage, hard, iou, miou, pointing
 from sfumato.metrics.overlap import Overlap, overlap
+from sfumato.metrics.registry import Metric, find_metric, metric, metrics
 from sfumato.metrics.separation import Separation, separation
 from sfumato.metrics.spread import effective_area
 from sfumato.metrics.tables import METRICS, LocalisationTable, localisation_scores, localisation_table
@@ -18,6 +19,7 @@ __all__ = [
     "Decision",
     "Interval",
     "LocalisationTable",
+    "Metric",
     "Outcome",
     "Overlap",
     "Separation",
@@ -28,12 +30,15 @@ __all__ = [
     "coverage",
     "effective_area",
     "every",
+    "find_metric",
     "hard",
     "imacs",
     "iou",
     "lies",
     "localisation_scores",
     "localisation_table",
+    "metric",
+    "metrics",
     "miou",
     "overlap",
     "pointing",

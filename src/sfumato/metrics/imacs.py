@@ -9,11 +9,20 @@ from numpy.typing import ArrayLike
 
 from sfumato.errors import OptionError
 from sfumato.metrics.localisation import fitted
+from sfumato.metrics.registry import metric
 
 LAMBDA = 3.0
 THRESHOLD = 0.4
 
 
+@metric(
+    "IMACS",
+    compares="map",
+    better="higher",
+    bounds=(-LAMBDA, 1),
+    source="Park and Jang 2024",
+    summary=f"Mean of the map inside the mask less {LAMBDA:g} times that outside; values up to {THRESHOLD} count as 0.",
+)
 def imacs(heat: ArrayLike, mask: ArrayLike, *, penalty: float = LAMBDA, threshold: float = THRESHOLD) -> float:
     """The mean of a map inside a mask less its mean outside, times a penalty.
 

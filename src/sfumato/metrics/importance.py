@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfumato.errors import OptionError
+from sfumato.metrics.registry import metric
 
 Variant = Literal["true", "paper"]
 
@@ -25,6 +27,14 @@ def ranks(shares: ArrayLike) -> NDArray[np.int64]:
     return found
 
 
+@metric(
+    "ranks aligned",
+    compares="shares",
+    better="higher",
+    bounds=(0, 1),
+    source="Gupta and Kanoria 2024",
+    summary="The share of words whose rank is the true one.",
+)
 def ranks_aligned(truth: ArrayLike, found: ArrayLike) -> float:
     """The share of parts whose rank is the true one; NaN if a share is NaN.
 
@@ -38,6 +48,14 @@ def ranks_aligned(truth: ArrayLike, found: ArrayLike) -> float:
     return float((ranks(expected) == ranks(given)).mean())
 
 
+@metric(
+    "RMSE",
+    compares="shares",
+    better="lower",
+    bounds=(0, 1),
+    source="Gupta and Kanoria 2024",
+    summary="Root mean squared error of the shares of all words.",
+)
 def rmse(truth: ArrayLike, found: ArrayLike, variant: Variant = "true") -> float:
     """Root mean squared error between shares.
 
@@ -62,6 +80,16 @@ def rmse(truth: ArrayLike, found: ArrayLike, variant: Variant = "true") -> float
     return float(np.sqrt(squared.mean())) if variant == "true" else float(np.sqrt(squared[:3].sum()))
 
 
+metric(
+    "RMSE (paper)",
+    compares="shares",
+    better="lower",
+    bounds=(0, math.sqrt(2)),
+    source="Gupta and Kanoria 2024, as its printed figures were computed",
+    summary="The length of the errors of the first three words, without dividing; not comparable with RMSE.",
+)(partial(rmse, variant="paper"))
+
+
 def _alike(truth: ArrayLike, found: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     expected, given = np.asarray(truth, dtype=np.float64), np.asarray(found, dtype=np.float64)
     if expected.ndim != 1 or expected.shape != given.shape or not expected.size:
@@ -69,6 +97,14 @@ def _alike(truth: ArrayLike, found: ArrayLike) -> tuple[NDArray[np.float64], NDA
     return expected, given
 
 
+@metric(
+    "rank correlation",
+    compares="shares",
+    better="higher",
+    bounds=(-1, 1),
+    source="Spearman 1904",
+    summary="Spearman's rank correlation of the shares of all words.",
+)
 def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
     """Spearman's rank correlation of two arrays of one size; NaN for fewer than two values, or all alike."""
     from scipy.stats import spearmanr

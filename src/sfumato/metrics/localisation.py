@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfumato.errors import OptionError
+from sfumato.metrics.registry import metric
 from sfumato.results.summary import TAU, coverage, hard
 from sfumato.results.upscale import bicubic
 
@@ -64,6 +66,26 @@ def miou(pairs: Iterable[tuple[ArrayLike, ArrayLike]], tau: float = TAU) -> floa
     return float(np.mean(scores)) if scores else math.nan
 
 
+TAUS = (0.3, 0.4, 0.5)
+for _tau in TAUS:
+    metric(
+        f"mIoU@{_tau:g}",
+        compares="map",
+        better="higher",
+        bounds=(0, 1),
+        source="Tang et al. 2022",
+        summary=f"Intersection over union of the mask and the pixels from {_tau:g} of the map's maximum on.",
+    )(partial(iou, tau=_tau))
+
+
+@metric(
+    "AP",
+    compares="map",
+    better="higher",
+    bounds=(0, 1),
+    source="Everingham et al. 2010",
+    summary="Area under precision over recall, each pixel ranked by the map.",
+)
 def average_precision(heat: ArrayLike, mask: ArrayLike) -> float:
     """The area under the steps of precision over recall, each pixel ranked by the map: no threshold to choose.
 
@@ -89,6 +111,14 @@ def average_precision(heat: ArrayLike, mask: ArrayLike) -> float:
     return float((np.diff(recall, prepend=0) * precision).sum())
 
 
+@metric(
+    "pointing",
+    compares="map",
+    better="higher",
+    bounds=(0, 1),
+    source="Zhang et al. 2018",
+    summary="The pointing game: whether the map's maximum lies inside the mask.",
+)
 def pointing(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> float:
     """The pointing game: does the map's maximum lie inside the mask?
 

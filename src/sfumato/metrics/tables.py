@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from sfumato.errors import OptionError
 from sfumato.metrics.controls import CONTROLS, control_map
 from sfumato.metrics.intervals import bootstrap
-from sfumato.metrics.localisation import average_precision, fitted, iou, pointing
+from sfumato.metrics.localisation import TAUS, average_precision, fitted, iou, pointing
 from sfumato.results.interval import Interval
 
-TAUS = (0.3, 0.4, 0.5)
 METRICS = (*(f"mIoU@{tau:g}" for tau in TAUS), "AP", "pointing")
 """What `localisation_scores` gives by default, in order."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from sfumato.metrics import Outcome
+from sfumato.metrics.registry import about_metrics
 from sfumato.results.interval import Interval
 from sfumato.results.rows import as_csv, plain_rows
 from sfumato.writing.files import replacing_file, write_text
@@ -43,10 +44,14 @@ class Finding:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """All but the figure as JSON text; an interval is ``{"value", "low", "high", "n"}``."""
+        """All but the figure as JSON text; an interval is ``{"value", "low", "high", "n"}``.
+
+        The metrics among the columns stand in "metrics", each with its direction, bounds, unit and source.
+        """
         parts = {part: getattr(self, part) for part in ("name", "source", "verdict", "sentence", "about")}
         (plain,) = plain_rows([parts])
-        return json.dumps(plain | {"rows": plain_rows(self.rows)}, indent=2)
+        metrics = about_metrics(column for row in self.rows for column in row)
+        return json.dumps(plain | {"metrics": metrics, "rows": plain_rows(self.rows)}, indent=2)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Finding:

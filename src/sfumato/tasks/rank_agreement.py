@@ -24,7 +24,8 @@ import numpy as np
 from sfumato.errors import RequestError
 from sfumato.explain import explain
 from sfumato.games.players import players_of
-from sfumato.metrics import bootstrap, ranks, ranks_aligned, rmse
+from sfumato.metrics import bootstrap, find_metric, ranks
+from sfumato.metrics.registry import checked_metrics
 from sfumato.models.model import Model
 from sfumato.options import parse_options
 from sfumato.progress import Progress
@@ -33,9 +34,6 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.explain import check_method
-
-MEASURES = ("ranks aligned", "RMSE", "RMSE (paper)")
-"""Share of ranks aligned; RMSE over all words; the paper's variant of it, which is larger."""
 
 SHARES = "shares"
 """The column of a file of prompts that holds the judged share of each word."""
@@ -163,7 +161,7 @@ class Mean:
 
     Attributes:
         of: Whose shares.
-        measure: One of ``MEASURES``.
+        measure: The name of a metric of shares.
         mean: None where no prompt has the measure.
         low: Lower end of the interval; None where there is none, as for a mean that was only printed.
         high: Upper end.
@@ -192,6 +190,13 @@ class RankAgreementOptions:
             "be repeated. See: sfumato methods NAME."
         },
     )
+    metrics: tuple[str, ...] = field(
+        default=(), metadata={"help": "A metric of shares, such as RMSE; may be repeated. By default all of them."}
+    )
+
+    def __post_init__(self) -> None:
+        """Complete and check the metrics."""
+        object.__setattr__(self, "metrics", checked_metrics(self.metrics, "shares"))
 
 
 def paper_prompts(count: int) -> list[dict[str, str]]:
@@ -212,6 +217,7 @@ def paper_prompts(count: int) -> list[dict[str, str]]:
     question="Do the words that a method calls important rank as people rank them?",
     options=RankAgreementOptions,
     needs=("words",),
+    version=2,
     prompts=Captions(paper_prompts, usual=len(PROMPTS), named="the paper's prompts"),
 )
 class RankAgreement:
@@ -239,7 +245,7 @@ class RankAgreement:
         for item, one, names in zip(items, judged, players, strict=True):
             found = explain(model, item.request, chosen.name, progress=progress, **given)
             shares = found.tree[f"{chosen.name}/word_importance"].to_dataset()["share"].values.tolist()
-            records.append(_record(one, names, shares))
+            records.append(_record(one, names, shares, options.metrics))
         return records
 
     def conclude(self, records: Records, options: RankAgreementOptions, about: Mapping[str, Any]) -> Finding:
@@ -252,7 +258,7 @@ class RankAgreement:
                 seeds.append(item.request.seed)
                 yield judged_of(item), record.values
 
-        means = means_of(chosen.name, measured())
+        means = means_of(chosen.name, measured(), options.metrics)
         first = next(iter(records))[0].request
         about = {
             **about,
@@ -262,7 +268,7 @@ class RankAgreement:
             "scheduler": first.scheduler,
             "options": asdict(chosen.configure(given)),
         }
-        sentence = _sentence(means, len(records))
+        sentence = _sentence(means, len(records), options.metrics)
         return Finding("rank_agreement", "", None, sentence, [asdict(one) for one in means], None, about)
 
 
@@ -309,9 +315,9 @@ def _players(model: Model, one: Judged, group: Any) -> list[str]:
     return players
 
 
-def _record(one: Judged, players: Sequence[str], shares: Sequence[float]) -> Record:
-    """The measures of a prompt, and a row for each of its words."""
-    measures = _measured(one.truth, shares)
+def _record(one: Judged, players: Sequence[str], shares: Sequence[float], metrics: Sequence[str]) -> Record:
+    """The metrics of a prompt, and a row for each of its words."""
+    measures = _measured(one.truth, shares, metrics)
     rows: list[dict[str, Any]] = [
         {"word": word, "share": share if math.isfinite(share) else None, "judged share": truth, **measures}
         for word, share, truth in zip(players, shares, one.truth, strict=True)
@@ -319,31 +325,34 @@ def _record(one: Judged, players: Sequence[str], shares: Sequence[float]) -> Rec
     return Record(measures, rows=rows)
 
 
-def _measured(truth: Sequence[float], shares: Sequence[float]) -> dict[str, float | None]:
-    """The measures of one prompt; None where the shares are not known."""
+def _measured(truth: Sequence[float], shares: Sequence[float], metrics: Sequence[str]) -> dict[str, float | None]:
+    """The metrics of one prompt; None where one is not defined, as all are where the shares are not known."""
     if not all(math.isfinite(share) for share in shares):
-        return dict.fromkeys(MEASURES)
-    found = (ranks_aligned(truth, shares), rmse(truth, shares), rmse(truth, shares, "paper"))
-    return dict(zip(MEASURES, found, strict=True))
+        return dict.fromkeys(metrics)
+    found = {name: find_metric(name).function(shares, truth) for name in metrics}
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
-def means_of(method: str, measured: Iterable[tuple[Judged, Mapping[str, float | None]]]) -> tuple[Mean, ...]:
+def means_of(
+    method: str, measured: Iterable[tuple[Judged, Mapping[str, float | None]]], metrics: Sequence[str]
+) -> tuple[Mean, ...]:
     """The means of a method, of an even share, and of what the paper printed where the prompts are the paper's.
 
     Args:
         method: Whose shares.
-        measured: The prompts, each with the measures of the method.
+        measured: The prompts, each with the metrics of the method.
+        metrics: Their names.
     """
-    own, even, implied, aligned = (_Means() for _ in range(4))
+    own, even, implied, aligned = (_Means(metrics) for _ in range(4))
     prompts: list[str] = []
     count = 0
     for one, values in measured:
         count += 1
         own.add(one.prompt, values)
-        even.add(one.prompt, _measured(one.truth, [1 / len(one.truth)] * len(one.truth)))
+        even.add(one.prompt, _measured(one.truth, [1 / len(one.truth)] * len(one.truth), metrics))
         if one.published is not None:
             prompts.append(one.prompt)
-            implied.add(one.prompt, _measured(one.truth, implied_shares(one.truth, one.published)))
+            implied.add(one.prompt, _measured(one.truth, implied_shares(one.truth, one.published), metrics))
             share = float((ranks(one.truth) == one.published.ranks).mean())
             aligned.add(one.prompt, {"ranks aligned": share})
     found = [*own.of(method), *even.of(EVEN)]
@@ -351,21 +360,23 @@ def means_of(method: str, measured: Iterable[tuple[Judged, Mapping[str, float | 
         found += implied.of("the paper, from its printed errors")
         found += aligned.of("the paper, from its printed ranks")
     if prompts == [one.prompt for one in PROMPTS] and len(prompts) == count:
-        found += [Mean("the paper, averages as printed", measure, value) for measure, value in PRINTED.items()]
+        printed = {metric: value for metric, value in PRINTED.items() if metric in metrics}
+        found += [Mean("the paper, averages as printed", metric, value) for metric, value in printed.items()]
     return tuple(found)
 
 
 class _Means:
-    """The measures of prompts as they pass by; a bootstrap interval rests on all of them, so they stay in memory."""
+    """The metrics of prompts as they pass by; a bootstrap interval rests on all of them, so they stay in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self._metrics = metrics
         self._values: dict[str, array[float]] = {}
         self._prompts: list[str] = []
 
     def add(self, prompt: str, measures: Mapping[str, Any]) -> None:
         """Take the measures of one image of a prompt."""
         self._prompts.append(prompt)
-        for measure in (name for name in MEASURES if name in measures):
+        for measure in (name for name in self._metrics if name in measures):
             value = measures[measure]
             self._values.setdefault(measure, array("d")).append(math.nan if value is None else value)
 
@@ -379,14 +390,13 @@ class _Means:
         return means
 
 
-def _sentence(means: Sequence[Mean], images: int) -> str:
-    """Ranks aligned and RMSE of the method next to the uninformative baseline."""
+def _sentence(means: Sequence[Mean], images: int, metrics: Sequence[str]) -> str:
+    """The metrics of the method next to the uninformative baseline."""
     found = {(one.of, one.measure): one.mean for one in means}
     own = means[0].of
 
-    def told(of: str) -> str:
-        numbers = [found[of, measure] for measure in MEASURES[:2]]
-        aligned, error = ("unknown" if one is None else f"{one:.3f}" for one in numbers)
-        return f"ranks aligned {aligned}, RMSE {error}"
+    def numbers(of: str) -> str:
+        values = {name: found[of, name] for name in metrics}
+        return ", ".join(f"{name} {'unknown' if one is None else f'{one:.3f}'}" for name, one in values.items())
 
-    return f"{own} on {images:,} images: {told(own)}; an even share: {told(EVEN)}."
+    return f"{own} on {images:,} images: {numbers(own)}; an even share: {numbers(EVEN)}."

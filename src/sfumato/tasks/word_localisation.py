@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from sfumato.explain import explain
 from sfumato.mapped import mapped_in
-from sfumato.metrics import CONTROLS, METRICS, Interval, bootstrap, localisation_scores
+from sfumato.metrics import CONTROLS, Interval, bootstrap, find_metric
 from sfumato.metrics.controls import control_map
+from sfumato.metrics.localisation import fitted
+from sfumato.metrics.registry import checked_metrics
 from sfumato.models.model import Model
 from sfumato.progress import Progress
 from sfumato.registry import find
@@ -26,6 +28,7 @@ from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
+from sfumato.tasks.shared.word_maps import number
 from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")
@@ -46,6 +49,13 @@ class WordLocalisationOptions:
             "help": "Explain drawn scenes, noised to this timestep, instead of generated images.",
         },
     )
+    metrics: tuple[str, ...] = field(
+        default=(), metadata={"help": "A metric of maps, such as AP; may be repeated. By default all of them."}
+    )
+
+    def __post_init__(self) -> None:
+        """Complete and check the metrics."""
+        object.__setattr__(self, "metrics", checked_metrics(self.metrics, "map"))
 
 
 @task(
@@ -53,6 +63,7 @@ class WordLocalisationOptions:
     question="How well do word maps find the objects that the words name?",
     options=WordLocalisationOptions,
     needs=("words",),
+    version=2,
     prompts=Captions(held_out_captions, usual=100),
 )
 class WordLocalisation:
@@ -72,7 +83,7 @@ class WordLocalisation:
         return [
             Record(
                 rows=[
-                    _row(word, one.about["caption"], one.request.seed, options.method)
+                    _row(word, one.about["caption"], one.request.seed, options)
                     for word in masked_words(one.about["caption"], image, maps)
                 ]
             )
@@ -85,7 +96,7 @@ class WordLocalisation:
         A bootstrap interval rests on every value, so the scores of all words stay in memory: 8 bytes for each number.
         """
         maps = (options.method, *CONTROLS)
-        scores = _Scores([f"{name}.{metric}" for name in maps for metric in METRICS])
+        scores = _Scores([f"{name}.{metric}" for name in maps for metric in options.metrics])
         for item, record in records:
             for row in record.rows:
                 scores.add(row, item.about["caption"])
@@ -96,7 +107,7 @@ class WordLocalisation:
         for kind in KINDS:
             count = scores.count(kind)
             for name in maps if count else ():
-                cells = {metric: scores.mean(f"{name}.{metric}", kind) for metric in METRICS}
+                cells = {metric: scores.mean(f"{name}.{metric}", kind) for metric in options.metrics}
                 rows.append({"words": f"{kind} ({count})", "map": name} | cells)
         sentence = _sentence(rows[: len(maps)], len(records), scores.words, options)
         return Finding("word_localisation", "", None, sentence, rows, None, about)
@@ -124,16 +135,17 @@ def _items(rows: Iterable[Row], options: WordLocalisationOptions) -> Iterator[It
         yield replace(one, request=one.request.with_(prompt=prompt, image=scene, invert="noise", at=options.at))
 
 
-def _row(word: MaskedWord, caption: str, seed: int, method: str) -> dict[str, Any]:
+def _row(word: MaskedWord, caption: str, seed: int, options: WordLocalisationOptions) -> dict[str, Any]:
     """A word with the scores of its map and of the uninformative baselines; without any where it cannot be judged."""
     row: dict[str, Any] = {"caption": caption, "word": word.word, "index": word.place, "kind": word.kind}
     if not word.truth.any() or np.isnan(word.heat).any():
         return row
     height, width = word.truth.shape
-    maps = {method: np.asarray(word.heat, np.float64)}
+    maps = {options.method: np.asarray(word.heat, np.float64)}
     maps |= {name: control_map(name, (height, width), seed, word.place) for name in CONTROLS}
     for name, heat in maps.items():
-        row |= {f"{name}.{metric}": score for metric, score in localisation_scores(heat, word.truth).items()}
+        fine, truth = fitted(heat, word.truth)
+        row |= {f"{name}.{metric}": find_metric(metric).function(fine, truth) for metric in options.metrics}
     return row
 
 
@@ -157,11 +169,11 @@ class _Scores:
 
     def add(self, row: Mapping[str, Any], prompt: str) -> None:
         """Take the row of a word; one that could not be judged is counted as dropped."""
-        if any(row.get(name) is None for name in self._values):
+        if all(row.get(name) is None for name in self._values):
             self.dropped += 1
             return
         for name, values in self._values.items():
-            values.append(row[name])
+            values.append(number(row[name]))
         self._kinds.append(KINDS.index(row["kind"]))
         self._prompts.append(self._numbers.setdefault(prompt, len(self._numbers)))
 
@@ -180,11 +192,13 @@ class _Scores:
 
 
 def _sentence(rows: Sequence[Mapping[str, Any]], images: int, words: int, options: WordLocalisationOptions) -> str:
-    """The average precision of the method next to that of the best uninformative baseline, over all words."""
+    """The first metric (AP by default) of the method next to the best uninformative baseline's, over all words."""
     own, *baselines = rows
-    best = max(baselines, key=lambda row: float(row["AP"].mean))
+    metric = find_metric(options.metrics[0])
+    sign = 1 if metric.better == "higher" else -1
+    best = max(baselines, key=lambda row: sign * float(row[metric.name].mean))
     what = f"{images:,} images" if options.at is None else f"{images:,} drawn scenes, noised to timestep {options.at}"
     return (
-        f"{words:,} words of {what}: AP of {options.method} {own['AP'].brief}, of the best uninformative baseline "
-        f"({best['map']}) {best['AP'].brief}, against the masks that the reader finds."
+        f"{words:,} words of {what}: {metric.name} of {options.method} {own[metric.name].brief}, of the best "
+        f"uninformative baseline ({best['map']}) {best[metric.name].brief}, against the masks that the reader finds."
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sfumato.metrics.registry import headings
 from sfumato.report.markup import number, visible
 from sfumato.results.interval import Interval
 
@@ -56,7 +57,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def laid(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """The same of rows that are lists, in the order of the columns."""
     return {
-        "head": [cell(name) for name in names],
+        "head": [cell(name) for name in headings(names)],
         "right": [all(_is_number(row[place]) for row in rows) for place in range(len(names))],
         "rows": [[cell(value) for value in row] for row in rows],
     }
