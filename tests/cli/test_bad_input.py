@@ -59,7 +59,7 @@ REQUESTS = {
 WITH_MODEL = {
     "odd size": (["a", "--size", "513x512"], "height is 513; this model makes multiples of 8, so take 512 or 520"),
     "unknown scheduler": (["a", "--scheduler", "magic"], "no scheduler 'magic' fits this model; choose from: "),
-    "unknown method": (["a", "--method", "magic"], "there is no method 'magic'; choose from: daam"),
+    "unknown method": (["a", "--method", "magic"], "there is no method 'magic'; choose from: ablation"),
     "unknown option": (["a", "--option", "magic=1"], "daam has no option 'magic'; its options are: layers, steps,"),
     "option without value": (["a", "--option", "threshold"], "--option is 'threshold'; expected name=value"),
     "option of another type": (["a", "--option", "threshold=x"], "the option threshold is 'x'; expected a number"),

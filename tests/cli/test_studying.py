@@ -87,7 +87,7 @@ WRONG: dict[str, tuple[Sequence[str], str]] = {
     "a word": (["numbers", "--prompts", "many"], "'many' cannot be read: No such file or directory"),
     "no steps": (["numbers", "--steps", "0"], "'--steps': Input should be greater than or equal to 1"),
     "seed": (["numbers", "--seed", "-1"], "'--seed': Input should be greater than or equal to 0"),
-    "method": (["scrambled", "--method", "magic"], "there is no method 'magic'; choose from: daam"),
+    "method": (["scrambled", "--method", "magic"], "there is no method 'magic'; choose from: ablation"),
     "other images": (["numbers", "--prompts", "2"], "counts reads what the images show"),
     "other images again": (["entanglement", "--pairs", "2"], "makes 64 x 64; take studio/scenes"),
     "and again": (["scrambled", "--prompts", "2"], "makes 64 x 64; take studio/scenes"),

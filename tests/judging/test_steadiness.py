@@ -127,7 +127,7 @@ def test_without_a_method_nothing_can_be_made_again(provenance: dict[str, Any]) 
 
 def test_unknown_methods_and_selections_are_refused() -> None:
     made = explained()
-    with pytest.raises(UnknownMethod, match="there is no method 'magic'; choose from: daam"):
+    with pytest.raises(UnknownMethod, match="there is no method 'magic'; choose from: ablation"):
         methods_of(Explanation(made.tree, made.request, {"method": "magic", "options": {}}))
     kept = sfumato.explain(model_of("text"), REQUEST, keep=("step",))
     with pytest.raises(SfumatoError, match="is a selection of steps, layers or heads; check the one that it is of"):
