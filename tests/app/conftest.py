@@ -128,14 +128,23 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def open_page(browser: Any, served: str) -> Iterator[Callable[..., Any]]:
-    """Open the page as a new visitor; at the end no page may have said an error or asked anything of another host."""
-    watched, contexts = Watched(), []
+@pytest.fixture(scope="session")
+def contexts() -> dict[str, list[Any]]:
+    """Contexts of the browser that no test has at the moment, by their options; they keep the scripts of the page."""
+    return {}
 
-    def open_page(query: str = "", **context: Any) -> Any:
-        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context)))
-        page = contexts[-1].new_page()
+
+@pytest.fixture
+def open_page(browser: Any, served: str, contexts: dict[str, list[Any]]) -> Iterator[Callable[..., Any]]:
+    """Open the page as a new visitor; at the end no page may have said an error or asked anything of another host."""
+    watched, taken = Watched(), []
+
+    def open_page(query: str = "", **options: Any) -> Any:
+        wanted = {"viewport": {"width": 1280, "height": 900}} | options
+        free = contexts.setdefault(repr(wanted), [])
+        context = free.pop() if free else browser.new_context(**wanted)
+        taken.append((context, free))
+        page = context.new_page()
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: watched.said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: watched.said.append(str(error)))
@@ -146,8 +155,11 @@ def open_page(browser: Any, served: str) -> Iterator[Callable[..., Any]]:
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for context, free in taken:
+        context.clear_cookies()
+        for page in context.pages:
+            page.close()
+        free.append(context)
     assert watched.said == []
     assert watched.outside == []
 
