@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sfumato.registry import methods as methods
     from sfumato.request import Request as Request
     from sfumato.results.explanation import Explanation as Explanation
-    from sfumato.results.store import open as open
+    from sfumato.results.opening import open as open
     from sfumato.runs.opened import open_run as open_run
     from sfumato.runs.running import run as run
     from sfumato.runs.task import tasks as tasks
@@ -26,7 +26,7 @@ _HOMES = {
     "explain": "sfumato.explain",
     "load": "sfumato.models.loading",
     "methods": "sfumato.registry",
-    "open": "sfumato.results.store",
+    "open": "sfumato.results.opening",
     "open_run": "sfumato.runs.opened",
     "run": "sfumato.runs.running",
     "tasks": "sfumato.runs.task",

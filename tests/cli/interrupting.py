@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 
 # What is there when a run reaches the moment: a pattern below the folder where the results will be.
 MOMENTS = {

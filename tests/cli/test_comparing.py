@@ -13,7 +13,7 @@ import sfumato
 from sfumato.layers import layers_of
 from sfumato.metrics.divergence import diverge
 from sfumato.results.interval import decimal
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, square, tiny_labels
 

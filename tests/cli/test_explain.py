@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from tests.cli.running import run
 
 SMALL = ("--steps", "1", "--size", "32x32")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from tests.cli import interrupting
 
 pytestmark = pytest.mark.timeout(1500)  # some seconds, but a busy machine may be very much slower

@@ -14,7 +14,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.results.interval import Interval
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 from tests.methods.steps import CLIP

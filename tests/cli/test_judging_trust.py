@@ -16,8 +16,8 @@ import sfumato
 from sfumato.errors import SfumatoWarning
 from sfumato.judging.trust import trust
 from sfumato.request import Request
+from sfumato.results.opening import open as open_explanation
 from sfumato.results.rows import as_csv, plain_rows
-from sfumato.results.store import open as open_explanation
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 from tests.methods.steps import CLIP

@@ -16,7 +16,7 @@ import sfumato
 from sfumato.cli.tables import say_results, say_rows
 from sfumato.methods.daam import select
 from sfumato.results.interval import Interval, decimal
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from tests.cli.conftest import PROMPT
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels

@@ -22,7 +22,7 @@ from sfumato.models.model import Model
 from sfumato.request import SEEDS, Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from tests.judging.made_up import GRID, REQUEST, explained, pattern, patterns, shared, stepped
 from tests.labels import REQUEST as LABEL
 from tests.methods.steps import model_of

@@ -24,7 +24,7 @@ from sfumato.report.markup import number
 from sfumato.report.page import page
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from sfumato.trace import generate
 from tests.cli.running import run
 from tests.judging.made_up import REQUEST

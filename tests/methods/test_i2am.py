@@ -19,8 +19,8 @@ from sfumato.metrics import average_precision, box, box_iou, imacs
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.opening import open as open_explanation
 from sfumato.results.pairs import looking_at, seen_from, seen_from_part
-from sfumato.results.store import open as open_explanation
 from sfumato.results.upscale import bicubic
 from sfumato.trace import generate
 from sfumato.watching.reference import ReferenceSums

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from sfumato.results.explanation import Explanation
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from tests.results import synthetic
 
 

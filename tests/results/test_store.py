@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import sfumato
 from sfumato.errors import StoreError
 from sfumato.results import store
 from sfumato.results.explanation import Explanation
@@ -34,7 +35,7 @@ def test_what_was_saved_opens_again(tmp_path: Path, images: int) -> None:
     )
     made = synthetic.explanation(images=images, unseen=1, more={"word_importance": extra, "deep/inner": extra})
     made.save(tmp_path / "a.zarr")
-    again = store.open(tmp_path / "a.zarr", verify=True)
+    again = sfumato.open(tmp_path / "a.zarr", verify=True)
     xr.testing.assert_identical(again.tree.load(), made.tree)
     assert again.request == made.request
     assert again.provenance == made.provenance
@@ -44,10 +45,10 @@ def test_what_was_saved_opens_again(tmp_path: Path, images: int) -> None:
 
 
 def test_an_opened_explanation_saves_again(stored: Path, tmp_path: Path) -> None:
-    store.open(stored).save(tmp_path / "b.zarr")
-    store.open(stored).save(stored, overwrite=True)
+    sfumato.open(stored).save(tmp_path / "b.zarr")
+    sfumato.open(stored).save(stored, overwrite=True)
     xr.testing.assert_identical(
-        store.open(tmp_path / "b.zarr").tree.load(), store.open(stored, verify=True).tree.load()
+        sfumato.open(tmp_path / "b.zarr").tree.load(), sfumato.open(stored, verify=True).tree.load()
     )
 
 
@@ -62,15 +63,15 @@ def test_the_same_result_is_stored_as_the_same_bytes(made: Explanation, tmp_path
 
 
 def test_arrays_are_read_when_they_are_used(stored: Path) -> None:
-    opened = store.open(stored)
+    opened = sfumato.open(stored)
     (stored / "words" / "map" / "c" / "0" / "0" / "0").unlink()
     assert opened.image.size == (128, 128)  # the words' maps were not needed for it
     with pytest.raises(StoreError, match="words/map has 1 of 2 files"):
-        store.open(stored)
+        sfumato.open(stored)
 
 
 def test_loading_makes_it_independent_of_the_folder(made: Explanation, stored: Path) -> None:
-    opened = store.open(stored).load()
+    opened = sfumato.open(stored).load()
     shutil.rmtree(stored)
     np.testing.assert_array_equal(opened.word_map("circle").values, made.word_map("circle").values)
 
@@ -86,8 +87,8 @@ def test_any_xarray_opens_the_folder_without_warnings(stored: Path) -> None:
 
 def test_the_folder_around_it_opens_too(made: Explanation, tmp_path: Path) -> None:
     made.save(tmp_path / "out" / "explanation.zarr")
-    assert store.open(tmp_path / "out").request == made.request
-    assert store.open(str(tmp_path / "out")).request == made.request
+    assert sfumato.open(tmp_path / "out").request == made.request
+    assert sfumato.open(str(tmp_path / "out")).request == made.request
 
 
 def test_an_existing_result_is_kept_unless_told(made: Explanation, stored: Path) -> None:
@@ -95,7 +96,7 @@ def test_an_existing_result_is_kept_unless_told(made: Explanation, stored: Path)
         made.save(stored)
     other = synthetic.explanation("blue square")
     other.save(stored, overwrite=True)
-    assert store.open(stored, verify=True).request.prompt == "blue square"
+    assert sfumato.open(stored, verify=True).request.prompt == "blue square"
     assert [p.name for p in stored.parent.iterdir()] == [stored.name]
 
 
@@ -118,7 +119,7 @@ def test_only_explanations_are_ever_replaced(made: Explanation, tmp_path: Path, 
 def test_an_empty_folder_is_used(made: Explanation, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     made.save(tmp_path / "new")
-    assert store.open(tmp_path / "new").request == made.request
+    assert sfumato.open(tmp_path / "new").request == made.request
 
 
 def test_a_link_is_kept_and_what_it_names_is_replaced(made: Explanation, stored: Path) -> None:
@@ -126,7 +127,7 @@ def test_a_link_is_kept_and_what_it_names_is_replaced(made: Explanation, stored:
     link.symlink_to(stored, target_is_directory=True)
     synthetic.explanation("blue square").save(link, overwrite=True)
     assert link.is_symlink()
-    assert store.open(stored).request.prompt == "blue square"
+    assert sfumato.open(stored).request.prompt == "blue square"
 
 
 def test_broken_maps_are_never_stored(made: Explanation, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         " ": "name of the folder is empty",
     }.items():
         with pytest.raises(StoreError, match=message):
-            store.open(f"{tmp_path}/{name}" if name.strip() else name)
+            sfumato.open(f"{tmp_path}/{name}" if name.strip() else name)
 
 
 def rewrite(stored: Path, seal: bool = True, **changes: Any) -> None:
@@ -169,19 +170,19 @@ def rewrite(stored: Path, seal: bool = True, **changes: Any) -> None:
 def test_a_newer_format_asks_for_a_newer_program(stored: Path) -> None:
     rewrite(stored, version=store.VERSION + 1, sfumato="9.0")
     with pytest.raises(StoreError, match=r"has format 2, written by Sfumato 9\.0; .* reads up to format 1: install"):
-        store.open(stored)
+        sfumato.open(stored)
 
 
 def test_changed_attributes_break_the_seal(stored: Path) -> None:
     rewrite(stored, seal=False, provenance={"model": "a better one"})
     with pytest.raises(StoreError, match=r"attributes in zarr\.json were changed"):
-        store.open(stored)
+        sfumato.open(stored)
 
 
 def test_a_request_that_cannot_be_is_refused(stored: Path) -> None:
     rewrite(stored, request={"prompt": "a", "steps": -1})
     with pytest.raises(StoreError, match="no valid explanation: steps is -1"):
-        store.open(stored)
+        sfumato.open(stored)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -197,9 +198,9 @@ def test_every_missing_or_shortened_file_is_noticed_at_once(stored: Path) -> Non
             else:
                 path.write_bytes(content[: len(content) // 2])
             with pytest.raises(StoreError, match="incomplete or damaged|no zarr.json"):
-                store.open(stored)
+                sfumato.open(stored)
             path.write_bytes(content)
-    store.open(stored, verify=True)
+    sfumato.open(stored, verify=True)
 
 
 def test_every_changed_byte_is_noticed_when_verifying(stored: Path) -> None:
@@ -210,16 +211,16 @@ def test_every_changed_byte_is_noticed_when_verifying(stored: Path) -> None:
         path.write_bytes(bytes([content[0] ^ 0xFF]) + content[1:])
         name = path.relative_to(stored).as_posix().split("/c/")[0].removesuffix("/zarr.json")
         with pytest.raises(StoreError, match=f"{name} differs from what was written"):
-            store.open(stored, verify=True)
+            sfumato.open(stored, verify=True)
         path.write_bytes(content)
 
 
 def test_files_of_the_desktop_do_no_harm(stored: Path) -> None:
     (stored / "words" / ".DS_Store").write_text("x")
-    assert store.open(stored, verify=True).request.prompt == synthetic.PROMPT
+    assert sfumato.open(stored, verify=True).request.prompt == synthetic.PROMPT
     (stored / "words" / "notes.txt").write_text("x")
     with pytest.raises(StoreError, match="words has 2 of 1 files"):
-        store.open(stored)
+        sfumato.open(stored)
 
 
 def test_saving_leaves_the_working_folder_alone(
@@ -232,7 +233,7 @@ def test_saving_leaves_the_working_folder_alone(
 
 def test_a_name_that_is_too_long_is_said_in_one_line() -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
-        store.open("a" * 5000)
+        sfumato.open("a" * 5000)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "words/map/notes.txt", "words/map/c/9", "mine/"])
@@ -259,7 +260,7 @@ def test_a_changed_file_in_a_stored_result_is_never_lost(stored: Path) -> None:
 def test_links_in_a_stored_result_are_not_followed(stored: Path, tmp_path: Path, linked: str) -> None:
     (stored / linked).rename(tmp_path / "elsewhere")
     (stored / linked).symlink_to(tmp_path / "elsewhere")
-    for action in (store.open, lambda path: synthetic.explanation("blue").save(path, overwrite=True)):
+    for action in (sfumato.open, lambda path: synthetic.explanation("blue").save(path, overwrite=True)):
         with pytest.raises(StoreError, match=f"{linked} is no regular file"):
             action(stored)
     assert (tmp_path / "elsewhere").exists()
@@ -344,7 +345,7 @@ def with_a_pipe_for_a_chunk(stored: Path) -> None:
 def test_a_sealed_result_of_another_shape_is_one_clear_error(damage: Callable[[Path], None], stored: Path) -> None:
     damage(stored)
     with pytest.raises(StoreError, match=r"is incomplete or damaged|cannot read") as caught:
-        store.open(stored, verify=True)
+        sfumato.open(stored, verify=True)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -363,4 +364,4 @@ def test_odd_chunks_are_one_clear_error_however_late_they_are_read(chunks: Any, 
     (stored / "zarr.json").write_text(json.dumps(root))
     rewrite(stored, manifest=store._manifest(stored, hashes=True))
     with pytest.raises(StoreError, match="is incomplete or damaged"):
-        store.open(stored).image  # noqa: B018
+        sfumato.open(stored).image  # noqa: B018

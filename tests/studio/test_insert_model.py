@@ -9,7 +9,7 @@ import pytest
 
 import sfumato
 from sfumato.models.loading import STUDIO
-from sfumato.results.store import open as open_explanation
+from sfumato.results.opening import open as open_explanation
 from sfumato.studio.garments import pair
 from sfumato.studio.garments_scoring import request_of, score_garments
 from sfumato.trace import generate

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import sfumato
 from sfumato.errors import StoreError
-from sfumato.results import store
 from sfumato.results.explanation import Explanation
 from sfumato.writing import folders
 from sfumato.writing.folders import write_folder
@@ -226,7 +226,7 @@ def test_a_full_disk_while_syncing_keeps_the_old_result(
     monkeypatch.undo()
     assert calls >= 20
     assert everything(stored.parent) == before
-    assert store.open(stored, verify=True).request == made.request
+    assert sfumato.open(stored, verify=True).request == made.request
 
 
 @contextmanager
@@ -249,7 +249,7 @@ def test_a_limit_met_inside_zarr_is_one_line(made: Explanation, stored: Path, si
         synthetic.explanation("blue").save(stored, overwrite=True)
     assert "\n" not in str(caught.value)
     assert everything(stored.parent) == before
-    assert store.open(stored, verify=True).request == made.request
+    assert sfumato.open(stored, verify=True).request == made.request
 
 
 def test_every_file_and_folder_is_synced_before_the_name_appears(
@@ -329,7 +329,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_result_or_none(tmp_path: Path, root
         prompt = prompt_or_none(target)
         assert prompt in {"red", "blue square"} or (prompt is None and trial % 12 == 0)
         synthetic.explanation("after").save(target, overwrite=True)
-        assert store.open(target, verify=True).request.prompt == "after"
+        assert sfumato.open(target, verify=True).request.prompt == "after"
         assert os.listdir(target.parent) == ["a.zarr"]
     assert killed_while_writing
 
@@ -337,7 +337,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_result_or_none(tmp_path: Path, root
 def prompt_or_none(target: Path) -> str | None:
     """The prompt of a whole result, None where there is nothing; anything between the two is an error."""
     try:
-        return store.open(target, verify=True).request.prompt
+        return sfumato.open(target, verify=True).request.prompt
     except StoreError as error:
         if "does not exist" not in str(error):
             raise

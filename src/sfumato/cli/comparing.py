@@ -22,7 +22,7 @@ def compare(
     from sfumato.cli.files import write_picture
     from sfumato.cli.tables import say_rows
     from sfumato.metrics.divergence import diverge, parts_in_words
-    from sfumato.results.store import open as open_explanation
+    from sfumato.results.opening import open as open_explanation
 
     one, other = open_explanation(first), open_explanation(second)
     found = diverge(one, other, apart)

@@ -14,7 +14,6 @@ from sfumato.cli.slugs import word_file
 from sfumato.errors import StoreError
 from sfumato.progress import Progress
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import importance_methods
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
 from sfumato.writing.files import replacing_file, write_text
@@ -45,7 +44,7 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
             rows = [row for row in summary["words"] if row["image"] == number]
             place = folder / "words" / mark.removeprefix("-")
             _write_overlays(explanation, image, rows, place, progress)
-        for method in importance_methods(explanation):
+        for method in explanation.importance_methods:
             importance_sheet(explanation, method, number).save(folder / f"{method}{mark}.png", compress_level=QUICK)
         single = explanation.select(number)
         for name, draw in process_sheets(single).items():

@@ -85,7 +85,7 @@ def judge(
     """
     from sfumato.judging.evaluation import CheckOptions, costs, evaluate
     from sfumato.options import whole_numbers
-    from sfumato.results.store import open as open_explanation
+    from sfumato.results.opening import open as open_explanation
     from sfumato.writing.folders import write_folder
 
     steps = whole_numbers(at) if at is not None else ()

@@ -38,7 +38,7 @@ def open_result(
 ) -> None:
     """Show the numbers of a stored result."""
     from sfumato.cli.tables import say_results
-    from sfumato.results.store import open as open_explanation
+    from sfumato.results.opening import open as open_explanation
 
     explanation = open_explanation(path, verify=True)
     if not (steps is None and layers is None and heads is None):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sfumato.errors import SfumatoError
 from sfumato.metrics.structure import resized
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import importance_methods, importance_rows
 
 NAMES = ("map", "region", "sensitivity")
 """What the variable is called that holds a node's map."""
@@ -98,8 +97,8 @@ def named_maps(explanation: Explanation) -> dict[str, NDArray[np.float64]]:
         found = {name: values for name, values in found.items() if np.isfinite(values).all()}
     if found:
         return found
-    for method in importance_methods(explanation):
-        return {"worths": np.array([[float(row["phi"]) for row in importance_rows(explanation, method)]])}
+    for method in explanation.importance_methods:
+        return {"worths": np.array([[float(row["phi"]) for row in explanation.importance_rows(method)]])}
     for one_node in saliencies(explanation):
         for place, step in enumerate(one_node.steps or (None,)):
             found[one_node.name + ("" if step is None else f", step {step}")] = one_node.maps[place]
@@ -111,8 +110,8 @@ def shares_of(explanation: Explanation) -> dict[str, float]:
     if "words" in explanation.tree.children:
         rows = [row for row in explanation.summary()["words"] if row["share"] is not None]
         return {_named(row["word"], row["occurrence"]): float(row["share"]) for row in rows}
-    for method in importance_methods(explanation):
-        rows = importance_rows(explanation, method)
+    for method in explanation.importance_methods:
+        rows = explanation.importance_rows(method)
         if all(row["share"] is not None for row in rows):
             return {row["player"]: float(row["share"]) for row in rows}
     return {}

@@ -5,13 +5,9 @@ A new pipeline is one line here where its parts are of known kinds (see CONTRIBU
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
+from sfumato.models.family import Family
 from sfumato.models.flux import FluxModel, QwenModel
 from sfumato.models.kandinsky import KandinskyModel
-from sfumato.models.latent import LatentModel
 from sfumato.models.pixel import LabelModel, PixelModel
 from sfumato.models.reference import PaintByExampleModel, ReferenceModel
 from sfumato.models.tasks import CONTROL, EDITING, IMAGE, INPAINTING, TEXT, Task
@@ -37,29 +33,6 @@ STREAM = frozenset({"token-maps", "text-stream"})
 MAPS = frozenset({"token-maps"})
 ADDED = frozenset({"token-maps", "replay"})
 THOUSAND = 1000.0
-
-
-@dataclass(frozen=True)
-class Family:
-    """What is known of a pipeline class whose latents are decoded.
-
-    Attributes:
-        name: Of the family.
-        text: How a prompt is read.
-        features: What methods may rely on, beside words and what the task adds.
-        kind: The class that answers for it.
-        guidance: How the branches of guidance are run: in one batch, one call after the other, or not at all.
-        time_scale: By what the denoiser's timestep is multiplied to give the scheduler's.
-        arguments: What its call is given, whatever its user says.
-    """
-
-    name: str
-    text: type[Text]
-    features: frozenset[str]
-    kind: type[LatentModel] = LatentModel
-    guidance: Literal["batched", "sequential", "distilled"] = "batched"
-    time_scale: float = 1.0
-    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 UNET = Family("unet", Text, CROSS | {"followed"})

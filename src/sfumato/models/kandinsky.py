@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from sfumato.errors import ModelError
+from sfumato.models.family import Family
 from sfumato.models.latent import LatentModel
 from sfumato.models.model import Source
 from sfumato.models.tasks import Task
-
-if TYPE_CHECKING:
-    from sfumato.models.families import Family
 
 
 class KandinskyModel(LatentModel):

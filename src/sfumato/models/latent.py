@@ -6,15 +6,16 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from sfumato.errors import ModelError
-from sfumato.models import inverting, noise, vae
+from sfumato.models import noise, noised_image, vae
 from sfumato.models.adapter import adapter_tokens
 from sfumato.models.calling import check_arguments, for_each, refusals_named
+from sfumato.models.family import Family
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import Notes, notes_of
@@ -24,9 +25,6 @@ from sfumato.models.tasks import Task
 from sfumato.models.turns import alone
 from sfumato.models.words import Tokens, split
 from sfumato.request import Request
-
-if TYPE_CHECKING:
-    from sfumato.models.families import Family
 
 DEFAULT_GUIDANCE = 7.5
 PIPELINE_MULTIPLE = 8  # the pipelines' own calls ask for it, whatever the VAE
@@ -97,7 +95,7 @@ class LatentModel:
                 that this pipeline does not take.
         """
         if request.invert is not None:
-            request = inverting.prepared(self, request)
+            request = noised_image.prepared(self, request)
         self.task.check(request)
         self._refuse(request)
         self.task.check_references(request)
@@ -161,7 +159,7 @@ class LatentModel:
             **self.task.arguments(requests),
         }
         if first.invert is not None:
-            given["latents"] = inverting.noised(self, requests)
+            given["latents"] = noised_image.noised(self, requests)
         known = {name: value for name, value in given.items() if name in self._takes and value is not None}
         # where embeddings are given, some pipelines would else take their default of an empty negative prompt as well
         none = {"negative_prompt": None} if self._steered else {}

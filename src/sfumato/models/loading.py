@@ -15,6 +15,7 @@ from sfumato.errors import ModelError, Unreadable
 from sfumato.models.adapter import adapters_of, token_count
 from sfumato.models.adapter_files import Adapter, load_adapters
 from sfumato.models.families import LATENT, OWN, PIXEL, SUPPORTED
+from sfumato.models.latent import LatentModel
 from sfumato.models.model import Model, Source, modules_of
 from sfumato.models.notes import notes_of
 from sfumato.reading import path_of, read_json
@@ -140,7 +141,7 @@ def _model(pipeline: Any, source: Source, arguments: Mapping[str, Any]) -> Model
         for projection in projections:
             token_count(projection)  # refuses kinds that are not known
         task = replace(task, adapters=len(projections))
-    return family.kind(pipeline, source, family, task, arguments)
+    return (family.kind or LatentModel)(pipeline, source, family, task, arguments)
 
 
 def _for(task: Task | None, pipeline: Any) -> Any:

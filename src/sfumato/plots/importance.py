@@ -10,7 +10,6 @@ from PIL import Image
 from sfumato.errors import SfumatoError
 from sfumato.plots.lettering import families, lettered
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import importance_methods, importance_rows
 
 MOST_IMAGES = 32
 _LETTER = 6.3  # pixels of an average letter of the line below the prompt
@@ -33,14 +32,14 @@ def importance_sheet(explanation: Explanation, method: str | None = None, image:
     Raises:
         SfumatoError: No method of this name says how much each word is worth.
     """
-    known = importance_methods(explanation)
+    known = explanation.importance_methods
     chosen = method or next(iter(known), None)
     if chosen is None or chosen not in known:
         raise SfumatoError(
             f"this explanation says nothing of {method or 'the worth of words'}; "
             f"methods that do so are in it: {', '.join(known) or 'none'}"
         )
-    rows = importance_rows(explanation, chosen, image)
+    rows = explanation.importance_rows(chosen, image)
     about = explanation.tree[f"{chosen}/word_importance"].attrs
     coalitions, order = _coalitions(explanation, chosen, image)
     down = -(-len(order) // _ACROSS)

@@ -12,7 +12,6 @@ from sfumato.plots.figures import finished
 from sfumato.plots.lettering import families, lettered
 from sfumato.plots.overlays import overlay
 from sfumato.results.explanation import Explanation
-from sfumato.results.summary import word_rows
 
 _INK, _QUIET = "#1d1d1f", "#6e6e73"
 _DPI = 120
@@ -41,7 +40,7 @@ def word_sheet(
     from matplotlib.figure import Figure
 
     one = explanation.select(image)
-    rows = word_rows(one, 0)
+    rows = one.word_rows()
     picture, maps = one.image, _maps_by_index(one)
     panels = [picture, *(overlay(picture, maps[row["index"]], contour=contour) for row in rows)]
     captions = [("the image", f"seed {one.request.seed}"), *(_words_about(row, rows) for row in rows)]

@@ -11,7 +11,6 @@ from PIL import Image
 from sfumato.report.markup import escaped, isolated, number, percent, picture_uri, table
 from sfumato.report.sections import Section, cells, section
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import importance_rows
 
 MOST_COALITIONS = 64
 _QUALITY = 84
@@ -24,7 +23,7 @@ def word_importance(explanation: Explanation, path: str) -> Section:
     """A bar for every word, with its interval and share."""
     method = path.split("/", maxsplit=1)[0]
     node = explanation.tree[path].to_dataset()
-    rows = importance_rows(explanation, method)
+    rows = explanation.importance_rows(method)
     ends = [value for row in rows for value in (row["phi"], row["low"], row["high"]) if value is not None]
     low, high = min(0.0, *ends), max(0.0, *ends)
     lines = [_line(row, low, high) for row in rows]

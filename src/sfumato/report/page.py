@@ -16,7 +16,6 @@ from sfumato.plots.overlays import DIM, colours, display_size
 from sfumato.report.markup import escaped, isolated, number, packed, pairs, picture_uri, visible
 from sfumato.report.sections import caveat, chip_note, maps_by_place, ordinal, sections, times, unit_of
 from sfumato.results.explanation import Explanation
-from sfumato.results.summary import word_rows
 from sfumato.writing.files import write_text
 
 _MANY, _CROWD = 14, 45  # words from which chips get smaller
@@ -42,7 +41,7 @@ def write_report(explanation: Explanation, path: str | PathLike[str]) -> None:
 def page(explanation: Explanation) -> str:
     """The page as text; see ``write_report``."""
     singles = [explanation.select(i) for i in range(explanation.request.images)]
-    rows = [word_rows(single, 0) for single in singles]
+    rows = [single.word_rows() for single in singles]
     has_words = bool(rows[0])
     script = template("heat.js") + template("viewer.js")
     height, width = singles[0].image.height, singles[0].image.width

@@ -24,7 +24,6 @@ from sfumato.report.markup import (
     table,
 )
 from sfumato.results.explanation import Explanation
-from sfumato.results.summary import word_rows
 
 MOST_TILES = 16
 MOST_ROWS = 64
@@ -115,7 +114,7 @@ def sections(explanation: Explanation) -> list[tuple[str, Section]]:
 @section("words")
 def words(explanation: Explanation, path: str) -> Section:
     """A grid of overlays, then the numbers."""
-    rows = word_rows(explanation, 0)
+    rows = explanation.word_rows()
     maps = maps_by_place(explanation)
     picture = explanation.image
     tiles, lines = [], []
@@ -209,7 +208,7 @@ def tokens(explanation: Explanation, path: str) -> Section:
     node = explanation.tree[path].to_dataset()
     maps = node["map"].transpose("token", "y", "x").values
     texts, owners = node["token"].values.tolist(), node["word_index"].values.tolist()
-    names = {row["index"]: row["word"] for row in word_rows(explanation, 0)}
+    names = {row["index"]: row["word"] for row in explanation.word_rows()}
     tiles = []
     for text, owner, heat in zip(texts, owners, maps, strict=True):
         alt = escaped(f"Map of the token {text}")

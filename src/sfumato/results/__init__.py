@@ -1,8 +1,8 @@
 """Explanations: what they hold, how they are stored whole or not at all, and how their maps are upscaled."""
 
 from sfumato.results.explanation import Explanation
+from sfumato.results.opening import open
 from sfumato.results.schema import SchemaError
-from sfumato.results.store import open
 from sfumato.results.upscale import bicubic, bicubic_matrix
 from sfumato.writing.folders import write_folder
 

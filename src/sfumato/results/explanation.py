@@ -15,8 +15,9 @@ from PIL import Image
 
 from sfumato.errors import SfumatoError, UnknownWord
 from sfumato.request import Request
-from sfumato.results import schema
-from sfumato.results.summary import TAU, summarise
+from sfumato.results import schema, store
+from sfumato.results.importance import importance_methods, importance_rows
+from sfumato.results.summary import TAU, summarise, word_rows
 
 _LISTED_WORDS = 40
 
@@ -123,7 +124,20 @@ class Explanation:
 
     def summary(self, tau: float = TAU) -> dict[str, Any]:
         """All numbers, with request and provenance, ready for JSON; see ``results.summary.summarise``."""
-        return summarise(self, tau)
+        return summarise(self.tree, self.request, self.provenance, tau, self.out_of_vocabulary)
+
+    def word_rows(self, image: int = 0, tau: float = TAU) -> list[dict[str, Any]]:
+        """One row per word of one image, in prompt order, as the summary has them; none without word maps."""
+        return word_rows(self.tree, image, tau, self.out_of_vocabulary)
+
+    @property
+    def importance_methods(self) -> list[str]:
+        """The methods of this explanation that say how much each word is worth."""
+        return importance_methods(self.tree)
+
+    def importance_rows(self, method: str, image: int = 0) -> list[dict[str, Any]]:
+        """One row per word or phrase of one image by one of these methods; see ``results.importance``."""
+        return importance_rows(self.tree, method, image)
 
     def load(self) -> Explanation:
         """Read every array into memory, so that the folder may change or go; returns itself."""
@@ -140,9 +154,7 @@ class Explanation:
         Raises:
             StoreError: It cannot be written; nothing is left behind.
         """
-        from sfumato.results import store
-
-        store.save(self, path, overwrite=overwrite)
+        store.save(self.tree, self.request, self.provenance, path, overwrite=overwrite)
 
     def __repr__(self) -> str:
         sizes = self.tree["image"].sizes

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
-
-if TYPE_CHECKING:
-    from sfumato.results.explanation import Explanation
 
 NODE = "word_importance"
 UP_TO = 0.975
@@ -27,12 +25,12 @@ def half_width(error: ArrayLike, freedom: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.asarray(error, np.float64) * stdtrit(np.asarray(freedom, np.float64), UP_TO))
 
 
-def importance_methods(explanation: Explanation) -> list[str]:
+def importance_methods(tree: xr.DataTree) -> list[str]:
     """The methods that say how much each word is worth, in the order of the tree."""
-    return [name for name, node in explanation.tree.children.items() if NODE in node.children]
+    return [name for name, node in tree.children.items() if NODE in node.children]
 
 
-def importance_rows(explanation: Explanation, method: str, image: int = 0) -> list[dict[str, Any]]:
+def importance_rows(tree: xr.DataTree, method: str, image: int = 0) -> list[dict[str, Any]]:
     """One row per word or phrase, in prompt order.
 
     Returns:
@@ -40,7 +38,7 @@ def importance_rows(explanation: Explanation, method: str, image: int = 0) -> li
         95% interval of 0), and ``low`` and ``high``, the ends of the 95% interval from coalitions that were not seen
         (None if unknown, as with fewer than 5 draws).
     """
-    node = explanation.tree[f"{method}/{NODE}"].to_dataset()
+    node = tree[f"{method}/{NODE}"].to_dataset()
     one = node.isel(image=image) if "image" in node.dims else node
     freedom = one.get("freedom", math.inf)  # results of older versions do not have it
     rows = []

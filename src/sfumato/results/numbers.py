@@ -12,15 +12,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from sfumato.results.importance import NODE
-
-if TYPE_CHECKING:
-    from sfumato.results.explanation import Explanation
 
 Numbers = dict[str, dict[str, Any]]
 Rows = Sequence[Mapping[str, Any]]
@@ -38,11 +35,11 @@ _POSITION = re.compile(r"(?:.+_)?[yx]|r[yx]|row|column")
 _COLOUR = ("channel", "rgb")
 
 
-def numbers_of(explanation: Explanation, words: Rows, importance: Mapping[str, Rows]) -> Numbers:
+def numbers_of(tree: xr.DataTree, words: Rows, importance: Mapping[str, Rows]) -> Numbers:
     """All numbers by node and name.
 
     Args:
-        explanation: Of any method.
+        tree: Of an explanation by any method.
         words: The rows of the words of all images, as the summary has them.
         importance: The rows of the players of all images by method, as the summary has them.
 
@@ -51,7 +48,7 @@ def numbers_of(explanation: Explanation, words: Rows, importance: Mapping[str, R
         and ``value``. The label ``image`` is there only where there are several images.
     """
     found: Numbers = {}
-    for node in explanation.tree.subtree:
+    for node in tree.subtree:
         path = node.path.strip("/")
         if path in {"", "image"}:
             continue
@@ -62,7 +59,7 @@ def numbers_of(explanation: Explanation, words: Rows, importance: Mapping[str, R
         if named:
             found[path] = named
     stored = {(path, name) for path, named in found.items() for name in named}
-    for name, at, value in _derived(explanation, words, importance):
+    for name, at, value in _derived(tree, words, importance):
         path, _, last = name.rpartition("/")
         if (path, last) not in stored:
             found.setdefault(path, {}).setdefault(last, []).append(at | {"value": _plain(value)})
@@ -92,10 +89,10 @@ def relevance_totals(relevance: xr.Dataset) -> list[float]:
 
 
 def _derived(
-    explanation: Explanation, words: Rows, importance: Mapping[str, Rows]
+    tree: xr.DataTree, words: Rows, importance: Mapping[str, Rows]
 ) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Numbers that readers show and no array holds: name, labels and value."""
-    of_image = ("image",) if explanation.request.images > 1 else ()
+    of_image = ("image",) if tree["image"].sizes["image"] > 1 else ()
     for row in words:
         at = {name: row[name] for name in (*of_image, "word", "occurrence", "index")}
         yield "words/coverage", at, row["coverage"]
@@ -107,13 +104,13 @@ def _derived(
             at = {name: row[name] for name in (*of_image, "player")}
             yield f"{method}/{NODE}/low", at, row["low"]
             yield f"{method}/{NODE}/high", at, row["high"]
-    if "relevance" in explanation.tree.children:
-        relevance = explanation.tree["relevance"].to_dataset()
+    if "relevance" in tree.children:
+        relevance = tree["relevance"].to_dataset()
         labels = zip(relevance["word"].values.tolist(), relevance["occurrence"].values.tolist(), strict=True)
         for (word, occurrence), total in zip(labels, relevance_totals(relevance), strict=True):
             yield "relevance/total", {"word": word, "occurrence": occurrence}, total
-    if "causal" in explanation.tree.children:
-        for place, value in np.ndenumerate(explanation.tree["causal"]["agreement"].values):
+    if "causal" in tree.children:
+        for place, value in np.ndenumerate(tree["causal"]["agreement"].values):
             yield "causal/agreement_of_patch", dict(zip(("patch_row", "patch_column"), place, strict=True)), value
 
 

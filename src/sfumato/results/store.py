@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
@@ -26,7 +26,6 @@ from sfumato.errors import SfumatoError, StoreError, Unreadable
 from sfumato.reading import read_bytes, read_json
 from sfumato.request import Request
 from sfumato.results import schema, streaming
-from sfumato.results.explanation import Explanation
 from sfumato.results.guarded import damaged, guarded
 from sfumato.results.images import image_node
 from sfumato.results.renames import renamed
@@ -38,27 +37,30 @@ VERSION = schema.VERSION
 NAME = "explanation.zarr"
 
 
-def save(explanation: Explanation, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-    """Store an explanation, whole or not at all; see ``Explanation.save``."""
+Parts = tuple[xr.DataTree, Request, dict[str, Any]]
+"""What an explanation is made of: its tree, its request and its provenance."""
+
+
+def save(
+    tree: xr.DataTree,
+    request: Request,
+    provenance: Mapping[str, Any],
+    path: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Store the parts of an explanation, whole or not at all; see ``Explanation.save``."""
     named = os.fspath(path)
     target = resolved(path)
-    schema.validate(explanation.tree, values=True)
+    schema.validate(tree, values=True)
     if not overwrite and os.path.lexists(target) and not _is_empty_folder(target):
         raise StoreError(f"{named} is there already; choose another name or pass overwrite=True")
     with replacing_folder(target, _check_replaceable, named) as stage:
-        _write(explanation, stage)
+        _write(tree, request, provenance, stage)
 
 
-def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
-    """Open a stored explanation; arrays are read when they are used.
-
-    Args:
-        path: The zarr folder, or the folder that a run of ``sfumato explain`` wrote.
-        verify: Read every byte and compare it with what was written.
-
-    Raises:
-        StoreError: Nothing is there, it is no explanation, it is incomplete or damaged, or a newer Sfumato wrote it.
-    """
+def load(path: str | PathLike[str], *, verify: bool = False) -> Parts:
+    """The parts of a stored explanation; see ``results.opening.open``."""
     named = os.fspath(path)
     folder = resolved(path)
     try:
@@ -84,7 +86,7 @@ def open(path: str | PathLike[str], *, verify: bool = False) -> Explanation:
         nodes = {node.path: guarded(node.to_dataset(inherit=False), named) for node in tree.subtree}
         tree = xr.DataTree.from_dict(nodes)
         tree.attrs = {}
-        return Explanation(renamed(tree), Request.from_dict(attrs["request"]), attrs["provenance"])
+        return renamed(tree), Request.from_dict(attrs["request"]), attrs["provenance"]
 
 
 @contextmanager
@@ -100,7 +102,7 @@ def _damage_named(named: str) -> Iterator[None]:
         raise damaged(named, " ".join(f"{type(error).__name__}: {error}".split())[:300]) from error
 
 
-def _opened_stream(folder: Path) -> Explanation:
+def _opened_stream(folder: Path) -> Parts:
     """What a killed run left: its committed steps, with the last picture as the image."""
     nodes, about = streaming.read(folder)
     pictures = [nodes[name]["picture"].values for name in ("clean", "samples") if name in nodes]
@@ -108,25 +110,23 @@ def _opened_stream(folder: Path) -> Explanation:
         raise StoreError(f"{folder} holds no picture: left before its first step, or without samples; make it again")
     request = Request.from_dict(about["request"])
     tree = xr.DataTree.from_dict({"image": image_node([pictures[0][-1]], request.seeds), **nodes})
-    return Explanation(renamed(tree), request, about["provenance"] | {"partial": True})
+    return renamed(tree), request, about["provenance"] | {"partial": True}
 
 
-def _write(explanation: Explanation, folder: Path) -> None:
-    tree = xr.DataTree.from_dict(
-        {node.path: node.to_dataset(inherit=False).drop_encoding() for node in explanation.tree.subtree}
-    )
+def _write(tree: xr.DataTree, request: Request, provenance: Mapping[str, Any], folder: Path) -> None:
+    plain = xr.DataTree.from_dict({node.path: node.to_dataset(inherit=False).drop_encoding() for node in tree.subtree})
     with warnings.catch_warnings(), streaming.one_cause():
         # Consolidated metadata lets any xarray open the store at once; zarr warns that others may not.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        tree.to_zarr(folder, mode="w", zarr_format=3, consolidated=True)
+        plain.to_zarr(folder, mode="w", zarr_format=3, consolidated=True)
     root = folder / "zarr.json"
     content = read_json(root)
     attrs: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "sfumato": _own_version(),
-        "request": explanation.request.to_dict(),
-        "provenance": explanation.provenance,
+        "request": request.to_dict(),
+        "provenance": provenance,
         "manifest": _manifest(folder, hashes=True),
     }
     content["attributes"] = attrs | {"seal": _seal(attrs)}

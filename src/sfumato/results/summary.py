@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sfumato.errors import OptionError
+from sfumato.request import Request
 from sfumato.results.importance import importance_methods, importance_rows
 from sfumato.results.numbers import numbers_of
 from sfumato.results.upscale import bicubic
-
-if TYPE_CHECKING:
-    from sfumato.results.explanation import Explanation
 
 TAU = 0.4  # DAAM's best threshold, relative to the map's maximum
 
@@ -51,18 +51,26 @@ def peak(heat: ArrayLike) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def word_rows(explanation: Explanation, image: int, tau: float = TAU) -> list[dict[str, Any]]:
-    """One row per word of one image, in prompt order; see ``summarise`` for the columns."""
-    if "words" not in explanation.tree.children:
+def word_rows(
+    tree: xr.DataTree, image: int = 0, tau: float = TAU, unknown: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """One row per word of one image, in prompt order; see ``summarise`` for the columns.
+
+    Args:
+        tree: Of an explanation.
+        image: Which one.
+        tau: Threshold of the coverage, relative to the map's maximum.
+        unknown: Words, in lower case, that the model was never trained on.
+    """
+    if "words" not in tree.children:
         return []
-    words = explanation.words
+    words = tree["words"].to_dataset()
     heat = words["map"].isel(image=image) if "image" in words["map"].dims else words["map"]
     maps = heat.transpose("word", "y", "x").values
-    height, width = explanation.tree["image"].sizes["y"], explanation.tree["image"].sizes["x"]
+    height, width = tree["image"].sizes["y"], tree["image"].sizes["x"]
     mass = np.abs(maps.astype(np.float64)).sum(axis=(1, 2))  # a word that was not seen has NaN
     total = float(np.nansum(mass))
     rows: list[dict[str, Any]] = []
-    unknown = explanation.out_of_vocabulary
     texts = {name: words[name].values.tolist() for name in ("word", "occurrence", "index", "pos")}
     for i, seen in enumerate(words["seen"].values.tolist()):
         row: dict[str, Any] = {"image": image}
@@ -79,8 +87,21 @@ def word_rows(explanation: Explanation, image: int, tau: float = TAU) -> list[di
     return sorted(rows, key=lambda row: row["index"])
 
 
-def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
+def summarise(
+    tree: xr.DataTree,
+    request: Request,
+    provenance: Mapping[str, Any],
+    tau: float = TAU,
+    unknown: Collection[str] = (),
+) -> dict[str, Any]:
     """Everything a reader wants to know without opening an array, ready for JSON.
+
+    Args:
+        tree: Of an explanation, as the request and the provenance.
+        request: What was generated.
+        provenance: How.
+        tau: As for the rows of words.
+        unknown: As for the rows of words.
 
     Returns:
         ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``numbers``
@@ -91,29 +112,29 @@ def summarise(explanation: Explanation, tau: float = TAU) -> dict[str, Any]:
         bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
         word that the model did not see. ``importance`` has the rows of each method that says what a word is worth.
     """
-    pixels = explanation.tree["image"].to_dataset()
+    pixels = tree["image"].to_dataset()
     height, width = pixels.sizes["y"], pixels.sizes["x"]
     images = [
         {"image": i, "seed": seed, "width": width, "height": height}
         for i, seed in enumerate(pixels["seed"].values.tolist())
     ]
-    words = [row for i in range(len(images)) for row in word_rows(explanation, i, tau)]
+    words = [row for i in range(len(images)) for row in word_rows(tree, i, tau, unknown)]
     importance = {
-        method: [row for i in range(len(images)) for row in importance_rows(explanation, method, i)]
-        for method in importance_methods(explanation)
+        method: [row for i in range(len(images)) for row in importance_rows(tree, method, i)]
+        for method in importance_methods(tree)
     }
     return {
-        "prompt": explanation.request.prompt,
-        "request": explanation.request.to_dict(),
-        "provenance": explanation.provenance,
+        "prompt": request.prompt,
+        "request": request.to_dict(),
+        "provenance": provenance,
         "images": images,
         "nodes": {
             node.path.strip("/"): {str(dim): size for dim, size in node.sizes.items()}
-            for node in explanation.tree.subtree
+            for node in tree.subtree
             if node.level and node.data_vars
         },
-        "numbers": numbers_of(explanation, words, importance),
-        "notes": {node.path.strip("/"): note for node in explanation.tree.subtree if (note := node.attrs.get("note"))},
+        "numbers": numbers_of(tree, words, importance),
+        "notes": {node.path.strip("/"): note for node in tree.subtree if (note := node.attrs.get("note"))},
         "tau": tau,
         "importance": importance,
         "words": words,

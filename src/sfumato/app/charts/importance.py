@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sfumato.app.charts.chart import INK, chart
 from sfumato.plots.figures import LINES
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import NODE, importance_methods, importance_rows
+from sfumato.results.importance import NODE
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def importance_bars(explanation: Explanation) -> Figure | None:
     """What each word is worth, with its 95% interval; None where the explanation does not say."""
-    known = importance_methods(explanation)
+    known = explanation.importance_methods
     if not known:
         return None
-    rows = importance_rows(explanation, known[0])
+    rows = explanation.importance_rows(known[0])
     about = explanation.tree[f"{known[0]}/{NODE}"].attrs
     unit = f"worth, in units of: {about['value']}" if "value" in about else "worth"
     figure = chart(

@@ -12,8 +12,8 @@ from sfumato.app.server.runs import holds_run
 from sfumato.app.server.visitors import MOST_BYTES, Gone
 from sfumato.errors import SfumatoError
 from sfumato.results.explanation import Explanation
+from sfumato.results.opening import open as open_explanation
 from sfumato.results.store import NAME
-from sfumato.results.store import open as open_explanation
 
 DEEPEST = 3
 MOST = 200

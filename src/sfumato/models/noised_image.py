@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from sfumato.errors import ModelError, RequestError
 from sfumato.models import noise, schedulers
+from sfumato.models.tasks import Task
+from sfumato.models.text import Text
 from sfumato.request import Request
-
-if TYPE_CHECKING:
-    from sfumato.models.latent import LatentModel
 
 DDIM = "ddim"
 """Whose input is the noised latent itself."""
 
 
-def prepared(model: LatentModel, request: Request) -> Request:
+class Embedding(Protocol):
+    """What a model must answer to look at a given image; `sfumato.models.latent.LatentModel` does."""
+
+    pipeline: Any
+    task: Task
+    text: Text
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """Whose precision the latents take."""
+        ...
+
+    def takes(self, name: str) -> bool:
+        """Whether the pipeline's own call has an argument of this name."""
+        ...
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents of images."""
+        ...
+
+    def levels(self, timestep: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """How much of the image and of the noise a latent holds at a timestep."""
+        ...
+
+    def packed(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the pipeline takes them."""
+        ...
+
+
+def prepared(model: Embedding, request: Request) -> Request:
     """The request of one step at the timestep that the image is noised to.
 
     Raises:
@@ -58,7 +87,7 @@ def prepared(model: LatentModel, request: Request) -> Request:
     return request.with_(**forced)
 
 
-def noised(model: LatentModel, requests: Sequence[Request]) -> torch.Tensor:
+def noised(model: Embedding, requests: Sequence[Request]) -> torch.Tensor:
     """The latents of the images with noise, as the pipeline takes them; the noise of an image is that of its seed."""
     weight = next(model.denoiser.parameters())
     found = []
