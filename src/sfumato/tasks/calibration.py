@@ -112,7 +112,7 @@ class AttentionCalibration:
         ridge, scores = cross_validated(sums)
         weights = fitted(sums, ridge)
         unseen = [fitted_without(sums, ridge, fold) for fold in range(FOLDS)]
-        plain = np.tile((heads > 0).astype(np.float64).ravel(), GROUPS)
+        plain = np.tile(heads.astype(np.float64).ravel(), GROUPS)
         before, after = [], []
         for number, (_, record) in enumerate(records):
             features, target = _features_and_target(record, layers)
@@ -167,7 +167,7 @@ def _record(model: Model, told: Explanation, progress: Progress) -> Record:
     return Record(
         {"layers": layers, "weights_sha256": weight_hash(model.pipeline)},
         {"features": features, "heads": heads},
-        [{"word": word.text, "nats": float(told)} for word, told in zip(words, nats, strict=True)],
+        [{"word": word.text, "nats": float(count)} for word, count in zip(words, nats, strict=True)],
         {"information": maps},
     )
 
