@@ -102,14 +102,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judging": MAKERS | {"explain"},
     "findings": FOUNDATION | {"cache", "models", "registry"},
     "runs": FOUNDATION | {"cache", "masks", "metrics", "models", "results"},
-    "tasks": MAKERS | {"methods", "explain", "mapped", "options", "plots", "runs", "judging", "studio"},
-    "mapped": FOUNDATION | {"cache", "explain", "findings", "models", "registry", "results"},
+    "tasks": MAKERS | {"methods", "explain", "options", "plots", "runs", "judging", "studio"},
     # the embedded models are made and scored with all of the above; the command line stands on top
-    "studio": MAKERS | {"methods", "explain", "findings", "mapped", "judging", "plots", "pipelines", "runs"},
-    "studies": MAKERS | {"methods", "explain", "findings", "mapped", "plots", "runs"},
+    "studio": MAKERS | {"methods", "explain", "findings", "judging", "plots", "pipelines", "runs"},
     "cli": MAKERS
-    | {"methods", "explain", "findings", "judging", "plots", "report"}
-    | {"studio", "studies", "options", "app", "runs", "tasks"},
+    | {"methods", "explain", "judging", "plots", "report"}
+    | {"studio", "options", "app", "runs", "tasks"},
     "app": MAKERS | {"methods", "explain", "judging", "options", "plots", "report", "runs", "studio"},
     "__main__": {"cli"},
 }

@@ -1,9 +1,7 @@
-"""Work that is done once for each request, however often it is asked for or cut off, and findings on disk."""
+"""Work that is done once for each request, however often it is asked for or cut off."""
 
 from __future__ import annotations
 
-import csv
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,14 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
 
 from sfumato import findings
 from sfumato.cache import Cache
 from sfumato.findings import one_by_one, remembered
 from sfumato.registry import find
 from sfumato.request import Request
-from sfumato.runs.finding import Finding
 
 MODEL: Any = {"weights": "w"}
 
@@ -154,38 +150,6 @@ def test_work_that_loses_a_request_is_no_result(tmp_path: Path) -> None:
 def test_work_on_single_requests_is_work_on_several(tmp_path: Path) -> None:
     single = one_by_one(lambda request: {"seed": np.array(request.seed), "pixels": np.full((2, 3), request.seed)})
     assert ask([4, 2], single, tmp_path, batch=8) == [4, 2]
-
-
-AWKWARD = 'a "red" circle, blue\nsquare, 红色'
-
-
-def a_finding(**more: Any) -> Finding:
-    rows = [{"word": AWKWARD, "coverage": 0.25}, {"word": "dog", "note": "only here"}]
-    return Finding(
-        "pos", "Found before.", "replicated", "Here.", rows, Image.new("RGB", (8, 4), "red"), {"steps": 2}, **more
-    )
-
-
-def read(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as text:
-        return list(csv.DictReader(text))
-
-
-def test_a_finding_is_written_as_three_files(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "folder"
-    one = a_finding()
-    one.write(folder)
-    assert {path.name for path in folder.iterdir()} == {"figure.png", "table.csv", "finding.json"}
-    assert read(folder / "table.csv") == [
-        {"word": AWKWARD, "coverage": "0.25", "note": ""},
-        {"word": "dog", "coverage": "", "note": "only here"},
-    ]
-    with Image.open(folder / "figure.png") as figure:
-        assert figure.size == (8, 4)
-    found = json.loads((folder / "finding.json").read_text(encoding="utf-8"))
-    assert found == json.loads(one.to_json())
-    assert set(found) == {"name", "source", "verdict", "sentence", "about", "rows"}
-    assert found["rows"][0]["word"] == AWKWARD
 
 
 def test_a_result_is_of_a_method_in_its_version(tmp_path: Path) -> None:

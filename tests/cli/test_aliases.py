@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sfumato.cli import running
 from sfumato.cli.aliases import commands_of
 from sfumato.studio.scenes import scene_of
 from sfumato.tasks import word_localisation
@@ -68,6 +69,27 @@ def test_bench_ranks_takes_prompts_steps_guidance_and_options(tmp_path: Path) ->
     wrong = run(*command, str(tmp_path / "other"), "--option", "sise=3")
     assert wrong.code == 2
     assert "shapley has no option 'sise'" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("given", "new"),
+    [
+        ("", "--model studio/scenes --prompts 100 --samples 32 --seed 1000"),
+        (
+            "my-model --prompts own.txt --steps 3 --seed 0 --samples 4 --out a --device cpu --json",
+            "--model my-model --prompts own.txt --samples 4 --seed 0 --steps 3 --out a --device cpu --json",
+        ),
+    ],
+)
+def test_calibrate_keeps_its_argument_and_its_first_seed(given: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(running, "_run", lambda context, task, options, **given: told.append(options | given))
+    done = run("calibrate", *given.split())
+    assert (done.code, done.err) == (0, f"`sfumato calibrate` is now: sfumato run calibration {new}\n")
+    names = ("model", "prompts", "seed", "steps", "out", "device", "as_json")
+    plain = ("studio/scenes", "100", 1000, None, None, None, False)
+    expected = ("my-model", "own.txt", 0, 3, "a", "cpu", True) if given else plain
+    assert [tuple(one[name] for name in names) for one in told] == [expected]
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_every_number_on_the_command_line_has_bounds() -> None:
         ("bench steps --masks 1000000000", "'--masks': Input should be less than or equal to 100000"),
         ("experiment switch --seeds 1000000000000", "'--seeds': Input should be less than or equal to 100000"),
         ("run relations --prompts 1000000000000000000000000000000", "expected a whole number from 1 to 100000"),
-        ("calibrate --prompts 999999", "--prompts is 999999; expected a whole number from 1 to 100000"),
+        ("run calibration --prompts 999999", "prompts is 999999; expected a whole number from 1 to 100000"),
         ("run relations --prompts /dev/null", "holds no prompt|it is no regular file"),
         ("explain a --image ~nosuchuser/a.png", "there is no home folder for ~nosuchuser; write the path out"),
         ("explain a --schedule 1000001", "schedule is '1000001'"),

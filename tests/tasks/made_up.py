@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.mapped import Mapped
 from sfumato.models.lexicon import pos
 from sfumato.models.words import split
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.studio.scenes import SIZE, Scene, scene_of
+from sfumato.tasks.shared.word_maps import Mapped
 
 Maps = NDArray[np.float32]
 

@@ -1,11 +1,22 @@
-"""Prompts of few words: the same ones as before for any number, refused where there are not as many."""
+"""Captions that tasks draw: as in training, or of few words; refused where there are not as many."""
 
 from __future__ import annotations
 
 import pytest
 
 from sfumato.errors import OptionError, RequestError
-from sfumato.tasks.shared.captions import MOST_WORDS, check_few_words, short_captions
+from sfumato.studio.grammar import held_out, parsed
+from sfumato.tasks.shared.captions import MOST_WORDS, check_few_words, drawn_captions, short_captions
+
+
+def test_captions_are_drawn_as_in_training_and_never_held_out() -> None:
+    captions = drawn_captions(40)
+    assert len(set(captions)) == 40
+    assert not any(held_out(one) for one in captions)
+    assert {parsed(one).kind for one in captions} == {"one", "count", "relation", "and"}
+    assert {parsed(one).kind for one in drawn_captions(5, 3, "count")} == {"count"}
+    with pytest.raises(OptionError, match="prompts is 0"):
+        drawn_captions(0)
 
 
 def test_short_captions_are_the_first_of_all_that_are_held_out() -> None:

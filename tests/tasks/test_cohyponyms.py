@@ -14,7 +14,6 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import OptionError
-from sfumato.mapped import Mapped
 from sfumato.models.model import Model
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
@@ -25,7 +24,7 @@ from sfumato.tasks import cohyponyms
 from sfumato.tasks.cohyponyms import cohyponym_captions, pair_record
 from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.scene_images import OTHER
-from sfumato.tasks.shared.word_maps import WordMapOptions
+from sfumato.tasks.shared.word_maps import Mapped, WordMapOptions
 from tests.tasks.made_up import Maps, blank, by_word, covering, with_items
 
 MANY = st.integers(1, 20), st.integers(0, 10**6)

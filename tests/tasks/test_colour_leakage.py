@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import sfumato
-from sfumato.mapped import Mapped
 from sfumato.models.model import Model
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
@@ -25,7 +24,7 @@ from sfumato.studio.scenes import COLOURS, SIZE, scene_of
 from sfumato.tasks import colour_leakage
 from sfumato.tasks.colour_leakage import leak_record, plain_and_detailed, two_object_captions
 from sfumato.tasks.shared import word_maps
-from sfumato.tasks.shared.word_maps import WordMapOptions
+from sfumato.tasks.shared.word_maps import Mapped, WordMapOptions
 from tests.tasks.made_up import Maps, blank, by_word, with_items
 
 MANY = st.integers(1, 20), st.integers(0, 10**6)

@@ -17,7 +17,6 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import OptionError, SfumatoWarning
-from sfumato.mapped import Mapped
 from sfumato.models.model import Model
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
@@ -27,7 +26,7 @@ from sfumato.studio.scenes import SIZE, held_out, scene_of
 from sfumato.tasks import counts
 from sfumato.tasks.counts import count_captions, count_record
 from sfumato.tasks.shared import word_maps
-from sfumato.tasks.shared.word_maps import TAUS, WordMapOptions
+from sfumato.tasks.shared.word_maps import TAUS, Mapped, WordMapOptions
 from tests.tasks.made_up import blank, by_word, covering, with_items
 
 RIGHT, WRONG = 0.5, 0.1

@@ -11,7 +11,6 @@ import pytest
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
-from sfumato.mapped import Mapped
 from sfumato.models.lexicon import pos
 from sfumato.models.loading import load
 from sfumato.models.words import split
@@ -30,6 +29,7 @@ from sfumato.tasks.map_faithfulness import (
     score,
 )
 from sfumato.tasks.shared.contenders import Contender, contenders, found_by, timed
+from sfumato.tasks.shared.word_maps import Mapped
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning
-from sfumato.mapped import Mapped
 from sfumato.models.model import Model
 from sfumato.results.summary import TAU
 from sfumato.runs.finding import Finding
@@ -23,7 +22,7 @@ from sfumato.tasks import parts_of_speech
 from sfumato.tasks.parts_of_speech import CLAIM, NAMES, word_record
 from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.parsing import parser_of
-from sfumato.tasks.shared.word_maps import TAUS, TaggedOptions
+from sfumato.tasks.shared.word_maps import TAUS, Mapped, TaggedOptions
 from tests.labels import tiny_labels
 from tests.tasks.made_up import Maps, by_word, covering, fading, made, with_items
 

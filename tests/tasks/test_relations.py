@@ -13,7 +13,6 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import ModelError, RequestError, SfumatoWarning
-from sfumato.mapped import Mapped
 from sfumato.metrics.verdicts import LEAST
 from sfumato.models.model import Model
 from sfumato.models.words import Word
@@ -25,7 +24,7 @@ from sfumato.tasks import relations
 from sfumato.tasks.relations import MEASURES, UNLINKED, pairs_record
 from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.parsing import Dependent, Parse, Parser, parser_of
-from sfumato.tasks.shared.word_maps import TAUS, TaggedOptions
+from sfumato.tasks.shared.word_maps import TAUS, Mapped, TaggedOptions
 from tests.labels import tiny_labels
 from tests.tasks.made_up import by_word, covering, fading, made, with_items
 

@@ -17,7 +17,6 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
-from sfumato.mapped import Mapped
 from sfumato.models.model import Model
 from sfumato.results.summary import TAU
 from sfumato.runs.finding import Finding
@@ -41,7 +40,7 @@ from sfumato.tasks.scrambled import (
 )
 from sfumato.tasks.shared import word_maps
 from sfumato.tasks.shared.captions import relation_captions
-from sfumato.tasks.shared.word_maps import WordMapOptions
+from sfumato.tasks.shared.word_maps import Mapped, WordMapOptions
 from tests.tasks.made_up import blank, made, with_items
 
 MAPS = f"daam {TAU}"

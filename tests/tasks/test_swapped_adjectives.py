@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sfumato
-from sfumato.mapped import Mapped
 from sfumato.models.model import Model
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
@@ -24,6 +23,7 @@ from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import COLOURS, SIZE, Scene, scene_of
 from sfumato.tasks import swapped_adjectives
 from sfumato.tasks.shared.scene_images import OTHER
+from sfumato.tasks.shared.word_maps import Mapped
 from sfumato.tasks.swapped_adjectives import swap_record, swapped_captions
 from tests.tasks.made_up import blank, by_word, drawn, with_items
 

@@ -32,6 +32,7 @@ ALIASES: dict[str, str | tuple[str, ...]] = {
     "experiment artifact": "artifact",
     "experiment divergence": "divergence",
     "experiment switch": "switch",
+    "calibrate": "calibration",
 }
 """Tasks by the commands that they were; one that asked several questions became a task for each."""
 RENAMED = {"study entanglement": {"--pairs": "--prompts"}}

@@ -367,6 +367,8 @@ def _say_run(run: Run, named: str, as_json: bool) -> None:
         if finding is not None:
             _say_finding(finding, run)
         say(f"{counts.ok:,} of {counts.total:,} rows have a result, in {named}: items.parquet has a row for each")
+        for name in (finding or {}).get("files", ()):
+            say(f"{named}/{name} belongs to the finding")
     if counts.open:
         note(f"{counts.open:,} rows are open; the same command goes on with them, and `sfumato run merge` joins parts")
     if counts.failed or counts.invalid:

@@ -7,9 +7,8 @@ maps of some hundred prompts, non-negative weights turn one generation into an e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from scipy.optimize import nnls
 from sfumato.bounds import shown
 from sfumato.errors import OptionError, Unreadable
 from sfumato.reading import read_json
-from sfumato.writing.files import write_text
 
 FORMAT = "sfumato-calibration-1"
 GROUPS = 5
@@ -57,11 +55,11 @@ class Calibration:
         found: Floats = self.weights[group_of(step, count, len(self.weights)), self.layers.index(layer), :heads]
         return found
 
-    def save(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
+    def to_json(self) -> str:
+        """As JSON text, which `load` reads from a file."""
         rows = {name: self.weights[:, place].round(8).tolist() for place, name in enumerate(self.layers)}
         content = {"format": FORMAT, "about": dict(self.about), "weights": rows}
-        write_text(path, json.dumps(content, indent=1) + "\n")
+        return json.dumps(content, indent=1) + "\n"
 
 
 def load(path: str) -> Calibration:
@@ -74,10 +72,10 @@ def load(path: str) -> Calibration:
         found = read_json(path)
     except Unreadable as error:
         raise OptionError(
-            f"cannot read the calibration {shown(path)}: {error.reason}; make one: sfumato calibrate"
+            f"cannot read the calibration {shown(path)}: {error.reason}; make one: sfumato run calibration"
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise OptionError(f"{shown(path)} is no calibration; make one: sfumato calibrate")
+        raise OptionError(f"{shown(path)} is no calibration; make one: sfumato run calibration")
     rows: Any = found.get("weights")
     about: Any = found.get("about")
     try:
@@ -88,7 +86,7 @@ def load(path: str) -> Calibration:
     if not whole:
         raise OptionError(
             f"the calibration {shown(path)} is damaged: expected for every layer the same number of parts of the run, "
-            "each with as many weights of 0 or more; make it again: sfumato calibrate"
+            "each with as many weights of 0 or more; make it again: sfumato run calibration"
         )
     return Calibration(tuple(rows), weights, about)
 
@@ -157,31 +155,32 @@ def explained(sums: Sequence[Sums], weights: Floats) -> float:
     return float(1 - left / energy) if energy else float("nan")
 
 
+def check_folds(count: int, folds: int = FOLDS) -> None:
+    """Refuse so few prompts that they cannot be divided.
+
+    Raises:
+        OptionError: There are fewer prompts than folds.
+    """
+    if count < folds:
+        raise OptionError(f"{count} prompts are too few to be divided into {folds} parts; give {folds} or more")
+
+
 def cross_validated(sums: Sequence[Sums], folds: int = FOLDS) -> tuple[float, dict[float, float]]:
     """The penalty that predicts unseen prompts best, and how well each one does.
 
     Raises:
         OptionError: There are fewer prompts than folds.
     """
-    if len(sums) < folds:
-        raise OptionError(f"{len(sums)} prompts are too few to be divided into {folds} parts; give {folds} or more")
+    check_folds(len(sums), folds)
     scores = {}
     for ridge in RIDGES:
         found = []
         for fold in range(folds):
-            found.append(explained(sums[fold::folds], _without(sums, ridge, fold, folds)))
+            found.append(explained(sums[fold::folds], fitted_without(sums, ridge, fold, folds)))
         scores[ridge] = float(np.mean(found))
     return max(scores, key=lambda ridge: scores[ridge]), scores
 
 
-def out_of_fold(
-    sums: Sequence[Sums], ridge: float, score: Callable[[int, Floats], float], folds: int = FOLDS
-) -> list[float]:
-    """A score of every prompt under weights that were fitted without it."""
-    weights = [_without(sums, ridge, fold, folds) for fold in range(folds)]
-    return [score(number, weights[number % folds]) for number in range(len(sums))]
-
-
-def _without(sums: Sequence[Sums], ridge: float, fold: int, folds: int) -> Floats:
+def fitted_without(sums: Sequence[Sums], ridge: float, fold: int, folds: int = FOLDS) -> Floats:
     """Weights fitted to every prompt but those of one fold, which are every so many-th."""
     return fitted([one for number, one in enumerate(sums) if number % folds != fold], ridge)

@@ -80,7 +80,7 @@ class DaamOptions:
     )
     calibration: str | None = field(
         default=None,
-        metadata={"disk": "file", "help": "a file of weights of layers, heads and steps, from sfumato calibrate"},
+        metadata={"disk": "file", "help": "a file of weights of layers, heads and steps, from sfumato run calibration"},
     )
 
     def __post_init__(self) -> None:

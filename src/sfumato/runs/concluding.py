@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import StoreError
-from sfumato.runs.finding import FILES as FINDING
+from sfumato.runs.finding import written_in
 from sfumato.runs.manifest import Manifest, Planned
 from sfumato.runs.own import MAPS, PICTURES, STAGE, remove_own
 from sfumato.runs.shards import DamagedShard, records_of
@@ -29,8 +29,8 @@ from sfumato.runs.worker import request_from
 from sfumato.writing.files import replacing_file
 
 TABLE, FAILED = "items.parquet", "failed.csv"
-WRITTEN = frozenset({*FINDING, TABLE, MAPS, PICTURES, FAILED, STAGE})
-"""Everything that is made from the records."""
+WRITTEN = (TABLE, MAPS, PICTURES, FAILED, STAGE)
+"""What is made from the records beside the finding."""
 GIVEN = "given."
 """Before the name of a user's column that is called like one of the run's own."""
 MAP = "map"
@@ -90,7 +90,7 @@ def conclude(manifest: Manifest, task: Task, options: Any) -> None:
         raise StoreError(
             f"{error}; resume the run to measure the {count:,} items again whose shards are lost"
         ) from error
-    for name in FINDING if found is None else ("figure.png",) if found.figure is None else ():
+    for name in set(written_in(folder)).difference(() if found is None else found.written):
         (folder / name).unlink(missing_ok=True)
     if found is not None:
         found.write(folder)

@@ -18,6 +18,7 @@ from sfumato.runs.concluding import WRITTEN, conclude
 from sfumato.runs.executors.executor import Executor
 from sfumato.runs.executors.local import Local
 from sfumato.runs.executors.processes import Processes
+from sfumato.runs.finding import written_in
 from sfumato.runs.manifest import DATABASE, Counts, Manifest, create
 from sfumato.runs.own import INPUTS, LOCK, SHARDS, TOKEN, remove_own
 from sfumato.runs.planning import Asked, Plan, Summary, differences_of, facts_of, settings_for
@@ -255,5 +256,5 @@ def _remove(folder: Path) -> None:
         sweep(folder)
         mark_unplanned(folder)
     if (folder / SETTINGS).exists():
-        for name in (*sorted(WRITTEN), SHARDS, INPUTS, TOKEN, *DATABASE):
+        for name in (*written_in(folder), *WRITTEN, SHARDS, INPUTS, TOKEN, *DATABASE):
             remove_own(folder, name)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.mapped import Mapped
 from sfumato.metrics import bootstrap, lies, overlap, rank_correlation, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
@@ -37,7 +36,7 @@ from sfumato.tasks.shared.scene_images import (
     title,
     two_objects,
 )
-from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_pairs, number, warn_of_one
+from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, measured_pairs, number, warn_of_one
 
 KINDS = ("cohyponyms", "unrelated")
 SHARED, RANKED, RIGHT = MEASURES = (

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.mapped import Mapped
 from sfumato.metrics import bootstrap, lies, separation, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
@@ -28,7 +27,7 @@ from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES, TEXTURES
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.scene_images import EXAMPLES, Panel, caption_items, check_scene_size, of_shape, two_objects
-from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_maps, warn_of_one
+from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, measured_maps, warn_of_one
 
 PLAIN, DETAILED = "plain", "detailed"
 CLAIM = Claim(

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.mapped import Mapped
 from sfumato.metrics import average_precision, bootstrap, lies, separation, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
@@ -28,7 +27,7 @@ from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.shapes import COLOURS, SHAPES
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.scene_images import caption_items, check_scene_size
-from sfumato.tasks.shared.word_maps import TAUS, Sampling, WordMapOptions, measured_maps, warn_of_one
+from sfumato.tasks.shared.word_maps import TAUS, Mapped, Sampling, WordMapOptions, measured_maps, warn_of_one
 
 MOST = 5
 """From so many objects on, counts share a column."""

@@ -22,7 +22,6 @@ from sfumato.errors import OptionError
 from sfumato.generations import Generator
 from sfumato.information.calibrating import load as load_weights
 from sfumato.judging.removal import VISIBLE, difference
-from sfumato.mapped import Mapped
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, pointing, rank_correlation
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.structure import resized
@@ -45,7 +44,7 @@ from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.contenders import SAMPLES, Contender, contenders, found_by, timed
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
-from sfumato.tasks.shared.word_maps import with_nan
+from sfumato.tasks.shared.word_maps import Mapped, with_nan
 
 AT = 300
 """Drawn scenes are noised to this timestep for methods that look once."""
@@ -71,7 +70,7 @@ class MapFaithfulnessOptions:
         default=None,
         metadata={
             "disk": "file",
-            "help": "Also compare attention weighed by this file, from sfumato calibrate.",
+            "help": "Also compare attention weighed by this file, from sfumato run calibration.",
         },
     )
     only: tuple[str, ...] = field(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.mapped import Mapped
 from sfumato.metrics import Decision, Interval, bootstrap, every, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
@@ -25,6 +24,7 @@ from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.shared.parsing import Parser
 from sfumato.tasks.shared.word_maps import (
     TAUS,
+    Mapped,
     Sampling,
     TaggedOptions,
     measured_maps,

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import RequestError, SfumatoWarning
-from sfumato.mapped import Mapped
 from sfumato.metrics import Decision, Interval, bootstrap, lies, overlap, some, verdict_of
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
@@ -29,6 +28,7 @@ from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.shared.parsing import Parse
 from sfumato.tasks.shared.word_maps import (
     TAUS,
+    Mapped,
     Sampling,
     TaggedOptions,
     measured_maps,

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import RequestError
-from sfumato.mapped import Mapped
 from sfumato.metrics import Interval, Outcome, average_precision, bootstrap, iou, lies, separation, verdict_of
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
@@ -35,7 +34,7 @@ from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import drawn_captions, relation_captions
 from sfumato.tasks.shared.scene_images import EXAMPLES, Panel, caption_items, check_scene_size
-from sfumato.tasks.shared.word_maps import Sampling, WordMapOptions, measured_maps, with_nan
+from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, measured_maps, with_nan
 
 SETS = ("as trained", "held out", "scrambled")
 SET = "set"

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.explain import explain
-from sfumato.mapped import mapped_in
 from sfumato.metrics import CONTROLS, Interval, bootstrap, find_metric
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.localisation import fitted
@@ -28,7 +27,7 @@ from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
-from sfumato.tasks.shared.word_maps import number
+from sfumato.tasks.shared.word_maps import mapped_in, number
 from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")

@@ -21,7 +21,6 @@ from sfumato.games import plan, play
 from sfumato.games.players import Player, players_of
 from sfumato.games.values import PromptValue
 from sfumato.generations import Generator
-from sfumato.mapped import Mapped, mapped_in
 from sfumato.metrics import Interval, bootstrap, rank_correlation
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
@@ -36,7 +35,7 @@ from sfumato.studio.shapes import BACKGROUNDS, COLOURS
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import check_few_words, of_each_prompt, short_captions
 from sfumato.tasks.shared.contenders import SAMPLES
-from sfumato.tasks.shared.word_maps import with_nan
+from sfumato.tasks.shared.word_maps import Mapped, mapped_in, with_nan
 
 TENTH = 10
 """Information is also tried with as many samples as make its calls this part of Shapley's."""

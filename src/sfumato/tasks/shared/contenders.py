@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from skimage.transform import resize_local_mean
 
 from sfumato.explain import explain
-from sfumato.mapped import Mapped, mapped_in
 from sfumato.models.model import Model
 from sfumato.models.words import Word
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.saliency.nodes import NODES
+from sfumato.tasks.shared.word_maps import Mapped, mapped_in
 from sfumato.trace import generate
 
 Way = Literal["words", "text", "word", "image"]
@@ -59,7 +59,7 @@ def contenders(samples: int, calibration: str | None = None) -> tuple[Contender,
 
     Args:
         samples: Noise samples of the information maps.
-        calibration: A file of weights for attention, from `sfumato calibrate`.
+        calibration: A file of weights for attention, from `sfumato run calibration`.
     """
     calibrated = (Contender("daam, calibrated", "daam", {"calibration": calibration}),) if calibration else ()
     return (

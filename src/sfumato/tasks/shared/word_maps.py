@@ -8,21 +8,54 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sfumato.errors import SfumatoWarning
 from sfumato.explain import explain
-from sfumato.mapped import METHOD, Mapped, mapped_in
 from sfumato.models.model import Model
+from sfumato.models.words import Word
 from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import bicubic
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Item, ModelFacts
 from sfumato.tasks.explain import check_method, of_each_image
 from sfumato.tasks.shared.parsing import Parser, parser_of, tagger_for
 from sfumato.tasks.shared.scene_images import OTHER
 
+METHOD = "daam"
 TAUS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 """Thresholds of a sweep, relative to each map's maximum."""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One generated image and the maps of its prompt's words.
+
+    Attributes:
+        request: The completed request.
+        image: (y, x, 3) uint8.
+        words: Of the prompt, in order; those that the tokenizer cut off have ``seen`` false.
+        maps: (word, y, x) on the method's grid; NaN for a word that the model did not see.
+    """
+
+    request: Request
+    image: NDArray[np.uint8]
+    words: tuple[Word, ...]
+    maps: NDArray[np.float32]
+
+    @property
+    def seen(self) -> list[int]:
+        """Places of the words that have a map."""
+        return [word.index for word in self.words if word.seen]
+
+    def fine(self, word: int) -> NDArray[np.float64]:
+        """The map of a word at the size of the image (y, x), bicubic."""
+        height, width = self.image.shape[:2]
+        return np.asarray(bicubic(self.maps[word], (height, width)), np.float64)
 
 
 @dataclass(frozen=True)
@@ -65,6 +98,27 @@ def tagged_items(facts: ModelFacts, rows: Iterable[Row], options: TaggedOptions)
 def parser_named(tagger: str) -> Parser:
     """The parser of a tagger's name; a spaCy model is loaded once for all batches."""
     return parser_of(tagger, ())
+
+
+def mapped_in(model: Model, found: Explanation) -> Mapped:
+    """The image of an explanation with the maps of its prompt's words.
+
+    Args:
+        model: The one that made it.
+        found: Of one image, by a method that makes the node ``words``.
+    """
+    return Mapped(
+        found.request,
+        np.asarray(found.image.convert("RGB")),
+        model.tokens(found.request.prompt).words,
+        _in_order(found.words),
+    )
+
+
+def _in_order(words: Any) -> NDArray[np.float32]:
+    """The maps in the order of the prompt."""
+    order = np.argsort(words["index"].values)
+    return np.asarray(words["map"].transpose("word", "y", "x").values[order], np.float32)
 
 
 def measured_maps(model: Model, items: Sequence[Item], method: str, progress: Progress) -> list[Mapped]:
