@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "option_values": {"errors", "bounds", "timesteps", "request"},
     # what reads explanations: no model is needed, so no torch
     "results": FOUNDATION,
-    "metrics": FOUNDATION | {"results"},
+    "metrics": FOUNDATION | {"registry", "results"},
     "plots": FOUNDATION | {"results", "metrics"},
     "report": FOUNDATION | {"results", "metrics", "plots"},
     # what makes explanations

@@ -20,6 +20,7 @@ from sfumato.information.calibrating import (
     explained,
     fitted,
     fitted_without,
+    folds_of,
     group_of,
     load,
     sums_of,
@@ -77,7 +78,8 @@ def test_the_share_explained_is_that_of_the_residual_written_out() -> None:
 
 def test_weights_without_a_fold_have_not_seen_its_prompts() -> None:
     sums = prompts(10, np.array([1.0, 0.5, 0.0]), noise=0.5)
-    found = [fitted_without(sums, 1e-2, fold) for fold in range(5)]
+    folds = folds_of([f"prompt {number}" for number in range(10)])
+    found = [fitted_without(sums, 1e-2, fold, folds) for fold in range(5)]
     for fold, weights in enumerate(found):
         own = [one for place, one in enumerate(sums) if place % 5 != fold]
         np.testing.assert_array_equal(weights, fitted(own, 1e-2))
@@ -85,10 +87,14 @@ def test_weights_without_a_fold_have_not_seen_its_prompts() -> None:
 
 
 def test_the_best_penalty_is_that_of_the_best_score_and_few_prompts_are_refused() -> None:
-    best, scores = cross_validated(prompts(10, np.array([1.0, 0.5, 0.0]), noise=0.5))
+    best, scores = cross_validated(prompts(10, np.array([1.0, 0.5, 0.0]), noise=0.5), [*range(5), *range(5)])
     assert scores[best] == max(scores.values())
     with pytest.raises(OptionError, match="4 prompts are too few to be divided into 5 parts"):
-        cross_validated(prompts(4, np.ones(3)))
+        folds_of(["a", "b", "c", "d", "d"])
+
+
+def test_images_of_one_prompt_are_in_one_fold() -> None:
+    assert folds_of(["a", "b", "a", "c", "d", "e", "f", "b", "f"]) == [0, 1, 0, 2, 3, 4, 0, 1, 0]
 
 
 def test_a_word_that_tells_nothing_counts_nothing() -> None:

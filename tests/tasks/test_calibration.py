@@ -59,7 +59,7 @@ def made_up(count: int, seed: int = 0) -> list[tuple[Item, Record]]:
         features[:, ~HEADS] = 0
         features = features.astype(np.float16)
         target = features[-1, 1, 0].astype(np.float32) ** 2
-        request = Request("two red circles", seed=number, steps=10, scheduler="ddim", guidance=2.0)
+        request = Request(f"{number} red circles", seed=number, steps=10, scheduler="ddim", guidance=2.0)
         values = {"layers": LAYERS, "weights_sha256": "abc"}
         arrays = {"features": features, "heads": HEADS}
         rows = [{"word": word, "nats": 1.0} for word in ("two", "red", "circles")]
@@ -209,7 +209,7 @@ def test_a_model_without_words_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_prompt_without_a_word_is_a_row_without_a_result(scenes: Model, tmp_path: Path) -> None:
-    prompts: Any = [Request("", seed=1), *(Request("a red circle", seed=seed) for seed in range(4))]
+    prompts: Any = [Request("", seed=1), *(Request(f"a {one} circle") for one in ("red", "blue", "green", "yellow"))]
     given: dict[str, Any] = {"common": {"steps": 1}, "samples": 2}
     found = sfumato.run("calibration", scenes, out=tmp_path / "run", prompts=prompts, **given)
     assert (found.counts.ok, found.counts.failed) == (4, 1)

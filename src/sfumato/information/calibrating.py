@@ -155,32 +155,39 @@ def explained(sums: Sequence[Sums], weights: Floats) -> float:
     return float(1 - left / energy) if energy else float("nan")
 
 
-def check_folds(count: int, folds: int = FOLDS) -> None:
-    """Refuse so few prompts that they cannot be divided.
+def folds_of(prompts: Sequence[str]) -> list[int]:
+    """The fold of each image: those of one prompt are in the same one, since weights that saw one know the others.
 
     Raises:
         OptionError: There are fewer prompts than folds.
     """
-    if count < folds:
-        raise OptionError(f"{count} prompts are too few to be divided into {folds} parts; give {folds} or more")
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    check_folds(len(places))
+    return [places[prompt] % FOLDS for prompt in prompts]
 
 
-def cross_validated(sums: Sequence[Sums], folds: int = FOLDS) -> tuple[float, dict[float, float]]:
-    """The penalty that predicts unseen prompts best, and how well each one does.
+def check_folds(count: int) -> None:
+    """Refuse so few different prompts that they cannot be divided.
 
     Raises:
         OptionError: There are fewer prompts than folds.
     """
-    check_folds(len(sums), folds)
+    if count < FOLDS:
+        raise OptionError(f"{count} prompts are too few to be divided into {FOLDS} parts; give {FOLDS} or more")
+
+
+def cross_validated(sums: Sequence[Sums], folds: Sequence[int]) -> tuple[float, dict[float, float]]:
+    """The penalty that predicts unseen prompts best, and how well each one does; `folds` has the fold of each image."""
     scores = {}
     for ridge in RIDGES:
         found = []
-        for fold in range(folds):
-            found.append(explained(sums[fold::folds], fitted_without(sums, ridge, fold, folds)))
+        for fold in range(FOLDS):
+            own = [one for one, part in zip(sums, folds, strict=True) if part == fold]
+            found.append(explained(own, fitted_without(sums, ridge, fold, folds)))
         scores[ridge] = float(np.mean(found))
     return max(scores, key=lambda ridge: scores[ridge]), scores
 
 
-def fitted_without(sums: Sequence[Sums], ridge: float, fold: int, folds: int = FOLDS) -> Floats:
-    """Weights fitted to every prompt but those of one fold, which are every so many-th."""
-    return fitted([one for number, one in enumerate(sums) if number % folds != fold], ridge)
+def fitted_without(sums: Sequence[Sums], ridge: float, fold: int, folds: Sequence[int]) -> Floats:
+    """Weights fitted to every image but those of one fold."""
+    return fitted([one for one, part in zip(sums, folds, strict=True) if part != fold], ridge)

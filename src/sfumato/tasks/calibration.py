@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from sfumato.information.calibrating import (
     cross_validated,
     fitted,
     fitted_without,
+    folds_of,
     group_of,
     sums_of,
 )
@@ -83,7 +83,12 @@ class AttentionCalibration:
         """
         for name in ("daam", "information"):
             check_method(find(name), facts)
-        check_folds(len(list(islice(of_each_image(rows), FOLDS))))
+        prompts = set[str]()
+        for one in of_each_image(rows):
+            prompts.add(one.request.prompt)
+            if len(prompts) == FOLDS:
+                break
+        check_folds(len(prompts))
         return of_each_image(rows)
 
     def measure(
@@ -98,26 +103,29 @@ class AttentionCalibration:
     def conclude(self, records: Records, options: CalibrationOptions, about: Mapping[str, Any]) -> Finding:
         """The weights, and how well plain and calibrated attention agree with information.
 
-        Of each prompt its sums stay in memory; its maps are read twice.
+        Of each image its sums stay in memory; its maps are read twice.
         """
-        if len(records) < FOLDS:
-            few = f"{len(records)} prompts have a result; weights need {FOLDS} or more."
-            return Finding("calibration", SOURCE, "inconclusive", few, [], None, about)
+        if not len(records):
+            return _too_few(0, about)
         _, first = next(iter(records))
         layers, heads = first.values["layers"], first.arrays["heads"]
-        sampling, sums = Sampling(), list[Sums]()
+        sampling, sums, prompts = Sampling(), list[Sums](), list[str]()
         for item, record in records:
             sampling.add(item.request)
+            prompts.append(item.request.prompt)
             sums.append(sums_of(*_features_and_target(record, layers)))
-        ridge, scores = cross_validated(sums)
+        if (count := len(set(prompts))) < FOLDS:
+            return _too_few(count, about)
+        folds = folds_of(prompts)
+        ridge, scores = cross_validated(sums, folds)
         weights = fitted(sums, ridge)
-        unseen = [fitted_without(sums, ridge, fold) for fold in range(FOLDS)]
+        unseen = [fitted_without(sums, ridge, fold, folds) for fold in range(FOLDS)]
         plain = np.tile(heads.astype(np.float64).ravel(), GROUPS)
         before, after = [], []
-        for number, (_, record) in enumerate(records):
+        for fold, (_, record) in zip(folds, records, strict=True):
             features, target = _features_and_target(record, layers)
             before.append(_agreement(plain, features, target))
-            after.append(_agreement(unseen[number % FOLDS], features, target))
+            after.append(_agreement(unseen[fold], features, target))
         facts = sampling.about | {
             "samples": options.samples,
             "ridge": ridge,
@@ -127,8 +135,8 @@ class AttentionCalibration:
         }
         shares = (weights / (weights.sum() or 1.0)).reshape(GROUPS, *heads.shape)
         made = Calibration(tuple(layers), shares, {"model": about["model"]} | facts)
-        bars = {"plain": bootstrap(before), "calibrated": bootstrap(after)}
-        gain = bootstrap(np.subtract(after, before))
+        bars = {"plain": bootstrap(before, groups=prompts), "calibrated": bootstrap(after, groups=prompts)}
+        gain = bootstrap(np.subtract(after, before), groups=prompts)
         rows = [
             {"maps": "plain attention", AGREEMENT: bars["plain"]},
             {"maps": "calibrated, unseen prompts", AGREEMENT: bars["calibrated"]},
@@ -149,6 +157,11 @@ class AttentionCalibration:
             {**about, **facts},
             {FILE: made.to_json()},
         )
+
+
+def _too_few(count: int, about: Mapping[str, Any]) -> Finding:
+    sentence = f"{count} prompts have a result; weights need {FOLDS} or more."
+    return Finding("calibration", SOURCE, "inconclusive", sentence, [], None, about)
 
 
 def _record(model: Model, told: Explanation, progress: Progress) -> Record:
