@@ -125,7 +125,7 @@ def test_a_run_is_shown_with_question_claim_settings_finding_and_failures(
 ) -> None:
     claim = Claim("Cats sleep more than dogs.", "Cat et al. 2022, figure 5")
     known = tasks.find_task("generate")
-    testing = Task("claiming", "Do cats sleep?", known.options, frozenset(), 1, claim, None, known.parts)
+    testing = Task("claiming", "Do cats sleep?", known.options, known.cost, frozenset(), 1, claim, None, known.parts)
     monkeypatch.setitem(tasks._tasks, "claiming", testing)
     folder = make_run(tmp_path / "cats", task="claiming", options={"weights": f"{tmp_path}/w.json", "rounds": [1, 2]})
     finding = json.loads((folder / "finding.json").read_text())

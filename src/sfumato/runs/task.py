@@ -44,6 +44,20 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a task costs, in generations and calls of the denoiser.
+
+    Attributes:
+        text: Of an item, in words, such as "one generation for each image".
+        lines: Gives the cost of a run line by line, from the model, the completed request of the first item, the number
+            of items and the options; None where the text says it all.
+    """
+
+    text: str
+    lines: Callable[[Model, Request, int, Any], Sequence[str]] | None = None
+
+
+@dataclass(frozen=True)
 class Captions:
     """Prompts that a task has of its own, for a number instead of a file.
 
@@ -176,6 +190,7 @@ class Task:
         name: What it is run by.
         question: The question that it answers, in one line.
         options: A frozen dataclass, as for methods (`sfumato.registry.Method`).
+        cost: What it costs, which is told before a run begins.
         needs: Features that a model must have; of "words or label", for example, one is enough.
         version: Raised when the numbers change that it measures.
         claim: What it tests; None for a task that only measures.
@@ -188,6 +203,7 @@ class Task:
     name: str
     question: str
     options: type
+    cost: Cost
     needs: frozenset[str]
     version: int
     claim: Claim | None
@@ -207,6 +223,19 @@ class Task:
             listed = ", ".join(known) or "none"
             raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {listed}")
         return self.options(**checked_options(self.options, given))
+
+    def costs(self, model: Model, request: Request, items: int, options: Any) -> list[str]:
+        """What a run costs, line by line.
+
+        Args:
+            model: The model.
+            request: Of the first item, completed.
+            items: How many there are.
+            options: Of the task.
+        """
+        if self.cost.lines is None:
+            return [f"{self.cost.text}; {items:,} item{'s' if items != 1 else ''}"]
+        return list(self.cost.lines(model, request, items, options))
 
     def check(self, facts: ModelFacts, model: Model, options: Any) -> None:
         """Refuse a model that lacks what the task needs, and options that do not fit it.
@@ -230,6 +259,7 @@ def task(
     *,
     question: str,
     options: type,
+    cost: Cost,
     needs: Sequence[str] = (),
     version: int = 1,
     claim: Claim | None = None,
@@ -246,7 +276,8 @@ def task(
     def register(parts: type[Parts]) -> type[Parts]:
         if name in _tasks:
             raise SfumatoError(f"a task named {name!r} is registered already; choose another name")
-        _tasks[name] = Task(name, question, options, frozenset(needs), version, claim, prompts, parts(), model, shard)
+        about = (question, options, cost, frozenset(needs), version, claim, prompts)
+        _tasks[name] = Task(name, *about, parts(), model, shard)
         return parts
 
     return register
