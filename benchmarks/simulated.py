@@ -14,7 +14,7 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 
 NAME = "simulated"
 WORDS, SIDE = 6, 16
@@ -32,6 +32,7 @@ class SimulatedOptions:
     NAME,
     question="How long does the engine take beside the measurement?",
     options=SimulatedOptions,
+    cost=Cost("so many seconds for each item"),
     prompts=Captions(lambda count: [f"item {number}" for number in range(count)]),
 )
 class Simulated:

@@ -100,11 +100,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     "judging": MAKERS | {"explain"},
-    "findings": FOUNDATION | {"cache", "models", "registry"},
-    "runs": FOUNDATION | {"cache", "masks", "metrics", "models", "results"},
+    "runs": FOUNDATION | {"cache", "masks", "metrics", "models", "registry", "results"},
     "tasks": MAKERS | {"methods", "explain", "options", "plots", "runs", "judging", "studio"},
     # the embedded models are made and scored with all of the above; the command line stands on top
-    "studio": MAKERS | {"methods", "explain", "findings", "judging", "plots", "pipelines", "runs"},
+    "studio": MAKERS | {"pipelines"},
     "cli": MAKERS
     | {"methods", "explain", "judging", "plots", "report"}
     | {"studio", "options", "app", "runs", "tasks"},

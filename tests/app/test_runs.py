@@ -125,8 +125,8 @@ def test_a_run_is_shown_with_question_claim_settings_finding_and_failures(
 ) -> None:
     claim = Claim("Cats sleep more than dogs.", "Cat et al. 2022, figure 5")
     known = tasks.find_task("generate")
-    testing = Task("claiming", "Do cats sleep?", known.options, frozenset(), 1, claim, None, known.parts)
-    monkeypatch.setitem(tasks._tasks, "claiming", testing)
+    testing = Task("claiming", "Do cats sleep?", known.options, known.cost, frozenset(), 1, claim, None, known.parts)
+    monkeypatch.setitem(tasks._tasks._entries, "claiming", testing)
     folder = make_run(tmp_path / "cats", task="claiming", options={"weights": f"{tmp_path}/w.json", "rounds": [1, 2]})
     finding = json.loads((folder / "finding.json").read_text())
     interval = Interval(0.5, 0.4, 0.6, 30).to_dict()

@@ -143,7 +143,7 @@ def test_every_number_on_the_command_line_has_bounds() -> None:
     ("command", "message"),
     [
         ("judge nothing --repeats 1000000000000", "'--repeats': Input should be less than or equal to 100000"),
-        ("bench steps --masks 1000000000", "'--masks': Input should be less than or equal to 100000"),
+        ("run step_faithfulness --masks 1000000000", "'--masks': Input should be less than or equal to 100000"),
         ("experiment switch --seeds 1000000000000", "'--seeds': Input should be less than or equal to 100000"),
         ("run relations --prompts 1000000000000000000000000000000", "expected a whole number from 1 to 100000"),
         ("run calibration --prompts 999999", "prompts is 999999; expected a whole number from 1 to 100000"),

@@ -24,7 +24,7 @@ PROMPTED = (
     *("explain", "generate", "judge", "parts_of_speech", "relations", "counts", "cohyponyms", "swapped_adjectives"),
     *("colour_leakage", "scrambled", "frequency_levels", "leading_words", "settled_attributes"),
     *("relevance_by_schedule", "word_localisation", "segment_matching", "word_importance", "map_faithfulness"),
-    "calibration",
+    *("calibration", "step_faithfulness"),
 )
 """Tasks that take prompts."""
 NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -36,7 +36,6 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     "experiment --out": (("switch",), NO_FOLDER),
     "train --out": (("scenes", "--stage", "data"), A_PART),
     "studio draw --out": ((), NO_FOLDER),
-    "bench steps --out": ((), NO_FILE),
     **{f"run {name} --out": (("--prompts", "1"), NO_FOLDER) for name in PROMPTED},
     "run word_shares --out": ((), NO_FOLDER),
     "run rank_agreement --out": ((), NO_FOLDER),
@@ -74,8 +73,6 @@ def test_a_device_or_a_pipe_is_never_replaced(
     given, message = NEEDS[option]
     if "MADE" in given:
         given = tuple(str(request.getfixturevalue("made")) if one == "MADE" else one for one in given)
-    if command[0] == "bench":
-        monkeypatch.setattr("sfumato.cli.loading.load_model", lambda *of, **more: pytest.fail("work began before"))
     if command == ["compare"]:
         monkeypatch.setattr("sfumato.metrics.divergence.diverge", lambda *of: None)
         monkeypatch.setattr("sfumato.plots.divergence.divergence_sheet", lambda *of: Image.new("RGB", (4, 4)))

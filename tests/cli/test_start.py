@@ -17,7 +17,7 @@ LIGHT = [
     ["explain", "a red cat", "--sed", "7"],
     ["explain", "a red cat", "--seed", "-1"],
     ["explain", "a red cat", "--size", "large"],
-    ["bench", "steps", "--prompts", "0"],
+    ["bench", "wrods"],
     ["train", "--list"],
     ["train", "nothing"],
 ]

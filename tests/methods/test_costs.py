@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import sfumato
@@ -17,13 +16,10 @@ from sfumato.layers import layers_of
 from sfumato.models.model import Model
 from sfumato.registry import find, methods
 from sfumato.request import Request
-from sfumato.studio.benches import steps as bench
-from sfumato.studio.benches.steps import bench_cost, bench_steps
 from sfumato.studio.garments import pair
 from sfumato.studio.garments_scoring import request_of
 from tests.families import family
 from tests.methods.steps import CLIP, REQUESTS, model_of
-from tests.pipelines import Shape, stable_diffusion
 
 LAYER, MASK = "a layer", "a mask"
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -123,22 +119,3 @@ def test_as_many_calls_are_made_as_were_said(
     assert made <= said + probe, cost
     if "at most" not in cost and "up to" not in cost:
         assert made >= said, cost
-
-
-@pytest.mark.slow
-def test_the_bench_of_steps_makes_as_many_calls_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the smallest model, and without the distances that call no denoiser: only its calls are counted."""
-    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
-    monkeypatch.setattr(bench, "DISTANCES", ("local_ssim",))
-    model = sfumato.wrap(stable_diffusion(Shape(latent_side=8)))
-    request = model.complete(Request("a red circle"))
-    lines = bench_cost(model, 1, masks=70)
-    said = sum(rows_said(line, model, request) for line in lines)
-    news: list[str] = []
-    made = rows_made(
-        model, lambda: bench_steps(model, 1, masks=70, progress=lambda what, done, total: news.append(what))
-    )
-    assert 0.8 * said < made < 1.02 * said
-    assert {"masks", "games", "maps of all prompts"} <= set(news)
-    with torch.no_grad():  # nothing is made again
-        assert rows_made(model, lambda: bench_steps(model, 1, masks=70)) == 0

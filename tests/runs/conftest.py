@@ -19,12 +19,12 @@ from tests.runs import driving
 def _made_up() -> task.Task:
     import tests.runs.made_up  # noqa: F401
 
-    return task._tasks.pop("made-up")
+    return task._tasks._entries.pop("made-up")
 
 
 @pytest.fixture(autouse=True)
 def _registered(_made_up: task.Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(task._tasks, "made-up", _made_up)
+    monkeypatch.setitem(task._tasks._entries, "made-up", _made_up)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfumato.runs.finding import Finding
-from sfumato.runs.task import Captions, Item, Record, task
+from sfumato.runs.task import Captions, Cost, Item, Record, task
 from sfumato.studio.scenes import held_out_captions
 
 
@@ -20,7 +20,7 @@ class EchoOptions:
     seconds: float = 0.0
 
 
-@task("echo", question="What was said?", options=EchoOptions, prompts=Captions(held_out_captions))
+@task("echo", question="What was said?", options=EchoOptions, cost=Cost("nothing"), prompts=Captions(held_out_captions))
 class Echo:
     def plan(self, facts, rows, options):
         return (Item(row.request, {}, row) for row in rows)

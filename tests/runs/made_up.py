@@ -23,7 +23,7 @@ from sfumato.option_values import COUNT
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 
 LOG, WAIT, CURED, DEATHS = "MADE_UP_LOG", "MADE_UP_WAIT", "MADE_UP_CURED", "MADE_UP_DEATHS"
 """A file that every measured prompt is appended to, seconds for each, whether nothing fails any more, and a folder with
@@ -39,7 +39,13 @@ class MadeUpOptions:
     names: tuple[str, ...] = field(default=(), metadata={"help": "kept with every item"})
 
 
-@task("made-up", question="How long is each word?", options=MadeUpOptions, prompts=Captions(lambda n: ["a cat"] * n))
+@task(
+    "made-up",
+    question="How long is each word?",
+    options=MadeUpOptions,
+    cost=Cost("nothing"),
+    prompts=Captions(lambda n: ["a cat"] * n),
+)
 class MadeUp:
     """Lengths of words."""
 

@@ -248,7 +248,7 @@ def test_a_changed_version_is_refused(way: str, model: Model, whole: Path, monke
 
         from sfumato.runs import task
 
-        monkeypatch.setitem(task._tasks, "made-up", replace(task._tasks["made-up"], version=2))
+        monkeypatch.setitem(task._tasks._entries, "made-up", replace(task._tasks._entries["made-up"], version=2))
         said = "task version is 2, there 1"
     else:
         versions = library_versions() | {"torch": "99.0"}
@@ -457,8 +457,8 @@ def test_a_task_that_a_model_cannot_answer_is_refused(
 
     from sfumato.runs import task
 
-    needy = replace(task._tasks["made-up"], needs=frozenset({"label", "words or label"}))
-    monkeypatch.setitem(task._tasks, "made-up", needy)
+    needy = replace(task._tasks._entries["made-up"], needs=frozenset({"label", "words or label"}))
+    monkeypatch.setitem(task._tasks._entries, "made-up", needy)
     with pytest.raises(ModelError, match=r"made-up needs label, which .* does not have"):
         drive(model, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -436,7 +436,7 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(folder), *(one for one in sys.path if one))))
     yield folder
-    sfumato.runs.task._tasks.pop("echo", None)
+    sfumato.runs.task._tasks._entries.pop("echo", None)
     sys.modules.pop("sfumato_echo", None)
     importlib.invalidate_caches()
 

@@ -9,7 +9,7 @@ from dataclasses import fields
 import typer
 
 from sfumato.cli.console import note
-from sfumato.cli.parameters import examples
+from sfumato.cli.parameters import examples, help_when_alone
 
 ALIASES: dict[str, str | tuple[str, ...]] = {
     "bench words": "word_localisation",
@@ -19,6 +19,7 @@ ALIASES: dict[str, str | tuple[str, ...]] = {
     "bench worths": "word_shares",
     "bench maps": "map_faithfulness",
     "bench reference": "reference_pointing",
+    "bench steps": "step_faithfulness",
     "study pos": "parts_of_speech",
     "study relations": "relations",
     "study numbers": "counts",
@@ -39,7 +40,21 @@ RENAMED = {"study entanglement": {"--pairs": "--prompts"}}
 """Options of the old commands by the names that their tasks have for them."""
 
 
-def add_alias(group: typer.Typer, old: str) -> None:
+def group_of_aliases(name: str) -> typer.Typer:
+    """The group of all old commands that began with a name."""
+    group = typer.Typer(help="Old names of tasks; see: sfumato run.", rich_markup_mode="rich")
+
+    def root(context: typer.Context) -> None:
+        """Show the help when no command is named."""
+        help_when_alone(context)
+
+    group.callback(invoke_without_command=True)(root)
+    for old in (one for one in ALIASES if one.startswith(f"{name} ")):
+        _add_alias(group, old)
+    return group
+
+
+def _add_alias(group: typer.Typer, old: str) -> None:
     """Add a command of `ALIASES` to its group; it takes what the task takes."""
 
     def command(context: typer.Context) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from sfumato.cli import (
-    bench,
     calibrating,
     comparing,
     experimenting,
@@ -18,9 +17,9 @@ from sfumato.cli import (
     running,
     serving,
     studio,
-    studying,
     training,
 )
+from sfumato.cli.aliases import group_of_aliases
 from sfumato.cli.parameters import Debug, add, examples, help_when_alone
 
 app = typer.Typer(
@@ -141,5 +140,5 @@ app.add_typer(
     ),
 )
 app.add_typer(studio.group, name="studio", epilog=examples("sfumato studio score scenes"))
-app.add_typer(studying.group, name="study", epilog=examples("sfumato study steps"))
-app.add_typer(bench.group, name="bench", epilog=examples("sfumato bench steps"))
+app.add_typer(group_of_aliases("study"), name="study", epilog=examples("sfumato study steps"))
+app.add_typer(group_of_aliases("bench"), name="bench", epilog=examples("sfumato bench words"))

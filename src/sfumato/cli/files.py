@@ -16,7 +16,7 @@ from sfumato.progress import Progress
 from sfumato.results.explanation import Explanation
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
-from sfumato.writing.files import replacing_file, write_text
+from sfumato.writing.files import replacing_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,15 +70,6 @@ def write_picture(picture: Image, file: str) -> None:
         raise StoreError(f"{file!r} is no name of a picture; give one that ends in .png")
     with replacing_file(file) as opened:
         picture.save(opened, kind)
-
-
-def write_json(value: Any, file: str) -> None:
-    """Write a value as JSON to a file, whole or not at all.
-
-    Raises:
-        StoreError: It cannot be written; what was there before stays.
-    """
-    write_text(file, _json(value))
 
 
 def _first_words(explanation: Explanation) -> Explanation:

@@ -1,8 +1,9 @@
-"""``sfumato methods`` and ``sfumato models``: what there is to choose from."""
+"""``sfumato methods``, ``sfumato models`` and ``sfumato run --list``: what there is to choose from."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from sfumato.cli.parameters import Debug, Json
 
 if TYPE_CHECKING:
     from sfumato.registry import Method
+    from sfumato.runs.task import Task
 
 
 def methods(
@@ -66,6 +68,35 @@ def models(as_json: Json = False, debug: Debug = False) -> None:
             say("measured: " + ", ".join(f"{what} {_short(value)}" for what, value in card["measured"].items()))
         say()
     say("--model also takes a folder in diffusers layout, or a hub id such as owner/name")
+
+
+def say_tasks(as_json: bool) -> None:
+    """List the tasks, as a table or as JSON."""
+    from sfumato.runs.task import tasks
+
+    found = tasks()
+    if as_json:
+        print_json([_task(one) for one in found])
+        return
+    columns = ("task", "question", "paper", "cost", "needs")
+    cells = [
+        (one.name, one.question, one.claim.paper if one.claim else "", one.cost.text, ", ".join(sorted(one.needs)))
+        for one in found
+    ]
+    print_table(columns, cells)
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "question": task.question,
+        "paper": task.claim.paper if task.claim else None,
+        "claim": task.claim.text if task.claim else None,
+        "cost": task.cost.text,
+        "needs": sorted(task.needs),
+        "version": task.version,
+        "options": [option.name for option in fields(task.options)],
+    }
 
 
 def _described(method: Method) -> dict[str, Any]:

@@ -25,27 +25,6 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", callback=_switch_debugging, is_eager=True, help="Show tracebacks and all warnings."),
 ]
-
-
-def _checked_target(value: str | None) -> str | None:
-    if value is not None:
-        from sfumato.writing.files import check_target
-
-        check_target(value)
-    return value
-
-
-def file_to_write(name: str, text: str) -> Any:
-    """An option that names a file that the command writes; where it cannot, that is an error before the work.
-
-    Args:
-        name: Such as "--out".
-        text: Its help.
-    """
-    return typer.Option(name, metavar="FILE", callback=_checked_target, help=text)
-
-
-JsonFile = Annotated[str | None, file_to_write("--out", "Also write the JSON to this file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
 Device = Annotated[
     str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from sfumato.cli.console import finite, note, print_json, print_table, progress_shown, say
+from sfumato.cli.listing import say_tasks
 from sfumato.cli.parameters import (
     DEFAULT_MODEL,
     Debug,
@@ -99,25 +100,14 @@ Gpus = Annotated[
 @group.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    listed: Annotated[bool, typer.Option("--list", help="List the tasks with question, paper and needs.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the tasks: question, paper, cost and needs.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the help when no command is named."""
     if not listed:
         help_when_alone(context)
         return
-    from sfumato.runs.task import tasks
-
-    found = tasks()
-    if as_json:
-        print_json([_described(one) for one in found])
-    else:
-        columns = ("task", "question", "paper", "needs")
-        cells = [
-            [one.name, one.question, one.claim.paper if one.claim else "", ", ".join(sorted(one.needs))]
-            for one in found
-        ]
-        print_table(columns, cells)
+    say_tasks(as_json)
     raise typer.Exit(0)
 
 
@@ -152,7 +142,9 @@ def retry(
     session_of(context).stopped = _stopped(folder)
     chosen = executor_of(executor, workers, address, gpus_per_worker)
     with _reported(as_json) as report:
-        run: Run = resume_run(folder, workers=workers, executor=chosen, retry=True, report=report)
+        run: Run = resume_run(
+            folder, workers=workers, executor=chosen, retry=True, report=report, costs=None if as_json else _say_costs
+        )
     _say_run(run, folder, as_json)
 
 
@@ -352,9 +344,15 @@ def _run(
             as_new=as_new,
             device=device,
             report=report,
+            costs=None if as_json else _say_costs,
             **options,
         )
     _say_run(found, str(found.folder) if as_new else target, as_json)
+
+
+def _say_costs(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(f"cost: {line}")
 
 
 def _say_run(run: Run, named: str, as_json: bool) -> None:
@@ -428,18 +426,6 @@ def _examples(task: Task) -> Iterator[str]:
     yield f"sfumato run {task.name} --prompts prompts.csv --model my-model --out runs/mine --workers 2"
     if task.prompts.usual:
         yield f"sfumato run {task.name}"
-
-
-def _described(task: Task) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "question": task.question,
-        "paper": task.claim.paper if task.claim else None,
-        "claim": task.claim.text if task.claim else None,
-        "needs": sorted(task.needs),
-        "version": task.version,
-        "options": [option.name for option, _ in options_of(task)],
-    }
 
 
 add(group, "status", status, "sfumato run status runs/first", "sfumato run status runs/first --json")

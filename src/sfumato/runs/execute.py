@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.bounds import shown_path
-from sfumato.errors import RunError, StoreError
+from sfumato.errors import RunError, SfumatoError, StoreError
 from sfumato.models.identity import identity_digest
 from sfumato.runs.concluding import WRITTEN, conclude
 from sfumato.runs.executors.executor import Executor
@@ -24,7 +25,7 @@ from sfumato.runs.own import INPUTS, LOCK, SHARDS, TOKEN, remove_own
 from sfumato.runs.planning import Asked, Plan, Summary, differences_of, facts_of, settings_for
 from sfumato.runs.settings import SETTINGS, is_planned, library_versions, mark_unplanned, settings_of, write_settings
 from sfumato.runs.task import Task, task_of
-from sfumato.runs.worker import Job, ModelSource, Work, shards_of
+from sfumato.runs.worker import Job, ModelSource, Work, request_from, shards_of
 from sfumato.writing.folders import resolved
 from sfumato.writing.locks import alone
 from sfumato.writing.reasons import cannot_write, is_about, make_parents, remove_empty
@@ -50,6 +51,7 @@ class Status:
 
 
 Report = Callable[[Status], None]
+CostReport = Callable[[Sequence[str]], None]
 
 
 def unreported(status: Status) -> None:
@@ -67,6 +69,7 @@ class Means:
         part: Which of how many parts of the shards are measured, counted from 1.
         retry: Measure the items again that have failed.
         report: Told how far the run is, after every shard.
+        costs: Told line by line what the run costs, once, before anything is measured.
     """
 
     source: ModelSource | None = None
@@ -75,6 +78,7 @@ class Means:
     part: tuple[int, int] = (1, 1)
     retry: bool = False
     report: Report = unreported
+    costs: CostReport | None = None
 
 
 def execute(
@@ -157,8 +161,23 @@ def _carry_out(folder: Path, task: Task, options: Any, model: Model, means: Mean
         chosen = means.executor
         if chosen is None:
             chosen = Local(model) if means.workers == 1 else Processes(means.workers)
+        if means.costs is not None and (lines := _costs(manifest, task, options, model, retry=means.retry)):
+            means.costs(lines)
         measure(manifest, job, chosen, part=means.part, retry=means.retry, report=means.report)
         conclude(manifest, task, options)
+
+
+def _costs(manifest: Manifest, task: Task, options: Any, model: Model, *, retry: bool) -> list[str]:
+    """What a run costs, line by line; nothing where nothing is left to measure."""
+    first = next(chain(manifest.waiting(), manifest.waiting(failed=True) if retry else ()), None)
+    if first is None:
+        return []
+    counts = manifest.counts
+    try:
+        request = request_from(manifest.folder, first.request)
+        return task.costs(model, request, counts.total - counts.invalid, options)
+    except SfumatoError as error:  # it is the item that fails, once it is measured
+        return [f"not known: {error}"]
 
 
 def measure(

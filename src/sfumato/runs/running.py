@@ -13,7 +13,7 @@ from sfumato.option_values import COUNT, SEED
 from sfumato.reading import path_of
 from sfumato.request import Request
 from sfumato.runs.concluding import conclude
-from sfumato.runs.execute import Means, Report, execute, held, place_of, resume, unreported
+from sfumato.runs.execute import CostReport, Means, Report, execute, held, place_of, resume, unreported
 from sfumato.runs.executors.executor import Executor
 from sfumato.runs.manifest import Manifest
 from sfumato.runs.opened import Run
@@ -50,6 +50,7 @@ def run(
     as_new: bool = False,
     device: str | None = None,
     report: Report = unreported,
+    costs: CostReport | None = None,
     **options: Any,
 ) -> Run:
     """Ask a question of many requests; the folder is the record, and the same call goes on after a stop.
@@ -72,6 +73,7 @@ def run(
         as_new: Leave a run of other settings in the folder as it is, and take the next free name.
         device: Where a model that is loaded by name runs.
         report: Told how far the run is, after every shard.
+        costs: Told line by line what the run costs, before anything is measured.
         options: Of the task.
 
     Raises:
@@ -96,7 +98,7 @@ def run(
     if source is None and (workers > 1 or executor is not None):
         raise OptionError("other processes cannot share a model that is loaded here; give its name or its folder")
     loaded = as_model(model) if source is None else source.load()
-    means = Means(source, executor, workers, part, retry, report)
+    means = Means(source, executor, workers, part, retry, report, costs)
     return Run(execute(plan, loaded, out, means, restart=restart, as_new=as_new))
 
 
@@ -107,6 +109,7 @@ def resume_run(
     executor: Executor | None = None,
     retry: bool = False,
     report: Report = unreported,
+    costs: CostReport | None = None,
 ) -> Run:
     """Go on with the run of a folder, by what stands in it.
 
@@ -114,7 +117,7 @@ def resume_run(
         RunError: It holds no run, another process drives it, or the model or a library has changed.
     """
     source = ModelSource.of(settings_of(path_of(folder)))
-    means = Means(source, executor, workers, retry=retry, report=report)
+    means = Means(source, executor, workers, retry=retry, report=report, costs=costs)
     return Run(resume(folder, source.load(), means))
 
 

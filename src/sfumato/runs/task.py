@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.bounds import shown
-from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownTask
+from sfumato.errors import ModelError, OptionError, UnknownTask
 from sfumato.option_values import checked_options
 from sfumato.progress import Progress
+from sfumato.registry import Registry
 from sfumato.request import Request
 from sfumato.runs.prompts import Row
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
     from sfumato.runs.finding import Finding
-
-ENTRY_POINTS = "sfumato.tasks"
-BUILT_IN = "sfumato.tasks"
-"""The package whose modules are the tasks of Sfumato itself."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +32,20 @@ class Claim:
 
     text: str
     paper: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a task costs, in generations and calls of the denoiser.
+
+    Attributes:
+        text: Of an item, in words, such as "one generation for each image".
+        lines: Gives the cost of a run line by line, from the model, the completed request of the first item, the number
+            of items and the options; None where the text says it all.
+    """
+
+    text: str
+    lines: Callable[[Model, Request, int, Any], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ class Task:
         name: What it is run by.
         question: The question that it answers, in one line.
         options: A frozen dataclass, as for methods (`sfumato.registry.Method`).
+        cost: What it costs, which is told before a run begins.
         needs: Features that a model must have; of "words or label", for example, one is enough.
         version: Raised when the numbers change that it measures.
         claim: What it tests; None for a task that only measures.
@@ -188,6 +194,7 @@ class Task:
     name: str
     question: str
     options: type
+    cost: Cost
     needs: frozenset[str]
     version: int
     claim: Claim | None
@@ -208,6 +215,19 @@ class Task:
             raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {listed}")
         return self.options(**checked_options(self.options, given))
 
+    def costs(self, model: Model, request: Request, items: int, options: Any) -> list[str]:
+        """What a run costs, line by line.
+
+        Args:
+            model: The model.
+            request: Of the first item, completed.
+            items: How many there are.
+            options: Of the task.
+        """
+        if self.cost.lines is None:
+            return [f"{self.cost.text}; {items:,} item{'s' if items != 1 else ''}"]
+        return list(self.cost.lines(model, request, items, options))
+
     def check(self, facts: ModelFacts, model: Model, options: Any) -> None:
         """Refuse a model that lacks what the task needs, and options that do not fit it.
 
@@ -222,7 +242,7 @@ class Task:
             self.parts.check(model, options)
 
 
-_tasks: dict[str, Task] = {}
+_tasks: Registry[Task] = Registry("task", "sfumato.tasks", "sfumato.tasks", UnknownTask)
 
 
 def task(
@@ -230,6 +250,7 @@ def task(
     *,
     question: str,
     options: type,
+    cost: Cost,
     needs: Sequence[str] = (),
     version: int = 1,
     claim: Claim | None = None,
@@ -244,9 +265,8 @@ def task(
     """
 
     def register(parts: type[Parts]) -> type[Parts]:
-        if name in _tasks:
-            raise SfumatoError(f"a task named {name!r} is registered already; choose another name")
-        _tasks[name] = Task(name, question, options, frozenset(needs), version, claim, prompts, parts(), model, shard)
+        about = (question, options, cost, frozenset(needs), version, claim, prompts)
+        _tasks.add(name, Task(name, *about, parts(), model, shard))
         return parts
 
     return register
@@ -254,19 +274,7 @@ def task(
 
 def tasks() -> tuple[Task, ...]:
     """All tasks by name: the modules of `sfumato.tasks`, then what installed packages offer by the entry point."""
-    package = importlib.import_module(BUILT_IN)
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{BUILT_IN}.{module.name}")
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:
-            warnings.warn(
-                f"the task {entry.name!r} ({entry.value}) cannot be loaded and is left out: {error}",
-                SfumatoWarning,
-                stacklevel=2,
-            )
-    return tuple(sorted(_tasks.values(), key=lambda one: one.name))
+    return _tasks.all()
 
 
 def find_task(name: str) -> Task:
@@ -275,14 +283,7 @@ def find_task(name: str) -> Task:
     Raises:
         UnknownTask: There is none; the message lists all names.
     """
-    if isinstance(name, str) and name.isidentifier() and find_spec(f"{BUILT_IN}.{name}"):
-        importlib.import_module(f"{BUILT_IN}.{name}")
-    if isinstance(name, str) and name in _tasks:  # nobody can take its name, so no other task is looked at
-        return _tasks[name]
-    known = {one.name: one for one in tasks()}
-    if not isinstance(name, str) or name not in known:
-        raise UnknownTask(f"there is no task {shown(name)}; choose from: {', '.join(known)}")
-    return known[name]
+    return _tasks.find(name)
 
 
 def task_of(settings: Mapping[str, Any]) -> tuple[Task, Any]:

@@ -17,7 +17,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
     followed,
@@ -44,6 +44,7 @@ CLAIM = Claim(
     "ablation",
     question="Which layers carry the image?",
     options=FollowingOptions,
+    cost=Cost("a generation for each layer that is compared and one more, for each seed"),
     needs=("replay",),
     claim=CLAIM,
     model="studio/faces",

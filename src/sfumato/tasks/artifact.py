@@ -26,7 +26,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, request_of, sampling_of_seeds
 from sfumato.trace import generate
@@ -63,6 +63,7 @@ class ArtifactOptions(OverSeedsOptions):
     "artifact",
     question="Does the gradient find the channel that makes an artifact?",
     options=ArtifactOptions,
+    cost=Cost("four generations and a call with gradients for each seed"),
     needs=("replay",),
     claim=CLAIM,
     model="studio/faces",

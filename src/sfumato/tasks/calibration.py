@@ -37,8 +37,8 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.explain import check_method, of_each_image
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.tasks.explain import check_method, costs_of, of_each_image
 from sfumato.tasks.shared.captions import drawn_captions
 from sfumato.tasks.shared.word_maps import Sampling, mapped_in
 
@@ -60,10 +60,17 @@ class CalibrationOptions:
     )
 
 
+def _costs(model: Model, request: Request, items: int, options: CalibrationOptions) -> list[str]:
+    """What both methods cost, for each image."""
+    each = [(find("information"), {"samples": options.samples}), (find("daam"), {})]
+    return costs_of(model, request, each, f"each of {items:,} images")
+
+
 @task(
     "calibration",
     question="Which weights of layers, heads and steps make attention predict information, and how well?",
     options=CalibrationOptions,
+    cost=Cost("an explanation by information and one by daam (a generation each) for each image", _costs),
     needs=("words",),
     prompts=Captions(drawn_captions, usual=100, named="the embedded scenes' captions, none held out"),
     shard=8,

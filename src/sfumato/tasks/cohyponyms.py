@@ -21,7 +21,7 @@ from sfumato.results.summary import TAU
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import Group, Plan, caption_of, expected, parsed
 from sfumato.studio.reader import matches, read
 from sfumato.studio.shapes import COHYPONYMS, COLOURS, SHAPES
@@ -36,7 +36,15 @@ from sfumato.tasks.shared.scene_images import (
     title,
     two_objects,
 )
-from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, measured_pairs, number, warn_of_one
+from sfumato.tasks.shared.word_maps import (
+    Mapped,
+    Sampling,
+    WordMapOptions,
+    costs_of_paired_maps,
+    measured_pairs,
+    number,
+    warn_of_one,
+)
 
 KINDS = ("cohyponyms", "unrelated")
 SHARED, RANKED, RIGHT = MEASURES = (
@@ -67,6 +75,7 @@ def cohyponym_captions(pairs: int, seed: int) -> list[str]:
     "cohyponyms",
     question="Do maps of similar nouns overlap more than those of unrelated ones, and do their images go wrong?",
     options=WordMapOptions,
+    cost=Cost("two explanations by the method for each pair (daam: two generations)", costs_of_paired_maps),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(lambda count, seed: paired(cohyponym_captions(count, seed)), usual=60, seeded=True),

@@ -21,13 +21,13 @@ from sfumato.registry import find
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import Group, Plan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES, TEXTURES
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.scene_images import EXAMPLES, Panel, caption_items, check_scene_size, of_shape, two_objects
-from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, measured_maps, warn_of_one
+from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, costs_of_maps, measured_maps, warn_of_one
 
 PLAIN, DETAILED = "plain", "detailed"
 CLAIM = Claim(
@@ -64,6 +64,7 @@ def plain_and_detailed(count: int, seed: int) -> list[dict[str, Any]]:
     "colour_leakage",
     question="Where a colour word's map lies on the wrong object, does the object get the wrong colour?",
     options=WordMapOptions,
+    cost=Cost("an explanation by the method for each image (daam: one generation)", costs_of_maps),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(plain_and_detailed, usual=60, seeded=True),

@@ -21,13 +21,21 @@ from sfumato.registry import find
 from sfumato.results.summary import TAU, coverage
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import NUMERALS, Group, Plan, caption_of, held_out_plan, parsed, say
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.shapes import COLOURS, SHAPES
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.scene_images import caption_items, check_scene_size
-from sfumato.tasks.shared.word_maps import TAUS, Mapped, Sampling, WordMapOptions, measured_maps, warn_of_one
+from sfumato.tasks.shared.word_maps import (
+    TAUS,
+    Mapped,
+    Sampling,
+    WordMapOptions,
+    costs_of_maps,
+    measured_maps,
+    warn_of_one,
+)
 
 MOST = 5
 """From so many objects on, counts share a column."""
@@ -54,6 +62,7 @@ def count_captions(count: int, seed: int) -> list[str]:
     "counts",
     question="How many objects are drawn of two or three, and is the numeral's map smaller where the count is wrong?",
     options=WordMapOptions,
+    cost=Cost("an explanation by the method for each image (daam: one generation)", costs_of_maps),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(count_captions, usual=120, seeded=True),

@@ -20,7 +20,7 @@ from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     OTHER,
     OverSeedsOptions,
@@ -54,6 +54,7 @@ class DivergenceOptions(OverSeedsOptions):
     "divergence",
     question="When do two conditions part?",
     options=DivergenceOptions,
+    cost=Cost("two generations for each seed"),
     needs=("words or label",),
     claim=CLAIM,
     model="studio/faces",

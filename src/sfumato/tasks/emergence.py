@@ -20,7 +20,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, sampling_of_seeds
 from sfumato.timesteps import MAX_STEPS
 from sfumato.trace import generate
@@ -46,6 +46,7 @@ class EmergenceOptions(OverSeedsOptions):
     "emergence",
     question="How does the image emerge: how similar are consecutive samples?",
     options=EmergenceOptions,
+    cost=Cost("one generation for each seed"),
     claim=CLAIM,
     model="studio/faces",
     shard=1,

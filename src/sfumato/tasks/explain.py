@@ -18,11 +18,12 @@ from sfumato.options import parse_each
 from sfumato.plots.contact import contact_sheet
 from sfumato.progress import Progress
 from sfumato.registry import Method, find, usual_method
+from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.importance import NODE
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 
 LEVELS = 255
@@ -59,10 +60,33 @@ class ExplainOptions(MethodOptions):
     pictures: bool = field(default=True, metadata={"help": "Keep the images as files."})
 
 
+def costs_of(
+    model: Model, request: Request, methods: Iterable[tuple[Method, Mapping[str, Any]]], each: str
+) -> list[str]:
+    """What methods cost, a line for each, and how often.
+
+    Args:
+        model: The model.
+        request: Completed.
+        methods: Each with the options that it is given.
+        each: What all of it is for, such as "each of 30 images".
+    """
+    lines = [f"{one.name}: {one.cost(model, request, one.configure(given))}" for one, given in methods]
+    return [*lines, f"all of it for {each}, less where it was measured before"]
+
+
+def costs_of_methods(model: Model, request: Request, items: int, options: MethodOptions) -> list[str]:
+    """What the methods of `MethodOptions` cost, or the usual one of the request."""
+    methods = [find(name) for name in dict.fromkeys(options.method or (usual_method(request),))]
+    given = zip(methods, parse_each(methods, options.option), strict=True)
+    return costs_of(model, request, given, f"each of {items:,} images")
+
+
 @task(
     "explain",
     question="Where in each image did each word act, how important was it, and what else do the methods find?",
     options=ExplainOptions,
+    cost=Cost("an explanation by each method for each image (daam: one generation)", costs_of_methods),
     prompts=Captions(held_out_captions),
 )
 class ExplainPrompts:

@@ -19,7 +19,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.reader import read
 from sfumato.tasks.shared.captions import relation_captions
 from sfumato.tasks.shared.clean_estimates import Trajectories, estimates, relation_items
@@ -38,6 +38,7 @@ CLAIM = Claim(
     "frequency_levels",
     question="Do early steps recover the layout and late ones the details?",
     options=NoOptions,
+    cost=Cost("one generation and each of its denoiser calls once more, for each image"),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(relation_captions, usual=30),

@@ -9,22 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.explain import batches
+from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.plots.contact import contact_sheet
 from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.explain import SHOWN, of_each_image
 from sfumato.trace import generate
+
+
+def _costs(model: Model, request: Request, items: int, options: NoOptions) -> list[str]:
+    return [f"{runs(model, request)} for each of {items:,} images"]
 
 
 @task(
     "generate",
     question="What does the model draw for each prompt?",
     options=NoOptions,
+    cost=Cost("one generation for each image", _costs),
     prompts=Captions(held_out_captions),
 )
 class GeneratePrompts:

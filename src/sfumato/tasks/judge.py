@@ -19,13 +19,14 @@ from sfumato.judging.trust import node_of
 from sfumato.models.model import Model
 from sfumato.plots.trust import checks_sheet
 from sfumato.progress import Progress
+from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks.explain import MethodOptions, check_methods, explained, of_each_image
+from sfumato.tasks.explain import MethodOptions, check_methods, costs_of_methods, explained, of_each_image
 
 VERDICTS = ("passed", "failed", "inconclusive")
 
@@ -35,10 +36,20 @@ class JudgeOptions(CheckOptions, MethodOptions):
     """Options of the task."""
 
 
+def _costs(model: Model, request: Request, items: int, options: JudgeOptions) -> list[str]:
+    *methods, each = costs_of_methods(model, request, items, options)
+    checks = (
+        f"checks: an image without each word, and the methods {options.stages} times on randomised weights and "
+        f"{options.repeats} times on other seeds and on other noise, where these checks fit; the games come on top"
+    )
+    return [*methods, checks, each]
+
+
 @task(
     "judge",
     question="How far can the explanations of many prompts be trusted?",
     options=JudgeOptions,
+    cost=Cost("an explanation by each method for each image, and what its checks repeat", _costs),
     prompts=Captions(held_out_captions, usual=20),
 )
 class Judge:

@@ -18,7 +18,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.tasks.shared.captions import PARTS, by_part, relation_captions, word_scores
 from sfumato.tasks.shared.clean_estimates import Trajectories, relation_items
 from sfumato.trace import generate
@@ -33,6 +33,7 @@ CLAIM = Claim(
     "leading_words",
     question="Which words lead in the relevance of each step: subject, relation, object or background?",
     options=NoOptions,
+    cost=Cost("one generation and a call with gradients at each of its steps, for each image"),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(relation_captions, usual=30),

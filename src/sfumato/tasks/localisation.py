@@ -17,7 +17,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
     followed,
@@ -42,6 +42,7 @@ CLAIM = Claim(
     "localisation",
     question="From how much of the image does a part draw its information?",
     options=FollowingOptions,
+    cost=Cost("one generation, and a backward pass for each cell of the part at four timesteps, for each seed"),
     needs=("replay",),
     claim=CLAIM,
     model="studio/faces",

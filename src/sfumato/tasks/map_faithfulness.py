@@ -36,7 +36,7 @@ from sfumato.results.rows import plain_rows
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
@@ -101,6 +101,9 @@ class MapFaithfulnessOptions:
     "map_faithfulness",
     question="Which word maps show the truth: masks, outlines, and what changes without the word?",
     options=MapFaithfulnessOptions,
+    cost=Cost(
+        "an explanation by each contender for each image, drawn and generated, and a generation without each word"
+    ),
     needs=("words",),
     prompts=Captions(held_out_captions, usual=24),
     shard=1,

@@ -19,7 +19,7 @@ from sfumato.progress import Progress
 from sfumato.results.summary import TAU, coverage
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.shared.parsing import Parser
 from sfumato.tasks.shared.word_maps import (
@@ -27,6 +27,7 @@ from sfumato.tasks.shared.word_maps import (
     Mapped,
     Sampling,
     TaggedOptions,
+    costs_of_maps,
     measured_maps,
     parser_named,
     tagged_items,
@@ -62,6 +63,7 @@ COVERAGE = {tau: f"coverage at {tau}" for tau in TAUS}
     "parts_of_speech",
     question="How much of the image does each part of speech cover?",
     options=TaggedOptions,
+    cost=Cost("an explanation by the method for each image (daam: one generation)", costs_of_maps),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(held_out_captions, usual=200),

@@ -30,10 +30,11 @@ from sfumato.models.model import Model
 from sfumato.options import parse_options
 from sfumato.progress import Progress
 from sfumato.registry import Method, find
+from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.explain import check_method
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.tasks.explain import check_method, costs_of
 
 SHARES = "shares"
 """The column of a file of prompts that holds the judged share of each word."""
@@ -212,10 +213,17 @@ def paper_prompts(count: int) -> list[dict[str, str]]:
     return [{"prompt": one.prompt, SHARES: " ".join(f"{share:g}" for share in one.truth)} for one in PROMPTS[:count]]
 
 
+def _costs(model: Model, request: Request, items: int, options: RankAgreementOptions) -> list[str]:
+    return costs_of(model, request, [_configured(options)], f"each of {items:,} images")
+
+
 @task(
     "rank_agreement",
     question="Do the words that a method calls important rank as people rank them?",
     options=RankAgreementOptions,
+    cost=Cost(
+        "an explanation by the method for each image (shapley: a generation for each subset of its words)", _costs
+    ),
     needs=("words",),
     version=2,
     prompts=Captions(paper_prompts, usual=len(PROMPTS), named="the paper's prompts"),

@@ -28,17 +28,20 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT, SEED
 from sfumato.progress import Progress
 from sfumato.registry import find
+from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import NODE as PAIRS
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
-from sfumato.tasks.explain import check_method
+from sfumato.tasks.explain import check_method, costs_of
 from sfumato.tasks.shared.word_maps import number
 
 GROUPS = 5
+KEPT = ("group", "head")
+"""Axes of the attention that are kept apart."""
 CONTROLS = ("random", "same place", "same place of the box")
 MEASURES = ("right patch", "within one patch", "error in patches")
 REGIONS = ("average precision", "IMACS", "IoU", "share found")
@@ -54,10 +57,15 @@ class ReferencePointingOptions:
     seed: int = field(default=0, metadata=SEED | {"help": "Of the first pair and its noise; pair i has --seed + i."})
 
 
+def _costs(model: Model, request: Request, items: int, options: ReferencePointingOptions) -> list[str]:
+    return costs_of(model, request, [(find("i2am"), {"groups": GROUPS, "keep": KEPT})], f"each of {items:,} pairs")
+
+
 @task(
     "reference_pointing",
     question="Does a place of a painted garment look at the patch of the reference that it comes from?",
     options=ReferencePointingOptions,
+    cost=Cost("an explanation by i2am (one generation) for each pair", _costs),
     needs=("reference",),
     model="studio/insert",
     shard=1,
@@ -87,8 +95,7 @@ class ReferencePointing:
         records = []
         for item in items:
             one = pair(item.about["pair"])
-            keep = ("group", "head")
-            found = explain(model, item.request, "i2am", groups=GROUPS, keep=keep, progress=progress)
+            found = explain(model, item.request, "i2am", groups=GROUPS, keep=KEPT, progress=progress)
             seed = item.request.seed
             pointed = pointing(found, one, model.reference_tokens().grid, seed=seed)
             rows = [

@@ -23,7 +23,7 @@ from sfumato.progress import Progress
 from sfumato.results.summary import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.shared.parsing import Parse
 from sfumato.tasks.shared.word_maps import (
@@ -31,6 +31,7 @@ from sfumato.tasks.shared.word_maps import (
     Mapped,
     Sampling,
     TaggedOptions,
+    costs_of_maps,
     measured_maps,
     number,
     parser_named,
@@ -50,6 +51,7 @@ CLAIM = Claim(
     "relations",
     question="How far does a word's map lie within that of its head, and which of the two is larger?",
     options=TaggedOptions,
+    cost=Cost("an explanation by the method for each image (daam: one generation)", costs_of_maps),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(held_out_captions, usual=200),

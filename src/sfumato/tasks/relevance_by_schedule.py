@@ -20,7 +20,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.tasks.shared.captions import Part, by_part, relation_captions, word_scores
 from sfumato.tasks.shared.clean_estimates import relation_items
 from sfumato.tasks.shared.word_maps import Sampling
@@ -42,6 +42,7 @@ CLAIM = Claim(
     "relevance_by_schedule",
     question="Does relevance move from the subject to the object when steps are spent early?",
     options=NoOptions,
+    cost=Cost("three generations and a call with gradients at each of their steps, for each image"),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(relation_captions, usual=30),

@@ -26,7 +26,7 @@ from sfumato.results.summary import TAU
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import OUTER_SHAPES, caption_of, parsed
 from sfumato.studio.segmenter import CLASSES, shape_probabilities
 from sfumato.studio.shapes import SHAPES, SIZES, TEXTURES
@@ -34,7 +34,7 @@ from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import drawn_captions, relation_captions
 from sfumato.tasks.shared.scene_images import EXAMPLES, Panel, caption_items, check_scene_size
-from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, measured_maps, with_nan
+from sfumato.tasks.shared.word_maps import Mapped, Sampling, WordMapOptions, costs_of_maps, measured_maps, with_nan
 
 SETS = ("as trained", "held out", "scrambled")
 SET = "set"
@@ -99,6 +99,7 @@ def captions_of_sets(count: int, seed: int) -> list[dict[str, Any]]:
     "scrambled",
     question="How do word maps compare with a supervised segmenter, on trained, held-out and scrambled prompts?",
     options=WordMapOptions,
+    cost=Cost("an explanation by the method for each image (daam: one generation)", costs_of_maps),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(captions_of_sets, usual=60, seeded=True),

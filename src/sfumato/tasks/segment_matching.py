@@ -24,7 +24,7 @@ from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.scenes import held_out_captions
@@ -45,6 +45,7 @@ Masks = NDArray[np.bool_]
     "segment_matching",
     question="Do the segments that go with a word or phrase show its object?",
     options=NoOptions,
+    cost=Cost("four generations, two of them with gradients at three steps, for each image"),
     needs=("words",),
     prompts=Captions(held_out_captions, usual=100),
 )

@@ -18,7 +18,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.grammar import expected
 from sfumato.studio.reader import Reading, assign, read
 from sfumato.tasks.shared.captions import relation_captions
@@ -37,6 +37,7 @@ CLAIM = Claim(
     "settled_attributes",
     question="Which attributes of the objects are settled when: position, colour, shape, texture?",
     options=NoOptions,
+    cost=Cost("one generation and each of its denoiser calls once more, for each image"),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(relation_captions, usual=30),

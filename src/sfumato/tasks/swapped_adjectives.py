@@ -21,7 +21,7 @@ from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Claim, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.grammar import Group, Plan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES
@@ -81,6 +81,7 @@ def _pair_fault(one: Plan, other: Plan) -> str:
     "swapped_adjectives",
     question="Where one colour word is exchanged, what changes outside the object that it describes?",
     options=NoOptions,
+    cost=Cost("two generations for each pair"),
     needs=("words",),
     claim=CLAIM,
     prompts=Captions(lambda count, seed: paired(swapped_captions(count, seed)), usual=60, seeded=True),

@@ -17,7 +17,7 @@ from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, request_of, sampling_of_seeds
 
 CLAIM = Claim(
@@ -38,6 +38,7 @@ class SwitchOptions(OverSeedsOptions):
     "switch",
     question="When is the image settled: from which step on does another condition no longer change it?",
     options=SwitchOptions,
+    cost=Cost("a generation for each of about ten switches and two more, for each seed"),
     needs=("words or label", "replay"),
     claim=CLAIM,
     model="studio/faces",

@@ -30,7 +30,7 @@ from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.similarity import similarity
 from sfumato.similarity.measures import Similarity
 from sfumato.studio.grammar import parsed
@@ -68,6 +68,7 @@ class WordImportanceOptions:
     "word_importance",
     question="Which words do methods call important, and which change the scene when they are left out?",
     options=WordImportanceOptions,
+    cost=Cost("a generation for each subset of an image's words, 64 at most, one with daam and one with gradients"),
     needs=("words",),
     prompts=Captions(short_captions, usual=50),
     shard=1,

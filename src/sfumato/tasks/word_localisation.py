@@ -20,14 +20,14 @@ from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
-from sfumato.tasks.shared.word_maps import mapped_in, number
+from sfumato.tasks.shared.word_maps import costs_of_maps, mapped_in, number
 from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")
@@ -61,6 +61,7 @@ class WordLocalisationOptions:
     "word_localisation",
     question="How well do word maps find the objects that the words name?",
     options=WordLocalisationOptions,
+    cost=Cost("an explanation by the method for each image (daam: one generation)", costs_of_maps),
     needs=("words",),
     version=2,
     prompts=Captions(held_out_captions, usual=100),

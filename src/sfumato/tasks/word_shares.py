@@ -28,7 +28,7 @@ from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.similarity import similarity
 from sfumato.similarity.measures import Similarity
 from sfumato.studio.shapes import BACKGROUNDS, COLOURS
@@ -57,6 +57,7 @@ class WordSharesOptions:
     "word_shares",
     question="Do nats rank words as exact Shapley values do, and what do both cost?",
     options=WordSharesOptions,
+    cost=Cost("a generation for each subset of an image's words, 64 at most, one with daam and three with information"),
     needs=("words",),
     prompts=Captions(short_captions, usual=50),
     shard=1,

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Item, ModelFacts
-from sfumato.tasks.explain import check_method, of_each_image
+from sfumato.tasks.explain import check_method, costs_of, of_each_image
 from sfumato.tasks.shared.parsing import Parser, parser_of, tagger_for
 from sfumato.tasks.shared.scene_images import OTHER
 
@@ -77,6 +77,25 @@ class TaggedOptions(WordMapOptions):
             "the lexicon for captions of the scenes, else spaCy where it is installed.",
         },
     )
+
+
+class HasMethod(Protocol):
+    """Options with a method that maps words."""
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        ...
+
+
+def costs_of_maps(model: Model, request: Request, items: int, options: HasMethod) -> list[str]:
+    """What the method costs, for each image."""
+    return costs_of(model, request, [(find(options.method), {})], f"each of {items:,} images")
+
+
+def costs_of_paired_maps(model: Model, request: Request, items: int, options: HasMethod) -> list[str]:
+    """What the method costs, for each pair of images."""
+    return costs_of(model, request, [(find(options.method), {})], f"both images of each of {items:,} pairs")
 
 
 def tagged_items(facts: ModelFacts, rows: Iterable[Row], options: TaggedOptions) -> Iterator[Item]:
