@@ -100,7 +100,8 @@ def test_the_finding_is_said_and_written(label_folder: Path, tmp_path: Path) -> 
     with Image.open(out / "figure.png") as figure:
         assert np.asarray(figure.convert("L")).std() > 5
     lines = done.out.splitlines()
-    assert lines[0] == f"switch on {label_folder}"
+    assert lines[0] == "cost: a generation for each of about ten switches and two more, for each seed; 2 items"
+    assert lines[1] == f"switch on {label_folder}"
     assert found["verdict"] == "inconclusive"  # of two seeds
     verdict = "inconclusive on this model: an interval leaves it open, or rests on fewer than 5 seeds or prompts"
     assert lines[-5:] == [
@@ -206,7 +207,8 @@ def test_after_ctrl_c_the_same_command_goes_on(
         stopping.setattr(LabelModel, "call", call)
         done = experiment(label_folder, out, name="divergence", seeds=4)
     line = f"stopped; what is measured is kept in {out}, and the same command goes on"
-    assert (done.code, done.out, done.err.splitlines()[-1]) == (130, "", line)
+    cost = "cost: two generations for each seed; 4 items\n"
+    assert (done.code, done.out, done.err.splitlines()[-1]) == (130, cost, line)
     drawn.clear()
     assert experiment(label_folder, out, name="divergence", seeds=4).code == 0
     assert drawn == [2, 3]

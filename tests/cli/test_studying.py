@@ -132,7 +132,9 @@ def test_a_study_that_became_a_task_names_its_new_form_and_is_carried_out(
     told = {"prompts": 3, "seeds": "3 to 5", "steps": 2, "method": "daam", "tags": "lexicon"}
     assert found["about"].items() >= told.items()
     lines = done.out.splitlines()
-    assert lines[0].startswith(f"{task} on ")
+    assert lines[0].startswith("cost: daam: one generation (2 denoiser calls)")
+    assert lines[1].startswith("cost: all of it for each of 3 images")
+    assert lines[2].startswith(f"{task} on ")
     assert f"here: {found['sentence']}" in lines
     assert f"see: sfumato study {name} --help" in study(out, "--steps", "0", name=name).err
     assert f"Usage: sfumato study {name}" in run("study", name, "--help").out
