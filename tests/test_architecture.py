@@ -273,6 +273,11 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     assert set(order) == set(ALL)
 
 
+def test_the_modules_of_the_training_do_not_import_each_other_in_a_circle_inside_functions_either() -> None:
+    graph = {name: {item.target for item in imports(name)} & TRAINING.keys() for name in TRAINING}
+    assert set(TopologicalSorter(graph).static_order()) == set(TRAINING)
+
+
 def test_the_library_knows_nothing_of_its_training() -> None:
     wrong = [
         f"{name} line {found.line} imports {found.target}"

@@ -8,7 +8,7 @@ import pytest
 
 from sfumato_training.recipes import train
 from sfumato_training.scenes.config import Config
-from sfumato_training.scenes.stages import RECIPE
+from sfumato_training.scenes.recipe import RECIPE
 from sfumato_training.settings import build
 
 TINY = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato_training.checkpoints import Training
+from sfumato_training.optimising import Training
 
 
 def convolution(layout: torch.memory_format) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sfumato_training.recipes import recipe
+from sfumato_training.recipes import Recipe, recipe
 from tests.cli.running import run
 
 
@@ -19,12 +19,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def train(name: str, config: Any, out: Path, **options: Any) -> None:
         calls.append({"name": name, "config": config, "out": out, **options})
 
-    def export(out: Path, weights: Path, **options: Any) -> tuple[Path, Path]:
+    def export(recipe: Recipe, out: Path, weights: Path, **options: Any) -> Path:
         calls.append({"exported": out, "weights": weights, **options})
-        return weights / "scenes", weights / "clip"
+        return weights / recipe.name
 
     monkeypatch.setattr("sfumato_training.recipes.train", train)
-    monkeypatch.setattr("sfumato_training.scenes.export.export", export)
+    monkeypatch.setattr(Recipe, "export", export)
     return calls
 
 

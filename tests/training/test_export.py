@@ -13,16 +13,18 @@ from sfumato_training import publishing as module
 from sfumato_training.scenes.clip import load_clip
 from sfumato_training.scenes.config import Config
 from sfumato_training.scenes.data import token_numbers
-from sfumato_training.scenes.export import export
-from sfumato_training.scenes.sampling import trained_pipeline
+from sfumato_training.scenes.networks import trained_pipeline
+from sfumato_training.scenes.recipe import RECIPE
 from tests.training.conftest import Silent
 
 
 @pytest.fixture(scope="module")
 def exported(trained: tuple[Path, Silent], tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = tmp_path_factory.mktemp("weights")
-    scenes, clip = export(trained[0], weights, quality={"objects right": 0.913, "retrieval top-1": 0.95}, hours=2.5)
-    assert (scenes, clip) == (weights / "scenes", weights / "clip")
+    quality = {"objects right": 0.913, "retrieval top-1": 0.95}
+    scenes = RECIPE.export(trained[0], weights, quality=quality, took="2.5 hours")
+    assert scenes == weights / "scenes"
+    assert (weights / "clip").is_dir()
     return weights
 
 
@@ -117,15 +119,15 @@ def test_the_card_says_what_was_measured(exported: Path) -> None:
 def test_a_failed_export_leaves_the_old_model(
     trained: tuple[Path, Silent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export(trained[0], tmp_path)
+    RECIPE.export(trained[0], tmp_path)
     before = (tmp_path / "scenes" / "README.md").read_text()
     monkeypatch.setattr(module, "LIMIT_MB", 0.001)
     with pytest.raises(StoreError, match="must stay under"):
-        export(trained[0], tmp_path, quality={"objects right": 1.0})
+        RECIPE.export(trained[0], tmp_path, quality={"objects right": 1.0})
     assert (tmp_path / "scenes" / "README.md").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", "scenes"]
 
 
 def test_exporting_from_no_work_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no work folder"):
-        export(tmp_path)
+        RECIPE.export(tmp_path)

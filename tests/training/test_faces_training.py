@@ -22,10 +22,10 @@ from sfumato_training import publishing
 from sfumato_training.checkpoints import checkpoints, load_latest
 from sfumato_training.faces.config import Config, DataConfig
 from sfumato_training.faces.data import load_data, make_data, split
-from sfumato_training.faces.denoiser import trained_pipeline
-from sfumato_training.faces.export import DEFAULT_GUIDANCE, DEFAULT_STEPS, export
+from sfumato_training.faces.export import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from sfumato_training.faces.networks import trained_pipeline
 from sfumato_training.faces.reader import bits, trained_reader
-from sfumato_training.faces.stages import RECIPE
+from sfumato_training.faces.recipe import RECIPE
 from sfumato_training.progress import logging_to
 from sfumato_training.recipes import recipe, train
 from sfumato_training.settings import build
@@ -67,7 +67,8 @@ def out(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = tmp_path_factory.mktemp("weights")
-    folder = export(out, weights, quality={"bits_right": 0.913, "psnr": "30.1 dB"}, hours=1.5, machine="an abacus")
+    quality = {"bits_right": 0.913, "psnr": "30.1 dB"}
+    folder = RECIPE.export(out, weights, quality=quality, took="1.5 hours", machine="an abacus")
     assert folder == weights / "faces"
     return folder
 
@@ -209,11 +210,11 @@ def test_the_folder_is_small_and_says_what_it_is(exported: Path) -> None:
 
 
 def test_a_failed_export_leaves_the_old_model(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = export(out, tmp_path)
+    folder = RECIPE.export(out, tmp_path)
     before = (folder / "README.md").read_text()
     monkeypatch.setattr(publishing, "LIMIT_MB", 0.001)
     with pytest.raises(StoreError, match="faces would take .* MB; it must stay under"):
-        export(out, tmp_path, hours=3)
+        RECIPE.export(out, tmp_path, took="3 hours")
     assert (folder / "README.md").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 

@@ -17,17 +17,18 @@ from sfumato.studio.garments import SIZE, pair
 from sfumato.studio.garments_scoring import request_of, score_garments
 from sfumato.trace import generate
 from sfumato_training.autoencoder import train_vae
-from sfumato_training.autoencoder_settings import VaeConfig
 from sfumato_training.checkpoints import checkpoints, load_latest
 from sfumato_training.insert.config import Config
 from sfumato_training.insert.data import REFERENCE, TARGET, load_data
-from sfumato_training.insert.export import DEFAULT_GUIDANCE, DEFAULT_STEPS, export
-from sfumato_training.insert.stages import RECIPE
-from sfumato_training.insert.unet import build_unet, trained_pipeline
+from sfumato_training.insert.export import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from sfumato_training.insert.networks import build_unet, trained_pipeline
+from sfumato_training.insert.recipe import RECIPE
 from sfumato_training.progress import logging_to
 from sfumato_training.recipes import recipe, train
 from sfumato_training.schedule import linear_scheduler
 from sfumato_training.settings import build
+from sfumato_training.shared_settings import VaeConfig, WithVae
+from sfumato_training.trainer import Work
 from tests.training.conftest import Silent
 from tests.training.test_training import Cut
 
@@ -118,7 +119,7 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(out: Path, config: Conf
 
 
 def test_what_is_exported_is_loaded_and_paints(out: Path, tmp_path: Path) -> None:
-    folder = export(out, tmp_path, quality={"pattern_right": 0.5}, hours=0.1, machine="an abacus")
+    folder = RECIPE.export(out, tmp_path, quality={"pattern_right": 0.5}, took="0.1 hours", machine="an abacus")
     assert folder == tmp_path / "insert"
     card = (folder / "README.md").read_text()
     for line in ("on an abacus. It took 0.1 hours", "| pattern right | 50.0% |", "4 steps of 2", "64 patch tokens"):
@@ -137,8 +138,7 @@ def test_what_is_exported_is_loaded_and_paints(out: Path, tmp_path: Path) -> Non
 def test_an_autoencoder_can_start_from_another(tmp_path: Path) -> None:
     settings = VaeConfig(steps=1, batch=2, crop=32, channels=(24, 48, 64, 64), lr=1e-9, start="studio/scenes")
     images = np.stack([pair(number).target for number in range(4)])
-    given = {"seed": 0, "device": torch.device("cpu"), "checkpoint_every": 1}
-    train_vae(settings, images, tmp_path / "on", Silent(), **given)  # type: ignore[arg-type]
+    train_vae(Work(WithVae(checkpoint_every=1, vae=settings), tmp_path / "on", Silent()), images)
     weights = load_latest(tmp_path / "on" / "vae")
     assert weights is not None
     known = sfumato.load("studio/scenes").pipeline.vae.state_dict()
@@ -146,7 +146,7 @@ def test_an_autoencoder_can_start_from_another(tmp_path: Path) -> None:
         torch.testing.assert_close(weights[0][f"model.vae.{name}"], value, atol=1e-5, rtol=1e-4)
     absent = VaeConfig(steps=1, start="absent")
     with pytest.raises(TrainingError, match="absent has no autoencoder"):
-        train_vae(absent, images, tmp_path / "off", Silent(), **given)  # type: ignore[arg-type]
+        train_vae(Work(WithVae(checkpoint_every=1, vae=absent), tmp_path / "off", Silent()), images)
 
 
 def test_a_stage_without_those_before_it_says_so(config: Config, tmp_path: Path) -> None:

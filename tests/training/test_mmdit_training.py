@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +17,11 @@ from sfumato.studio.unigram import SPACE, scene_unigram_tokenizer
 from sfumato_training.checkpoints import load_latest
 from sfumato_training.precision import mixed_precision, multiplies_bfloat16
 from sfumato_training.recipes import recipe, train
+from sfumato_training.samples import generated
 from sfumato_training.scenes_mmdit.config import Config
-from sfumato_training.scenes_mmdit.export import export
-from sfumato_training.scenes_mmdit.transformer import (
-    build_transformer,
-    capitalised,
-    noise_levels,
-    positions,
-    shares,
-)
+from sfumato_training.scenes_mmdit.networks import build_transformer, recommended, trained_pipeline
+from sfumato_training.scenes_mmdit.recipe import RECIPE
+from sfumato_training.scenes_mmdit.transformer import capitalised, noise_levels, positions, shares
 from sfumato_training.settings import build
 from tests.training.conftest import Silent
 from tests.training.test_training import Cut
@@ -67,7 +62,7 @@ def trained(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(trained, tmp_path_factory.mktemp("weights"))
+    return RECIPE.export(trained, tmp_path_factory.mktemp("weights"))
 
 
 def test_a_stage_that_the_settings_leave_out_keeps_the_defaults_of_its_training(tiny: Config) -> None:
@@ -162,16 +157,13 @@ def test_the_exported_model_loads_with_its_guidance_and_its_context(exported: Pa
 
 
 def test_the_exported_model_draws_what_its_parts_draw(exported: Path, tiny: Config, trained: Path) -> None:
-    from sfumato_training.scenes.sampling import draw
-    from sfumato_training.scenes_mmdit.pipeline import recommended, trained_pipeline
-
     pipeline, steps = trained_pipeline(tiny, trained)
     assert steps == 4
-    size = {"negative_prompt": "", "height": 128, "width": 128}
-    arguments: Any = {"steps": 2, "arguments": {**recommended(tiny.transformer), **size}}
-    before = draw(pipeline, ["a red circle"], [0], **arguments)
+    arguments = {"negative_prompt": "", "height": 128, "width": 128, "num_inference_steps": 2}
+    arguments |= recommended(tiny.transformer)
+    before = generated(pipeline, [0], ["a red circle"], **arguments)
     assert before.shape == (1, 128, 128, 3)
-    after = draw(load(exported).pipeline, ["a red circle"], [0], **arguments)
+    after = generated(load(exported).pipeline, [0], ["a red circle"], **arguments)
     np.testing.assert_allclose(after.astype(float), before.astype(float), atol=3)  # half precision of the weights
 
 

@@ -27,7 +27,6 @@ from sfumato_training.progress import logging_to
 from sfumato_training.recipes import recipe, train
 from sfumato_training.segmenter.config import Config
 from sfumato_training.segmenter.data import load_data, make_data, numbered_scene
-from sfumato_training.segmenter.export import export
 from sfumato_training.segmenter.looking import (
     class_ious,
     held_out_scenes,
@@ -37,7 +36,7 @@ from sfumato_training.segmenter.looking import (
     read_ious,
     things_named,
 )
-from sfumato_training.segmenter.stages import RECIPE
+from sfumato_training.segmenter.recipe import RECIPE
 from sfumato_training.segmenter.unet import trained_unet
 from sfumato_training.segmenter.wear import augmented, blurred, worn
 from sfumato_training.settings import build
@@ -220,7 +219,8 @@ def test_a_stage_names_the_stage_it_needs(config: Config, tmp_path: Path) -> Non
 
 
 def test_the_export_holds_what_was_trained_and_its_measure(out: Path, config: Config, tmp_path: Path) -> None:
-    folder = export(out, tmp_path, quality={"mean IoU, generated": 0.5}, minutes=12.4, machine="an abacus")
+    quality = {"mean IoU, generated": 0.5}
+    folder = RECIPE.export(out, tmp_path, quality=quality, took="12 minutes", machine="an abacus")
     assert folder == tmp_path / "segmenter"
     ours, (theirs, steps) = load_segmenter(folder / "model.safetensors"), trained_unet(config, out)
     assert steps == 3

@@ -17,22 +17,20 @@ from sfumato.writing.folders import replacing_folder
 from sfumato.writing.locks import alone
 from sfumato_training import checkpoints
 from sfumato_training.autoencoder import load_vae, psnr
-from sfumato_training.checkpoints import check_checkpoint, load_latest, step_generator
+from sfumato_training.checkpoints import check_checkpoint, load_latest
 from sfumato_training.images import as_tensor
 from sfumato_training.progress import Log
 from sfumato_training.recipes import train
 from sfumato_training.scenes.clip import build_clip, load_clip, retrieval
 from sfumato_training.scenes.config import Config, UnetConfig
 from sfumato_training.scenes.data import left_out, load_captions, load_images, token_numbers, varied
-from sfumato_training.scenes.sampling import score, trained_pipeline
-from sfumato_training.scenes.stages import RECIPE
-from sfumato_training.scenes.unet import (
-    build_scheduler,
-    build_text_encoder,
-    timestep_density,
-)
+from sfumato_training.scenes.looking import score
+from sfumato_training.scenes.networks import build_scheduler, build_text_encoder, trained_pipeline
+from sfumato_training.scenes.recipe import RECIPE
+from sfumato_training.scenes.unet import timestep_density
 from sfumato_training.schedule import falling_rate, stratified
 from sfumato_training.settings import build
+from sfumato_training.trainer import step_generator
 from tests.training.conftest import Silent
 
 

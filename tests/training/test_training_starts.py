@@ -18,8 +18,7 @@ from sfumato_training.publishing import WEIGHTS
 from sfumato_training.recipes import train
 from sfumato_training.scenes.clip import load_clip
 from sfumato_training.scenes.config import Config
-from sfumato_training.scenes.export import export
-from sfumato_training.scenes.stages import RECIPE
+from sfumato_training.scenes.recipe import RECIPE
 from sfumato_training.settings import build
 from tests.training.conftest import TINY, Silent
 
@@ -58,7 +57,7 @@ def test_stages_of_no_steps_keep_the_weights_they_start_from(own: tuple[Config, 
 
 def test_the_model_has_the_architecture_that_was_asked_for(own: tuple[Config, Path, Silent], tmp_path: Path) -> None:
     _, out, _ = own
-    folder, _ = export(out, tmp_path)
+    folder = RECIPE.export(out, tmp_path)
     model = sfumato.load(folder)
     assert model.pipeline.unet.config.block_out_channels == [16, 16]
     assert model.pipeline.unet.config.layers_per_block == 2

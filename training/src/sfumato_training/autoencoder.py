@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,13 @@ import torch.nn.functional as F
 
 from sfumato.errors import TrainingError
 from sfumato.models.loading import studio_models
-from sfumato_training.autoencoder_settings import VaeConfig
-from sfumato_training.checkpoints import (
-    Training,
-    averaged_weights,
-    keep_start,
-    load_latest,
-    save,
-    step_generator,
-)
+from sfumato_training.checkpoints import averaged_weights, trained
 from sfumato_training.images import as_tensor
+from sfumato_training.optimising import Training
 from sfumato_training.precision import mixed_precision
-from sfumato_training.progress import Progress
+from sfumato_training.schedule import linear_rate
+from sfumato_training.shared_settings import VaeConfig, WithVae
+from sfumato_training.trainer import Loss, Work, fit, keep_start
 
 STAGE = "vae"
 HELD_BACK = 200
@@ -68,37 +62,20 @@ def _crops(images: npt.NDArray[np.uint8], config: VaeConfig, generator: torch.Ge
     return as_tensor(np.stack(cut))
 
 
-def train_vae(
-    settings: VaeConfig,
-    images: npt.NDArray[np.uint8],
-    out: Path,
-    progress: Progress,
-    *,
-    seed: int,
-    device: torch.device,
-    checkpoint_every: int,
-    resume: bool = True,
-) -> None:
-    """Train the autoencoder into `out`/vae.
+def train_vae(work: Work[WithVae], images: npt.NDArray[np.uint8]) -> None:
+    """Train the autoencoder into the folder of its stage.
 
     Args:
-        settings: Of the stage.
+        work: The stage "vae" of it.
         images: (image, y, x, channel); the last ones measure the autoencoder.
-        out: The work folder.
-        progress: Told every step.
-        seed: Everything random follows from it and the step.
-        device: Where to train.
-        checkpoint_every: Steps between checkpoints.
-        resume: Go on from the last checkpoint, if there is one.
     """
+    settings, device = work.config.vae, work.device
     held, images = images[-HELD_BACK:], images[: max(1, len(images) - HELD_BACK)]
-    torch.manual_seed(seed)
+    torch.manual_seed(work.config.seed)
     vae = build_vae(settings, images.shape[1]).to(device, memory_format=torch.channels_last)
     if settings.start:
         vae.load_state_dict(_weights(settings.start))
     training = Training({"vae": vae}, ema=0.998)
-    if resume:
-        training.resume(out / STAGE)
 
     def errors(pixels: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with mixed_precision(device):
@@ -110,28 +87,17 @@ def train_vae(
 
     forward: Any = torch.compile(errors, dynamic=False) if settings.compile else errors
     side = settings.crop // 2 ** (len(settings.channels) - 1)
-    while training.step < settings.steps:
-        started = time.monotonic()
-        generator = step_generator(seed, STAGE, training.step)
+
+    def loss(generator: torch.Generator) -> Loss:
         pixels = _crops(images, settings, generator).to(device, memory_format=torch.channels_last)
         noise = torch.randn(settings.batch, 4, side, side, generator=generator).to(device)
         squared, absolute, divergence = forward(pixels, noise)
-        loss = squared + settings.l1 * absolute + settings.kl * divergence
-        rise = min(1.0, (training.step + 1) / 50)
-        lr = settings.lr * rise * max(0.02, 1 - training.step / settings.steps)
-        training.update(loss, lr, 1.0)
-        progress.step(
-            STAGE,
-            training.step,
-            settings.steps,
-            {"loss": loss.item(), "mse": squared.item(), "seconds": time.monotonic() - started},
-        )
-        if training.step % checkpoint_every == 0 or training.step == settings.steps:
-            save(out / STAGE, training.step, training.tensors(), {})
-    keep_start(training, settings, out / STAGE)
-    vae = load_vae(settings, images.shape[1], out, device)
-    decibel = psnr(vae, held)
-    progress.event(STAGE, training.step, {"psnr": decibel})
+        return squared + settings.l1 * absolute + settings.kl * divergence, {"mse": squared}
+
+    fit(work, STAGE, training, settings.steps, loss, lambda step: linear_rate(settings.lr, step, settings.steps))
+    keep_start(training, settings, work.out / STAGE)
+    decibel = psnr(load_vae(settings, images.shape[1], work.out, device), held)
+    work.progress.event(STAGE, training.step, {"psnr": decibel})
 
 
 def _weights(model: str) -> dict[str, torch.Tensor]:
@@ -161,11 +127,9 @@ def load_vae(settings: VaeConfig, image_size: int, out: Path, device: torch.devi
     Raises:
         TrainingError: The stage "vae" has not run.
     """
-    found = load_latest(out / STAGE)
-    if found is None:
-        raise TrainingError(f"{out} holds no trained autoencoder; run the stage 'vae' first")
+    tensors, _ = trained(out, STAGE, "autoencoder")
     vae = build_vae(settings, image_size)
-    vae.load_state_dict(averaged_weights(found[0], STAGE))
+    vae.load_state_dict(averaged_weights(tensors, STAGE))
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

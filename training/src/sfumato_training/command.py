@@ -77,7 +77,7 @@ def train(
     say(f"trained: {', '.join(stages)}; the work folder is {folder}")
     if recipe.stages[-1] in stages:
         machine = f"{os.cpu_count()} CPU cores" if settings.device == "cpu" else f"a {settings.device} device"
-        model = recipe.export(folder, folder / "weights", machine)
+        model = recipe.export(folder, folder / "weights", machine=machine)
         say(f"the model is in {model}" + (f"; use it with: --model {model}" if recipe.generates else ""))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +11,43 @@ import numpy.typing as npt
 import torch
 
 from sfumato.writing.files import replacing_file
-from sfumato_training.images import as_tensor
 from sfumato_training.precision import mixed_precision
 from sfumato_training.progress import Progress
 
 LATENTS = "latents.npy"
 
+Latents = npt.NDArray[np.float16]
 
-def encoded(
-    images: npt.NDArray[np.uint8], path: Path, vae: Any, batch: int, progress: Progress
-) -> tuple[npt.NDArray[np.float16], float]:
-    """Encode all images once; latents that are already there are kept.
+
+def encoded(path: Path, count: int, batch: int, latents_of: Callable[[slice], Latents], progress: Progress) -> Latents:
+    """Encode all items once; latents that are already there are kept.
 
     Args:
-        images: (image, y, x, channel).
-        path: Where the latents go: (image, channel, y, x), unscaled.
-        vae: An AutoencoderKL.
-        batch: Images per step.
-        progress: Receives every step.
-
-    Returns:
-        The latents and their scaling factor, 1 / standard deviation.
+        path: Where the latents go, unscaled.
+        count: Of the items.
+        batch: Items of a step.
+        latents_of: Those of some items.
+        progress: Told every step.
     """
-    if not path.is_file() or len(np.load(path, mmap_mode="r")) != len(images):
+    if not path.is_file() or len(np.load(path, mmap_mode="r")) != count:
         parts = []
-        for start in range(0, len(images), batch):
-            pixels = as_tensor(images[start : start + batch])
-            with torch.no_grad(), mixed_precision(vae.device):
-                posterior = vae.encode(pixels.to(vae.device, memory_format=torch.channels_last)).latent_dist
-            parts.append(posterior.mean.float().cpu().numpy().astype(np.float16))
-            progress.step("encode", min(start + batch, len(images)), len(images), {})
+        for start in range(0, count, batch):
+            parts.append(latents_of(slice(start, start + batch)))
+            progress.step("encode", min(start + batch, count), count, {})
         with replacing_file(path) as opened:
             np.save(opened, np.concatenate(parts))
-    latents: npt.NDArray[np.float16] = np.load(path)
-    return latents, float(1 / latents.astype(np.float32).std())
+    found: Latents = np.load(path)
+    return found
+
+
+def means(vae: Any, pixels: torch.Tensor) -> Latents:
+    """The means of an autoencoder's latents of pixels (item, channel, y, x)."""
+    with torch.no_grad(), mixed_precision(vae.device):
+        posterior = vae.encode(pixels.to(vae.device, memory_format=torch.channels_last)).latent_dist
+    found: Latents = posterior.mean.float().cpu().numpy().astype(np.float16)
+    return found
+
+
+def scaling_of(latents: Latents) -> float:
+    """The factor that gives latents a standard deviation of 1."""
+    return float(1 / latents.astype(np.float32).std())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sfumato.errors import StoreError
 from sfumato.models.loading import STUDIO
 from sfumato.reading import read_json
 from sfumato.writing.folders import write_folder
+from sfumato_training.samples import networks
 
 WEIGHTS = STUDIO
 """Where the shipped models lie, and an export goes unless told otherwise."""
@@ -43,10 +47,73 @@ def load_in_full(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def table(name: str, quality: Mapping[str, Any]) -> str:
-    """Measured numbers as a table of Markdown; shares from 0 to 1 as percentages."""
-    if not quality:
-        return f"Not measured yet: run `sfumato studio score {name}`."
-    shown = {what: f"{value:.1%}" if isinstance(value, float) else str(value) for what, value in quality.items()}
-    rows = [f"| {what.replace('_', ' ')} | {value} |" for what, value in shown.items()]
-    return "\n".join(["| what | measured |", "| --- | --- |", *rows])
+@dataclass(frozen=True)
+class Told:
+    """What a card tells of a training beside its settings.
+
+    Attributes:
+        name: Of the training.
+        shipped: Whether its settings are those of the shipped model.
+        machine: What it ran on.
+        took: How long, such as "2.5 hours"; empty where nobody knows.
+        quality: Measured numbers by name; shares from 0 to 1.
+        remarks: What else a reader should know.
+    """
+
+    name: str
+    shipped: bool
+    machine: str
+    took: str
+    quality: Mapping[str, Any]
+    remarks: str
+
+    @property
+    def how(self) -> str:
+        """Command, settings, machine and time."""
+        settings = f"`sfumato_training/configs/{self.name}.toml`" if self.shipped else "settings of its own"
+        took = f" It took {self.took} in all." if self.took else ""
+        return f"`sfumato train {self.name}` with {settings}, on {self.machine}.{took}"
+
+    def table(self, quality: Mapping[str, Any] | None = None) -> str:
+        """The measured numbers, or some, as a table of Markdown; shares as percentages."""
+        quality = self.quality if quality is None else quality
+        if not quality:
+            return f"Not measured yet: run `sfumato studio score {self.name}`."
+        shown = {what: f"{value:.1%}" if isinstance(value, float) else str(value) for what, value in quality.items()}
+        rows = [f"| {what.replace('_', ' ')} | {value} |" for what, value in shown.items()]
+        return "\n".join(["| what | measured |", "| --- | --- |", *rows])
+
+
+def write_card(folder: Path, text: str, *, library: str = "diffusers", tag: str = "") -> None:
+    """Write README.md with the head that a hub reads.
+
+    Args:
+        folder: Of the model.
+        text: What follows the head.
+        library: What loads the model.
+        tag: What its pipeline is for.
+    """
+    head = ["license: apache-2.0", f"library_name: {library}", *([f"pipeline_tag: {tag}"] if tag else [])]
+    (folder / "README.md").write_text("\n".join(("---", *head, "---", text)), encoding="utf-8")
+
+
+def write_pipeline(folder: Path, pipeline: Any, notes: Mapping[str, Any], *transformers: str) -> None:
+    """Write a pipeline in half precision, with what Sfumato recommends for it.
+
+    Args:
+        folder: That is being made.
+        pipeline: Of diffusers.
+        notes: What goes into sfumato.json.
+        transformers: Parts that are models of transformers.
+    """
+    for part in networks(pipeline).values():
+        part.to(torch.float16)
+    pipeline.save_pretrained(str(folder), safe_serialization=True)
+    for name in transformers:
+        load_in_full(folder / name / "config.json")
+    (folder / "sfumato.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+
+
+def sizes(pipeline: Any) -> str:
+    """The parameters of each network of a pipeline, in words."""
+    return ", ".join(f"{name} {millions(part):.2f} M" for name, part in networks(pipeline).items())

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,23 +31,28 @@ _WRITTEN_BY_STAGES = re.compile(
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one embedded model is trained.
+    """How one embedded model is trained; functions are named as "module:function" and imported when they are called.
 
     Attributes:
         name: Of the model.
-        config: Dataclass of the settings, with `name`, `seed`, `device` and one field for each stage.
-        stages: Their names, in the order of a full training. The last one makes the model.
-        run: Runs a stage: (stage, config, work folder, progress, resume).
-        export: Writes the trained model: (work folder, folder of the weights, machine in words) to its place.
+        config: Dataclass of the settings, a `Whole` with one field for each stage.
+        data: Makes the data: (settings of the stage, folder, progress).
+        trained: Trains each further stage, in the order of a full training: (work). The last one makes the model.
+        write: Writes the model: (config, work folder, folder of the weights, what its card tells) to its place.
         generates: Whether it is a model of images, for `sfumato.load`.
     """
 
     name: str
     config: type
-    stages: tuple[str, ...]
-    run: Callable[[str, Any, Path, Progress, bool], None]
-    export: Callable[[Path, Path, str], Path]
+    data: str
+    trained: Mapping[str, str]
+    write: str
     generates: bool = True
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of all stages, in the order of a full training."""
+        return ("data", *self.trained)
 
     @property
     def file(self) -> Path:
@@ -76,6 +81,60 @@ class Recipe:
             ) from error
         return settings.build(self.config, values)
 
+    def run(self, stage: str, config: Any, out: Path, progress: Progress, *, resume: bool = True) -> None:
+        """Run a stage; each needs those before it.
+
+        Raises:
+            TrainingError: One before it has not run, or it cannot start or go on.
+        """
+        if stage == "data":
+            _function(self.data)(config.data, out / "data", progress)
+            return
+        from sfumato_training.trainer import Work
+
+        _function(self.trained[stage])(Work(config, out, progress, resume))
+
+    def export(
+        self,
+        out: Path,
+        weights: Path | None = None,
+        *,
+        machine: str = "2 CPU cores",
+        took: str = "",
+        quality: Mapping[str, Any] | None = None,
+        remarks: str = "",
+    ) -> Path:
+        """Write the newest checkpoint in half precision, with a card.
+
+        Args:
+            out: The work folder of the training.
+            weights: Where the folder of the model goes; by default among the shipped ones.
+            machine: What the training ran on, for the card.
+            took: How long, such as "2.5 hours".
+            quality: Measured numbers by name; shares from 0 to 1.
+            remarks: What else a reader of the card should know of the training, such as settings changed on the way.
+
+        Returns:
+            The folder of the model.
+
+        Raises:
+            TrainingError: A stage is missing.
+            StoreError: The folder cannot be written, or is too large to ship.
+        """
+        from sfumato_training.publishing import WEIGHTS, Told
+
+        config = self.of(out)
+        told = Told(self.name, config == self.load(), machine, took, quality or {}, remarks)
+        written: Path = _function(self.write)(config, out, weights or WEIGHTS, told)
+        return written
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """The function that "module:function" names."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"sfumato_training.{module}"), function)
+    return found
+
 
 def names() -> tuple[str, ...]:
     """What can be trained."""
@@ -90,7 +149,7 @@ def recipe(name: str) -> Recipe:
     """
     if name not in names():
         raise TrainingError(f"there is no training {name!r}; choose from: {', '.join(names())}")
-    found: Recipe = importlib.import_module(f"sfumato_training.{name.replace('-', '_')}.stages").RECIPE
+    found: Recipe = importlib.import_module(f"sfumato_training.{name.replace('-', '_')}.recipe").RECIPE
     return found
 
 
@@ -134,7 +193,7 @@ def train(
                     )
                 if not resume:
                     remove_folder(out / stage, _check_stage)
-                how.run(stage, config, out, told, resume)
+                how.run(stage, config, out, told, resume=resume)
 
     if progress is not None:
         run_all(progress)

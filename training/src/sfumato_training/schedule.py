@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,6 +15,16 @@ def falling_rate(peak: float, step: int, steps: int, warmup: int, cooldown: floa
     return peak * min(1.0, (step + 1) / warmup) * min(1.0, 0.02 + 0.98 * left)
 
 
+def linear_rate(peak: float, step: int, steps: int) -> float:
+    """The learning rate of one step: rising over 50 steps, falling linearly to 2% over all of them."""
+    return peak * min(1.0, (step + 1) / 50) * max(0.02, 1 - step / steps)
+
+
+def cosine_rate(peak: float, step: int, steps: int, warmup: int) -> float:
+    """The learning rate of one step: rising, falling as a cosine to 2% over all steps."""
+    return peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step / steps))))
+
+
 def stratified(count: int, generator: torch.Generator, density: torch.Tensor) -> torch.Tensor:
     """Draw timesteps, one from each of `count` equally likely ranges, so that every batch sees every noise level.
 
@@ -24,6 +35,18 @@ def stratified(count: int, generator: torch.Generator, density: torch.Tensor) ->
     """
     places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return torch.searchsorted(density.cumsum(0), places).clamp(max=len(density) - 1)
+
+
+def shuffled(count: int, timesteps: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw timesteps that are all wanted equally often, as `stratified` does, but in any order.
+
+    Args:
+        count: How many.
+        timesteps: How many there are to choose from.
+        generator: The source of randomness.
+    """
+    even = torch.full((timesteps,), 1 / timesteps)
+    return stratified(count, generator, even)[torch.randperm(count, generator=generator)]
 
 
 def noised(

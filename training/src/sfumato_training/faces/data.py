@@ -5,24 +5,22 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sfumato.errors import RequestError, TrainingError, Unreadable
+from sfumato.errors import RequestError, TrainingError
 from sfumato.pictures import opened
-from sfumato.reading import path_of, read_json
+from sfumato.reading import path_of
 from sfumato.studio.faces import SIZE, face
 from sfumato.writing.files import replacing_file, write_text
+from sfumato_training.drawing import ABOUT, drawn_with, in_chunks
 from sfumato_training.faces.config import DataConfig
 from sfumato_training.progress import Progress
 
-IMAGES, LABELS, ABOUT = "images.npy", "labels.npy", "data.json"
+IMAGES, LABELS = "images.npy", "labels.npy"
 HELD_BACK = 512
 """Faces at the end that no stage trains on."""
 
@@ -46,22 +44,19 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = {"faces": config.faces, "imbalance": config.imbalance, "folder": config.folder}
-    if (folder / LABELS).is_file() and _about(folder) == about:
+    if (folder / LABELS).is_file() and drawn_with(folder) == about:
         return
     (folder / LABELS).unlink(missing_ok=True)
     write_text(folder / ABOUT, json.dumps(about) + "\n")
-    chunks = _photographs(config) if config.folder else _drawn(config)
+    drawn = in_chunks(_draw, config.faces, _CHUNK, config.workers, config.imbalance)
     images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(config.faces, SIZE, SIZE, 3))
-    labels: list[npt.NDArray[np.uint8]] = []
-    done = 0
-    for some, numbers in chunks:
-        images[done : done + len(some)] = some
-        labels.append(numbers)
-        done += len(some)
-        progress.step("data", done, config.faces, {})
+    labels = np.zeros(config.faces, np.uint8)
+    for places, (some, numbers) in _photographs(config) if config.folder else drawn:
+        images[places], labels[places] = some, numbers
+        progress.step("data", places.stop, config.faces, {})
     images.flush()
     with replacing_file(folder / LABELS) as opened:
-        np.save(opened, np.concatenate(labels))
+        np.save(opened, labels)
 
 
 def load_data(folder: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -96,23 +91,7 @@ def label_effect(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -
     return np.asarray((effects / np.where(strongest > 0, strongest, 1)).max(0), np.float32)
 
 
-def _about(folder: Path) -> dict[str, Any] | None:
-    """What the faces of a folder were drawn with."""
-    try:
-        found: dict[str, Any] = read_json(folder / ABOUT)
-    except Unreadable:
-        return None
-    return found
-
-
 Chunk = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-
-
-def _drawn(config: DataConfig) -> Iterator[Chunk]:
-    starts = range(0, config.faces, _CHUNK)
-    stops = [min(start + _CHUNK, config.faces) for start in starts]
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_draw, starts, stops, [config.imbalance] * len(stops))
 
 
 def _draw(start: int, stop: int, imbalance: float) -> Chunk:
@@ -120,15 +99,16 @@ def _draw(start: int, stop: int, imbalance: float) -> Chunk:
     return np.stack([one.image for one in faces]), np.array([int(one.label, 2) for one in faces], np.uint8)
 
 
-def _photographs(config: DataConfig) -> Iterator[Chunk]:
+def _photographs(config: DataConfig) -> Iterator[tuple[slice, Chunk]]:
     """Photographs, cut to their middle square and scaled down, with their four attributes."""
     place = path_of(config.folder)
     rows = list(_attributes(place))
     if len(rows) < config.faces:
         raise TrainingError(f"{place} lists {len(rows)} images; ask for at most as many with [data] faces")
     for start in range(0, config.faces, _CHUNK):
-        some = rows[start : min(start + _CHUNK, config.faces)]
-        yield np.stack([_small(path) for path, _ in some]), np.array([number for _, number in some], np.uint8)
+        places = slice(start, min(start + _CHUNK, config.faces))
+        images = np.stack([_small(path) for path, _ in rows[places]])
+        yield places, (images, np.array([number for _, number in rows[places]], np.uint8))
 
 
 def _small(path: Path) -> npt.NDArray[np.uint8]:

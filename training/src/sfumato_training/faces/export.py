@@ -2,64 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from PIL import Image
 
 from sfumato.models.notes import REGIONS as REGIONS_FILE
 from sfumato.studio.faces import ATTRIBUTES, REGIONS, usual_regions
 from sfumato_training.checkpoints import write_tensors
 from sfumato_training.faces.config import Config
-from sfumato_training.faces.denoiser import trained_pipeline
+from sfumato_training.faces.networks import trained_pipeline
 from sfumato_training.faces.pictures import CURVES_PICTURE, LABELS_PICTURE
 from sfumato_training.faces.reader import trained_reader
-from sfumato_training.faces.stages import RECIPE
-from sfumato_training.publishing import WEIGHTS, millions, replace_model, table
+from sfumato_training.publishing import Told, millions, replace_model, write_card, write_pipeline
 
 DEFAULT_STEPS = 50
 DEFAULT_GUIDANCE = 3.0
 """What the model is run with unless a request says otherwise."""
 
 
-def export(
-    out: Path,
-    weights: Path = WEIGHTS,
-    *,
-    quality: Mapping[str, Any] | None = None,
-    hours: float | None = None,
-    machine: str = "2 CPU cores",
-    remarks: str = "",
-) -> Path:
-    """Write the newest checkpoint in half precision as `weights`/faces, the reader beside it.
-
-    Args:
-        out: The work folder of the training.
-        weights: Where the folder goes.
-        quality: Measured numbers for the model card, by name; shares from 0 to 1.
-        hours: How long the training took, for the model card.
-        machine: What it ran on, for the model card.
-        remarks: What else a reader of the card should know of the training, such as settings changed on the way.
-
-    Returns:
-        The folder of the pipeline.
-
-    Raises:
-        TrainingError: A stage is missing.
-        StoreError: The folder cannot be written, or is too large to ship.
-    """
-    config: Config = RECIPE.of(out)
+def write(config: Config, out: Path, weights: Path, told: Told) -> Path:
+    """Write the pipeline, with the reader and the pictures of the training, as `weights`/faces."""
     pipeline, steps = trained_pipeline(config, out)
     reader = trained_reader(config, out)
-    card = _card(config, steps, millions(pipeline.unet), quality or {}, hours, machine, remarks)
+    notes = {
+        "defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE},
+        "attributes": list(ATTRIBUTES),
+        "regions": list(REGIONS),
+    }
 
-    def write(folder: Path) -> None:
-        pipeline.unet.to(torch.float16)
-        pipeline.save_pretrained(str(folder), safe_serialization=True)
+    def fill(folder: Path) -> None:
+        write_pipeline(folder, pipeline, notes)
         (folder / "reader").mkdir()
         halves = {name: value.half() for name, value in reader.state_dict().items()}
         write_tensors(folder / "reader" / "model.safetensors", halves)
@@ -67,30 +40,17 @@ def export(
             if (out / picture).is_file():
                 shutil.copyfile(out / picture, folder / picture)
         Image.fromarray(usual_regions()).save(folder / REGIONS_FILE)
-        notes = {
-            "defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE},
-            "attributes": list(ATTRIBUTES),
-            "regions": list(REGIONS),
-        }
-        (folder / "sfumato.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_card(folder, _card(config, steps, millions(pipeline.unet), told))
 
-    return replace_model(weights / "faces", write)
+    return replace_model(weights / "faces", fill)
 
 
-def _card(
-    config: Config, steps: int, size: float, quality: Mapping[str, Any], hours: float | None, machine: str, remarks: str
-) -> str:
+def _card(config: Config, steps: int, size: float, told: Told) -> str:
     data, denoiser = config.data, config.denoiser
-    took = "" if hours is None else f" It took {hours:.1f} hours in all."
-    more = f" {remarks}" if remarks else ""
+    more = f" {told.remarks}" if told.remarks else ""
     drawn = f"drawn by `sfumato.studio.faces`, label imbalance {data.imbalance}. No photographs, no data from people"
     what = "photographs in CelebA's layout" if data.folder else drawn
-    return f"""---
-license: apache-2.0
-library_name: diffusers
----
-# studio/{config.name}
+    return f"""# studio/{config.name}
 
 A small diffusion model on pixels: faces of 64 x 64 pixels with four binary attributes ({", ".join(ATTRIBUTES)}). It
 ships inside Sfumato so that every method can be tried at once, and scored against regions that are exact.
@@ -106,7 +66,7 @@ blocks and linear attention at {len(denoiser.dim_mults)} resolutions, the label 
 
 ## Training
 
-`sfumato train faces` with `sfumato_training/configs/faces.toml`, on {machine}.{took}
+{told.how}
 {steps:,} steps of {denoiser.batch} faces (each mirrored half of the time), {denoiser.loss.upper()} loss on the
 velocity, averaged weights; errors weigh up to {1 + denoiser.emphasis:g} times where the label shows; the label of
 {denoiser.unlabelled:.0%} of the faces was withheld, for guidance. 1,000 noise steps, betas rising linearly from 0.0001
@@ -116,7 +76,7 @@ to 0.02.{more}
 
 ## Measured
 
-{table(config.name, quality)}
+{told.table()}
 
 `reader/` holds the small network that reads the attributes for these numbers.
 

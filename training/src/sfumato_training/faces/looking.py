@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 
 from sfumato.studio.faces import ATTRIBUTES, LABELS
 from sfumato.studio.faces_reader import labels_of
-from sfumato.writing.files import replacing_file
 from sfumato_training.faces.config import Config
 from sfumato_training.faces.data import load_data, split
 from sfumato_training.faces.pictures import draw_curves
 from sfumato_training.images import as_tensor
 from sfumato_training.precision import mixed_precision
-from sfumato_training.progress import Progress
+from sfumato_training.samples import generated, write_sheet
+from sfumato_training.trainer import Work
 
 SEEDS = 3
 """How many faces of every label a look draws."""
@@ -28,44 +26,31 @@ NOISE_LEVELS = (100, 300, 500)
 """Timesteps from which held-back faces are denoised in one go."""
 
 _HELD = 32
-_BATCH = 24
 
 
-def look(config: Config, out: Path, progress: Progress, *, pipeline: Any, reader: Any, step: int) -> None:
-    """Draw faces of every label into `out`/samples, and log how many bits are right and how near held-back faces are.
+def look(work: Work[Config], pipeline: Any, reader: Any, step: int) -> None:
+    """Draw faces of every label, and log how many bits are right and how near held-back faces are.
 
     SSIM and PSNR compare held-back faces with the clean image that the denoiser sees in them after noise of
     `NOISE_LEVELS` was added, means over faces and levels.
     """
     started = time.monotonic()
-    settings = config.denoiser
+    settings = work.config.denoiser
     labels = [label for _ in range(SEEDS) for label in LABELS]
-    seeds = [seed for seed in range(SEEDS) for _ in LABELS]
-    images = draw(pipeline, labels, seeds, steps=settings.sample_steps, guidance=settings.sample_guidance)
-    rows = images.reshape(SEEDS, len(LABELS), *images.shape[1:])
-    path = out / "samples" / f"{step:06d}.png"
-    with replacing_file(path) as opened:
-        sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
-        Image.fromarray(sheet).save(opened, "PNG")
+    images = generated(
+        pipeline,
+        [seed for seed in range(SEEDS) for _ in LABELS],
+        [int(label, 2) for label in labels],
+        batch=24,
+        num_inference_steps=settings.sample_steps,
+        guidance_scale=settings.sample_guidance,
+    )
+    samples = write_sheet(work.out, step, images.reshape(SEEDS, len(LABELS), *images.shape[1:]))
     right = np.array([list(shown) for shown in labels_of(images, reader)]) == np.array([list(want) for want in labels])
     values = {f"{name} right": float(share) for name, share in zip(ATTRIBUTES, right.mean(0), strict=True)}
-    values |= restored(config, out, pipeline)
-    progress.event("denoiser", step, {**values, "samples": path.name, "seconds": time.monotonic() - started})
-    draw_curves(out)
-
-
-def draw(pipeline: Any, labels: list[str], seeds: list[int], *, steps: int, guidance: float) -> npt.NDArray[np.uint8]:
-    """Draw one face per label and seed, in bf16 autocast, to look at and to count (not bit-stable)."""
-    found = []
-    for start in range(0, len(labels), _BATCH):
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + _BATCH]]
-        numbers = [int(label, 2) for label in labels[start : start + _BATCH]]
-        with mixed_precision(pipeline.unet.device):
-            drawn = pipeline(
-                numbers, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="np"
-            ).images
-        found.append((drawn * 255).round().astype(np.uint8))
-    return np.concatenate(found)
+    values |= restored(work.config, work.out, pipeline)
+    work.progress.event("denoiser", step, {**values, "samples": samples, "seconds": time.monotonic() - started})
+    draw_curves(work.out)
 
 
 def restored(config: Config, out: Path, pipeline: Any) -> dict[str, float]:

@@ -11,9 +11,17 @@ import numpy as np
 
 from sfumato.studio.faces import ATTRIBUTES, LABELS
 from sfumato.writing.files import replacing_file
-from sfumato_training.faces.data import load_data
+from sfumato_training.faces.config import DataConfig
+from sfumato_training.faces.data import load_data, make_data
+from sfumato_training.progress import Progress
 
 LABELS_PICTURE, CURVES_PICTURE = "labels.png", "curves.png"
+
+
+def make_pictured_data(config: DataConfig, folder: Path, progress: Progress) -> None:
+    """Fill a folder with the faces, as `make_data` does, and draw their labels beside it."""
+    make_data(config, folder, progress)
+    draw_data(folder.parent)
 
 
 def draw_data(out: Path) -> Path:

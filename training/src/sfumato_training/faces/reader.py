@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +9,42 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sfumato.errors import TrainingError
 from sfumato.studio.faces import ATTRIBUTES
 from sfumato.studio.faces_reader import build_reader, probabilities
-from sfumato_training.checkpoints import Training, load_latest, save, step_generator
+from sfumato_training.checkpoints import last_weights, trained
 from sfumato_training.faces.config import Config
 from sfumato_training.faces.data import load_data, split
 from sfumato_training.images import as_tensor
-from sfumato_training.progress import Progress
+from sfumato_training.optimising import Training
+from sfumato_training.schedule import linear_rate
+from sfumato_training.trainer import Loss, Work, fit
 
+STAGE = "reader"
 _NOISE = 0.15
 _SHIFT = 2
 
 
-def train_reader(config: Config, out: Path, progress: Progress, *, resume: bool = True) -> None:
-    """Train the reader into `out`/reader and log its accuracy on the faces held back."""
-    settings = config.reader
-    images, labels = load_data(out / "data")
+def train_reader(work: Work[Config]) -> None:
+    """Train the reader into the folder of its stage and log its accuracy on the faces held back."""
+    settings, seed = work.config.reader, work.config.seed
+    images, labels = load_data(work.out / "data")
     trained_on = split(len(images))
-    device = torch.device(config.device)
-    torch.manual_seed(config.seed)
-    reader = build_reader(settings.width).to(device)
-    training = Training({"reader": reader})
-    if resume:
-        training.resume(out / "reader")
-    reader.train()
-    while training.step < settings.steps:
-        started = time.monotonic()
-        generator = step_generator(config.seed, "reader", training.step)
-        torch.manual_seed(config.seed * 1_000_003 + training.step)  # of the dropout
+    torch.manual_seed(seed)
+    reader = build_reader(settings.width).to(work.device).train()
+    training = Training({STAGE: reader})
+
+    def loss(generator: torch.Generator) -> Loss:
+        torch.manual_seed(seed * 1_000_003 + training.step)  # of the dropout
         chosen = np.sort(torch.randint(trained_on, (settings.batch,), generator=generator).numpy())
-        pixels = as_tensor(images[chosen])
-        pixels = _worn(pixels, generator).to(device)
-        logits = reader(pixels)
-        loss = F.binary_cross_entropy_with_logits(logits, bits(torch.from_numpy(labels[chosen])).to(device))
-        rise = min(1.0, (training.step + 1) / 50)
-        training.update(loss, settings.lr * rise * max(0.02, 1 - training.step / settings.steps), 1.0)
-        values = {"loss": loss.item(), "seconds": time.monotonic() - started}
-        progress.step("reader", training.step, settings.steps, values)
-        if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
-            save(out / "reader", training.step, training.tensors(), {})
+        logits = reader(_worn(as_tensor(images[chosen]), generator).to(work.device))
+        truth = bits(torch.from_numpy(labels[chosen])).to(work.device)
+        return F.binary_cross_entropy_with_logits(logits, truth), {}
+
+    fit(work, STAGE, training, settings.steps, loss, lambda step: linear_rate(settings.lr, step, settings.steps))
     held = probabilities(images[trained_on:], reader.eval().cpu()) > 0.5
     truth = bits(torch.from_numpy(labels[trained_on:])).numpy() > 0.5
     right = (held == truth).mean(0)
-    progress.event("reader", training.step, {name: float(value) for name, value in zip(ATTRIBUTES, right, strict=True)})
+    work.progress.event(STAGE, training.step, {name: float(one) for name, one in zip(ATTRIBUTES, right, strict=True)})
 
 
 def trained_reader(config: Config, out: Path) -> Any:
@@ -62,12 +53,9 @@ def trained_reader(config: Config, out: Path) -> Any:
     Raises:
         TrainingError: The stage "reader" has not run.
     """
-    found = load_latest(out / "reader")
-    if found is None:
-        raise TrainingError(f"{out} holds no trained reader; run the stage 'reader' first")
+    tensors, _ = trained(out, STAGE, "reader")
     reader = build_reader(config.reader.width)
-    start = "model.reader."
-    reader.load_state_dict({k.removeprefix(start): v for k, v in found[0].items() if k.startswith(start)})
+    reader.load_state_dict(last_weights(tensors, STAGE))
     return reader.eval().requires_grad_(False)
 
 

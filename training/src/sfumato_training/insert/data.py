@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy.typing as npt
 from sfumato.errors import TrainingError
 from sfumato.studio.garments import SIZE, pair
 from sfumato.writing.files import replacing_file
+from sfumato_training.drawing import in_chunks
 from sfumato_training.insert.config import DataConfig
 from sfumato_training.progress import Progress
 
@@ -40,12 +39,9 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
     shape = (config.pairs, 2, SIZE, SIZE, 3)
     pictures = np.lib.format.open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=shape)
     masks = np.zeros((config.pairs, SIZE, SIZE), bool)
-    starts = range(0, config.pairs, _CHUNK)
-    stops = [min(start + _CHUNK, config.pairs) for start in starts]
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        for start, stop, (some, inside) in zip(starts, stops, pool.map(_draw, starts, stops), strict=True):
-            pictures[start:stop], masks[start:stop] = some, inside
-            progress.step("data", stop, config.pairs, {})
+    for places, (some, inside) in in_chunks(_draw, config.pairs, _CHUNK, config.workers):
+        pictures[places], masks[places] = some, inside
+        progress.step("data", places.stop, config.pairs, {})
     pictures.flush()
     with replacing_file(folder / MASKS) as opened:
         np.save(opened, masks)

@@ -2,83 +2,35 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from sfumato.studio.garments import SIZE
 from sfumato_training.insert.config import Config
-from sfumato_training.insert.stages import RECIPE
-from sfumato_training.insert.unet import trained_pipeline
-from sfumato_training.publishing import WEIGHTS, load_in_full, millions, replace_model, table
+from sfumato_training.insert.networks import trained_pipeline
+from sfumato_training.publishing import Told, replace_model, sizes, write_card, write_pipeline
 
 DEFAULT_STEPS = 25
 DEFAULT_GUIDANCE = 1.5
 """What the model is run with unless a request says otherwise."""
 
 
-def export(
-    out: Path,
-    weights: Path = WEIGHTS,
-    *,
-    quality: Mapping[str, Any] | None = None,
-    hours: float | None = None,
-    machine: str = "2 CPU cores",
-) -> Path:
-    """Write the newest checkpoint in half precision as `weights`/insert.
-
-    Args:
-        out: The work folder of the training.
-        weights: Where the folder goes.
-        quality: Measured numbers for the model card, by name; shares from 0 to 1.
-        hours: How long the training took, for the model card.
-        machine: What it ran on, for the model card.
-
-    Returns:
-        The folder of the pipeline.
-
-    Raises:
-        TrainingError: A stage is missing.
-        StoreError: The folder cannot be written, or is too large to ship.
-    """
-    config: Config = RECIPE.of(out)
+def write(config: Config, out: Path, weights: Path, told: Told) -> Path:
+    """Write the pipeline as `weights`/insert."""
     pipeline, steps = trained_pipeline(config, out)
-    parts = {name: millions(getattr(pipeline, name)) for name in ("unet", "vae", "image_encoder")}
-    card = _card(config, steps, parts, quality or {}, hours, machine)
+    notes = {"defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE}}
 
-    def write(folder: Path) -> None:
-        for name in parts:
-            getattr(pipeline, name).to(torch.float16)
-        pipeline.save_pretrained(str(folder), safe_serialization=True)
-        load_in_full(folder / "image_encoder" / "config.json")
-        notes = {"defaults": {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE}}
-        (folder / "sfumato.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card, encoding="utf-8")
+    def fill(folder: Path) -> None:
+        write_pipeline(folder, pipeline, notes, "image_encoder")
+        write_card(folder, _card(config, steps, sizes(pipeline), told))
 
-    return replace_model(weights / "insert", write)
+    return replace_model(weights / "insert", fill)
 
 
-def _card(
-    config: Config,
-    steps: int,
-    parts: Mapping[str, float],
-    quality: Mapping[str, Any],
-    hours: float | None,
-    machine: str,
-) -> str:
+def _card(config: Config, steps: int, parameters: str, told: Told) -> str:
     unet, vae = config.unet, config.vae
-    sizes = ", ".join(f"{name} {size:.2f} M" for name, size in parts.items())
-    took = "" if hours is None else f" It took {hours:.1f} hours in all."
     patches = (SIZE // unet.patch) ** 2
     start = f", going on from that of {vae.start}" if vae.start else ""
-    return f"""---
-license: apache-2.0
-library_name: diffusers
----
-# studio/{config.name}
+    return f"""# studio/{config.name}
 
 A small latent diffusion model that paints what a reference shows into the masked part of an image: a garment onto a
 figure, scaled, shifted, turned and bent. It ships inside Sfumato because here the truth is known: which patch of the
@@ -88,7 +40,7 @@ It is a `ReferenceInpaintPipeline` of `sfumato.pipelines` in half precision. It 
 
 ## Parts
 
-Parameters: {sizes}.
+Parameters: {parameters}.
 Latents of 16 x 16 x 4; a U-Net with 9 input channels (latent, mask, latent of the masked image) and cross-attention at
 {len(unet.channels)} resolutions to {patches} patch tokens of a vision transformer of {unet.layers} layers; DDIM with
 v-prediction.
@@ -100,7 +52,7 @@ photographs, no data from people.
 
 ## Training
 
-`sfumato train insert` with `sfumato_training/configs/insert.toml`, on {machine}.{took}
+{told.how}
 
 - Autoencoder: {vae.steps:,} steps on crops of {vae.crop} pixels{start}.
 - U-Net and image encoder: {steps:,} steps of {unet.batch}, averaged weights; {unet.withheld:.0%} of the references were
@@ -110,7 +62,7 @@ The model is told neither the correspondence nor where on the garment a pixel li
 
 ## Measured
 
-{table(config.name, quality)}
+{told.table()}
 
 ## Limits
 

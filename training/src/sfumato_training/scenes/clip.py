@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,17 @@ from sfumato.errors import TrainingError
 from sfumato.similarity.clip import EMBEDDED
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.tokenizer import END, MAX_LENGTH, START, load_tokenizer, write_tokenizer
-from sfumato_training.checkpoints import Training, keep_start, load_latest, save, step_generator
+from sfumato_training.checkpoints import last_weights, trained
 from sfumato_training.images import as_tensor
+from sfumato_training.optimising import Training
 from sfumato_training.precision import mixed_precision
-from sfumato_training.progress import Progress
 from sfumato_training.publishing import WEIGHTS
 from sfumato_training.scenes.config import ClipConfig, Shared
 from sfumato_training.scenes.data import load_captions, load_images, token_numbers, varied
+from sfumato_training.schedule import cosine_rate
+from sfumato_training.trainer import Loss, Work, fit, keep_start
 
+STAGE = "clip"
 TOKENIZER = "tokenizer"
 """Folder of the tokenizer inside the work folder."""
 
@@ -59,7 +61,7 @@ def build_clip(config: ClipConfig, tokenizer: Any, image_size: int = 128) -> Any
     return CLIPModel(whole)
 
 
-def _loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, captions: list[str]) -> torch.Tensor:
+def _contrast(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, captions: list[str]) -> torch.Tensor:
     """Symmetric cross-entropy; pairs whose captions are the same text are no negatives of each other."""
     logits = scale * F.normalize(text.float(), dim=-1) @ F.normalize(image.float(), dim=-1).T  # (text, image)
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
@@ -71,30 +73,19 @@ def _loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, captions
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
-def train_clip(config: Shared, out: Path, progress: Progress, *, resume: bool = True) -> None:
-    """Train both encoders into `out`/clip, and write the tokenizer to `out`/tokenizer.
-
-    Args:
-        config: The whole config.
-        out: The work folder; the stage "data" has run in it.
-        progress: Told every step.
-        resume: Go on from the last checkpoint, if there is one.
-    """
-    settings = config.clip
-    images, captions = load_images(out / "data"), load_captions(out / "data")
-    write_tokenizer(out / TOKENIZER)
-    tokenizer = load_tokenizer(out / TOKENIZER)
-    device = torch.device(config.device)
-    torch.manual_seed(config.seed + 1)
+def train_clip(work: Work[Shared]) -> None:
+    """Train both encoders into the folder of their stage, and write the tokenizer to the work folder."""
+    settings, device = work.config.clip, work.device
+    images, captions = load_images(work.out / "data"), load_captions(work.out / "data")
+    write_tokenizer(work.out / TOKENIZER)
+    tokenizer = load_tokenizer(work.out / TOKENIZER)
+    torch.manual_seed(work.config.seed + 1)
     model = build_clip(settings, tokenizer, images.shape[1]).to(device)
     if settings.start:
         model.load_state_dict(_weights(settings.start, model), strict=False)
-    training = Training({"clip": model}, weight_decay=0.05)
-    if resume:
-        training.resume(out / "clip")
-    while training.step < settings.steps:
-        started = time.monotonic()
-        generator = step_generator(config.seed, "clip", training.step)
+    training = Training({STAGE: model}, weight_decay=0.05)
+
+    def loss(generator: torch.Generator) -> Loss:
         chosen = torch.randint(len(images), (settings.batch,), generator=generator).sort().values.tolist()
         texts = varied(
             [captions[index] for index in chosen],
@@ -110,18 +101,19 @@ def train_clip(config: Shared, out: Path, progress: Progress, *, resume: bool = 
         with mixed_precision(device):
             image = model.get_image_features(pixel_values=pixels).pooler_output
             text = model.get_text_features(input_ids=tokens).pooler_output
-        loss = _loss(image, text, model.logit_scale.clamp(max=math.log(100)).exp(), texts)
-        done = training.step / settings.steps
-        lr = settings.lr * min(1.0, (training.step + 1) / settings.warmup)
-        lr *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
-        training.update(loss, lr, 1.0)
-        progress.step(
-            "clip", training.step, settings.steps, {"loss": loss.item(), "seconds": time.monotonic() - started}
-        )
-        if training.step % config.checkpoint_every == 0 or training.step == settings.steps:
-            save(out / "clip", training.step, training.tensors(), {})
-            progress.event("clip", training.step, {"retrieval": retrieval(model, tokenizer)})
-    keep_start(training, settings, out / "clip")
+        return _contrast(image, text, model.logit_scale.clamp(max=math.log(100)).exp(), texts), {}
+
+    fit(
+        work,
+        STAGE,
+        training,
+        settings.steps,
+        loss,
+        lambda step: cosine_rate(settings.lr, step, settings.steps, settings.warmup),
+        look=lambda step: work.progress.event(STAGE, step, {"retrieval": retrieval(model, tokenizer)}),
+        looks_every=work.config.checkpoint_every,
+    )
+    keep_start(training, settings, work.out / STAGE)
 
 
 def _weights(source: str, like: Any) -> dict[str, torch.Tensor]:
@@ -149,12 +141,10 @@ def load_clip(config: Shared, out: Path) -> tuple[Any, Any]:
     Raises:
         TrainingError: The stage "clip" has not run.
     """
-    found = load_latest(out / "clip")
-    if found is None:
-        raise TrainingError(f"{out} holds no trained text encoder; run the stage 'clip' first")
+    tensors, _ = trained(out, STAGE, "text encoder")
     tokenizer = load_tokenizer(out / TOKENIZER)
     model = build_clip(config.clip, tokenizer)
-    weights = {name.removeprefix("model.clip."): value for name, value in found[0].items()}
+    weights = last_weights(tensors, STAGE)
     model.load_state_dict({name: weights[name] for name, _ in model.named_parameters()}, strict=False)
     return model.to(config.device).eval().requires_grad_(False), tokenizer
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,15 @@ from sfumato.models.lexicon import split_words
 from sfumato.studio.scenes import training_scene
 from sfumato.studio.shapes import SIZE
 from sfumato.writing.files import write_text
+from sfumato_training.drawing import in_chunks
 from sfumato_training.progress import Progress
-from sfumato_training.scenes.config import DataConfig
+from sfumato_training.scenes.config import Captioned, DataConfig
 
 IMAGES, CAPTIONS = "images.npy", "captions.txt"
 _CHUNK = 500
 
 
-def _draw(path: Path, start: int, stop: int) -> list[str]:
+def _draw(start: int, stop: int, path: Path) -> list[str]:
     """Draw some scenes into the shared file and give their captions."""
     images = np.lib.format.open_memmap(path, mode="r+")
     captions = []
@@ -49,13 +48,10 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
     images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=(config.scenes, SIZE, SIZE, 3))
     images.flush()
     del images
-    starts = range(0, config.scenes, _CHUNK)
-    stops = [min(start + _CHUNK, config.scenes) for start in starts]
     captions: list[str] = []
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        for stop, drawn in zip(stops, pool.map(_draw, [folder / IMAGES] * len(stops), starts, stops), strict=True):
-            captions += drawn
-            progress.step("data", stop, config.scenes, {})
+    for places, some in in_chunks(_draw, config.scenes, _CHUNK, config.workers, folder / IMAGES):
+        captions += some
+        progress.step("data", places.stop, config.scenes, {})
     write_text(folder / CAPTIONS, "\n".join(captions) + "\n")
 
 
@@ -97,6 +93,26 @@ def varied(
         else:
             texts.append(caption)
     return texts
+
+
+def told_captions(
+    captions: Sequence[str], places: Sequence[int], settings: Captioned, generator: torch.Generator
+) -> list[str]:
+    """The captions at some places as a denoiser is told them in one step."""
+    return varied(
+        [captions[place] for place in places],
+        empty=settings.empty,
+        drop_captions=settings.drop_captions,
+        drop_words=settings.drop_words,
+        generator=generator,
+    )
+
+
+def check_lengths(captions: Sequence[str], tokenizer: Any, limit: int, setting: str) -> None:
+    """Raise a `TrainingError` if a caption has more tokens than a setting allows."""
+    longest = max(len(row) for row in tokenizer(captions).input_ids)
+    if longest > limit:
+        raise TrainingError(f"{setting} is {limit}, but a caption has {longest} tokens; raise it")
 
 
 def token_numbers(tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,76 +16,21 @@ from sfumato.studio.shapes import SIZE
 from sfumato.studio.tokenizer import MAX_LENGTH
 from sfumato.studio.unigram import scene_unigram_tokenizer
 from sfumato_training.autoencoder import load_vae
-from sfumato_training.checkpoints import Training, save, step_generator
-from sfumato_training.latents import LATENTS, encoded
+from sfumato_training.denoising import Averages, fit_denoiser
+from sfumato_training.latents import scaling_of
 from sfumato_training.precision import mixed_precision
-from sfumato_training.progress import Progress
 from sfumato_training.scenes.clip import load_clip
-from sfumato_training.scenes.data import load_captions, load_images, token_numbers, varied
-from sfumato_training.scenes_mmdit.config import Config, TransformerConfig
-from sfumato_training.schedule import falling_rate
-
-LATENT_CHANNELS = 4
-
-
-def build_transformer(config: TransformerConfig, pooled: int) -> Any:
-    """Build an untrained FluxTransformer2DModel whose blocks start as the identity.
-
-    Args:
-        config: The stage's config.
-        pooled: Channels of the pooled text.
-
-    Raises:
-        TrainingError: Flux has three axes: the text's index, row and column.
-    """
-    from diffusers import FluxTransformer2DModel
-
-    if len(config.axes) != 3:
-        raise TrainingError(f"[transformer] axes is {list(config.axes)}; expected three numbers: index, row, column")
-    transformer = FluxTransformer2DModel(
-        patch_size=1,
-        in_channels=PACKING**2 * LATENT_CHANNELS,
-        num_layers=config.double,
-        num_single_layers=config.single,
-        attention_head_dim=sum(config.axes),
-        num_attention_heads=config.heads,
-        joint_attention_dim=config.text_width,
-        pooled_projection_dim=pooled,
-        guidance_embeds=False,
-        axes_dims_rope=config.axes,
-    )
-    # A modulation of zero closes every residual branch, and the output starts at zero (adaLN-Zero).
-    double = (norm for block in transformer.transformer_blocks for norm in (block.norm1, block.norm1_context))
-    single = (block.norm for block in transformer.single_transformer_blocks)
-    for layer in (*(norm.linear for norm in (*double, *single, transformer.norm_out)), transformer.proj_out):
-        torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
-    return transformer
-
-
-def build_text_encoder(config: TransformerConfig, tokenizer: Any) -> Any:
-    """Build an untrained T5EncoderModel, gated as T5 v1.1, whose relative positions encode the order of words."""
-    from transformers import T5Config, T5EncoderModel
-
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=config.text_width,
-            d_kv=config.text_width // config.text_heads,
-            d_ff=2 * config.text_width,
-            num_layers=config.text_layers,
-            num_heads=config.text_heads,
-            feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,
-        )
-    )
-
-
-def build_scheduler() -> Any:
-    """Build the scheduler of rectified flow with evenly spaced noise levels."""
-    from diffusers import FlowMatchEulerDiscreteScheduler
-
-    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0)
+from sfumato_training.scenes.data import check_lengths, load_captions, token_numbers, told_captions
+from sfumato_training.scenes.latents import make_latents
+from sfumato_training.scenes.looking import look
+from sfumato_training.scenes_mmdit.config import Config
+from sfumato_training.scenes_mmdit.networks import (
+    averaged_pipeline,
+    build_text_encoder,
+    build_transformer,
+    recommended,
+)
+from sfumato_training.trainer import Loss, Work
 
 
 def positions(side: int) -> torch.Tensor:
@@ -124,59 +67,33 @@ def capitalised(texts: Sequence[str], share: float, generator: torch.Generator) 
     return [text[:1].upper() + text[1:] if capital else text for text, capital in zip(texts, chosen, strict=True)]
 
 
-def train_transformer(config: Config, out: Path, progress: Progress, *, resume: bool = True) -> None:
-    """Train transformer and T5 encoder into `out`/transformer, with grids of samples in `out`/samples.
-
-    Args:
-        config: The whole config.
-        out: The work folder; the stages "data", "vae" and "clip" have run in it.
-        progress: Receives every step.
-        resume: Go on from the last checkpoint, if there is one.
+def train_transformer(work: Work[Config]) -> None:
+    """Train transformer and T5 encoder into the folder of their stage, with grids of samples.
 
     Raises:
-        TrainingError: A caption does not fit into the context.
+        TrainingError: A stage before it has not run, or a caption does not fit into the context.
     """
+    config, device = work.config, work.device
     settings = config.transformer
-    device = torch.device(config.device)
-    vae = load_vae(config.vae, SIZE, out, config.device)
-    clip, clip_tokenizer = load_clip(config, out)
+    vae = load_vae(config.vae, SIZE, work.out, device)
+    clip, clip_tokenizer = load_clip(config, work.out)
     tokenizer = scene_unigram_tokenizer(settings.length)
-    captions = load_captions(out / "data")
-    latents, scaling = encoded(load_images(out / "data"), out / LATENTS, vae, settings.encode_batch, progress)
-    middle = float(latents.astype(np.float32).mean())
-    longest = max(len(row) for row in tokenizer(captions).input_ids)
-    if longest > settings.length:
-        raise TrainingError(f"length is {settings.length}, but a caption has {longest} tokens; raise it")
+    captions = load_captions(work.out / "data")
+    latents = make_latents(work, vae, settings.encode_batch)
+    scaling, middle = scaling_of(latents), float(latents.astype(np.float32).mean())
+    vae.register_to_config(scaling_factor=scaling, shift_factor=middle)
+    check_lengths(captions, tokenizer, settings.length, "length")
     chances = shares(captions, settings.relations, settings.counts)
-
     torch.manual_seed(config.seed + 2)
     transformer = build_transformer(settings, config.clip.width).to(device)
     text_encoder = build_text_encoder(settings, tokenizer).to(device).train()
-    training = Training(
-        {"transformer": transformer, "text_encoder_2": text_encoder},
-        rates={"text_encoder_2": settings.text_lr},
-        ema=settings.ema,
-        betas=(0.9, settings.beta2),
-        weight_decay=settings.weight_decay,
-        muon=["transformer"] if settings.muon else [],
-    )
-    if resume and training.resume(out / "transformer"):
-        progress.event("transformer", training.step, {"resumed": True})
     denoise: Any = torch.compile(transformer, dynamic=False) if settings.compile else transformer
     image_ids = positions(latents.shape[-1] // PACKING).to(device)
     text_ids = torch.zeros(settings.length, 3, device=device)
 
-    while training.step < settings.steps:
-        started = time.monotonic()
-        generator = step_generator(config.seed, "transformer", training.step)
+    def loss(generator: torch.Generator) -> Loss:
         chosen = torch.multinomial(chances, settings.batch, replacement=True, generator=generator).tolist()
-        texts = varied(
-            [captions[index] for index in chosen],
-            empty=settings.empty,
-            drop_captions=settings.drop_captions,
-            drop_words=settings.drop_words,
-            generator=generator,
-        )
+        texts = told_captions(captions, chosen, settings, generator)
         texts = capitalised(texts, settings.capitals, generator)
         clean = packed((torch.from_numpy(latents[chosen]).float() - middle) * scaling)
         noise = torch.randn(clean.shape, generator=generator)
@@ -197,23 +114,21 @@ def train_transformer(config: Config, out: Path, progress: Progress, *, resume: 
                 txt_ids=text_ids,
                 return_dict=False,
             )[0]
-        loss = F.mse_loss(velocity.float(), (noise - clean).to(device))
-        lr = falling_rate(settings.lr, training.step, settings.steps, settings.warmup, settings.cooldown)
-        norm = training.update(loss, lr, settings.clip_norm)
-        progress.step(
-            "transformer",
-            training.step,
-            settings.steps,
-            {"loss": loss.item(), "norm": norm, "lr": lr, "seconds": time.monotonic() - started},
-        )
-        last = training.step == settings.steps
-        if training.step % config.checkpoint_every == 0 or last:
-            save(out / "transformer", training.step, training.tensors(), {"scaling": scaling, "middle": middle})
-        if settings.samples_every and (training.step % settings.samples_every == 0 or last):
-            from sfumato_training.scenes.sampling import look
-            from sfumato_training.scenes_mmdit.pipeline import averaged_pipeline, recommended
+        return F.mse_loss(velocity.float(), (noise - clean).to(device)), {}
 
-            vae.register_to_config(scaling_factor=scaling, shift_factor=middle)
-            pipeline = averaged_pipeline(config, training.averaged(), vae=vae, clip=clip, tokenizer=clip_tokenizer)
-            arguments = {**recommended(settings), "negative_prompt": "", "height": SIZE, "width": SIZE}
-            look(pipeline, out, progress, "transformer", training.step, settings.sample_steps, arguments)
+    def look_at(averages: Averages, step: int) -> None:
+        pipeline = averaged_pipeline(config, averages, vae=vae, clip=clip, tokenizer=clip_tokenizer)
+        size = {"negative_prompt": "", "height": SIZE, "width": SIZE}
+        sampled = {"num_inference_steps": settings.sample_steps}
+        look(work, "transformer", step, pipeline, **recommended(settings), **size, **sampled)
+
+    fit_denoiser(
+        work,
+        "transformer",
+        settings,
+        {"transformer": transformer, "text_encoder_2": text_encoder},
+        loss,
+        look_at,
+        rates={"text_encoder_2": settings.text_lr},
+        state={"scaling": scaling, "middle": middle},
+    )

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
 from itertools import count
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sfumato.errors import TrainingError, Unreadable
-from sfumato.reading import read_json
+from sfumato.errors import TrainingError
 from sfumato.studio.grammar import held_out_plan
 from sfumato.studio.scenes import Scene, plan, scene, training_scene
 from sfumato.studio.segmenter import class_map
 from sfumato.studio.shapes import SIZE
 from sfumato.writing.files import replacing_file, write_text
+from sfumato_training.drawing import ABOUT, drawn_with, in_chunks
 from sfumato_training.progress import Progress
 from sfumato_training.segmenter.config import DataConfig
 
-IMAGES, CLASS_MAPS, ABOUT = "images.npy", "class_maps.npy", "data.json"
+IMAGES, CLASS_MAPS = "images.npy", "class_maps.npy"
 _CHUNK = 250
 _SEEDS = 64
 """Seeds that belong to one nested scene."""
@@ -38,20 +35,16 @@ def make_data(config: DataConfig, folder: Path, progress: Progress) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = {"scenes": config.scenes, "nested_every": config.nested_every}
-    if (folder / CLASS_MAPS).is_file() and _about(folder) == about:
+    if (folder / CLASS_MAPS).is_file() and drawn_with(folder) == about:
         return
     (folder / CLASS_MAPS).unlink(missing_ok=True)
     write_text(folder / ABOUT, json.dumps(about) + "\n")
     shape = (config.scenes, SIZE, SIZE, 3)
     images = np.lib.format.open_memmap(folder / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
     class_maps = np.zeros(shape[:3], np.uint8)
-    starts = range(0, config.scenes, _CHUNK)
-    stops = [min(start + _CHUNK, config.scenes) for start in starts]
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        drawn = pool.map(_draw, starts, stops, [config.nested_every] * len(stops))
-        for start, stop, (some, maps) in zip(starts, stops, drawn, strict=True):
-            images[start:stop], class_maps[start:stop] = some, maps
-            progress.step("data", stop, config.scenes, {})
+    for places, (some, maps) in in_chunks(_draw, config.scenes, _CHUNK, config.workers, config.nested_every):
+        images[places], class_maps[places] = some, maps
+        progress.step("data", places.stop, config.scenes, {})
     images.flush()
     with replacing_file(folder / CLASS_MAPS) as opened:
         np.save(opened, class_maps)
@@ -77,15 +70,6 @@ def numbered_scene(number: int, nested_every: int) -> Scene:
         return training_scene(number)
     plans = ((seed, plan(seed)) for seed in count(number * _SEEDS))
     return scene(next(seed for seed, drawn in plans if drawn.relation == "inside" and not held_out_plan(drawn)))
-
-
-def _about(folder: Path) -> dict[str, Any] | None:
-    """What the scenes of a folder were drawn with."""
-    try:
-        found: dict[str, Any] = read_json(folder / ABOUT)
-    except Unreadable:
-        return None
-    return found
 
 
 def _draw(start: int, stop: int, nested_every: int) -> tuple[Bytes, Bytes]:
