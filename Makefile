@@ -8,10 +8,10 @@
 # make pages   write docs/command-line.md anew from --help, and the tables of pipelines and methods from the registry
 # make browser install Chromium for the tests of the page, where this may be done; without one they are skipped
 # make screenshots   run the tests of the page and write what they see into docs/pictures/app
-# make pins    write constraints.txt anew from what is installed
+# make pins    write constraints.txt anew from what is installed, but for the two packages of this repository
 # make clean   remove what the other targets wrote (the environment stays; distclean removes it too)
 #
-# Every target makes .venv first when it is missing or when pyproject.toml or constraints.txt changed.
+# Every target makes .venv first when it is missing or when a pyproject.toml or constraints.txt changed.
 # PYTHON=...  the interpreter to use (3.11 or newer)      PIP_ARGS=...  more arguments for pip install
 
 SHELL := /bin/sh
@@ -73,7 +73,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 types: $(STAMP)
-	$(BIN)/mypy --strict src
+	$(BIN)/mypy --strict src training/src
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean --site-dir site
@@ -100,7 +100,7 @@ setup: $(STAMP)
 
 # An environment whose making was cut short carries .unfinished and is made again from nothing; one that was
 # finished, or that somebody else made, is kept and brought up to date.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml training/pyproject.toml constraints.txt
 	@if [ -e $(UNFINISHED) ] || { [ -e $(VENV) ] && ! $(BIN)/python -m pip --version >/dev/null 2>&1; }; then \
 		echo "Removing the half-made environment $(VENV)"; rm -rf $(VENV); \
 	fi
@@ -117,15 +117,15 @@ $(STAMP): pyproject.toml constraints.txt
 		fi; \
 	fi
 	@echo "Installing Sfumato and its tools at the versions of constraints.txt (some minutes the first time)"
-	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt $(PIP_ARGS) || { \
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -e ./training -c constraints.txt $(PIP_ARGS) || { \
 		status=$$?; if [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi; exit $$status; \
 	}
 	@rm -f $(UNFINISHED)
 	@touch $@
 
 clean:
-	rm -rf out site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find src tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf out site build dist training/dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src training tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
 	rm -rf $(VENV)

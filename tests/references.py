@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from sfumato.pipelines.reference_pipeline import ReferenceInpaintPipeline
 from sfumato.request import Request
-from sfumato.studio.training.autoencoder import build_vae
-from sfumato.studio.training.autoencoder_settings import VaeConfig
-from sfumato.studio.training.insert.config import UnetConfig
-from sfumato.studio.training.insert.unet import build_encoder, build_unet
+from sfumato_training.autoencoder import build_vae
+from sfumato_training.insert.config import UnetConfig
+from sfumato_training.insert.networks import build_encoder, build_unet
+from sfumato_training.shared_settings import VaeConfig
 
 SIDE, REFERENCE_SIDE, PATCHES = 32, 128, 4
 CHANNELS = (16, 32)

@@ -20,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "sfumato"
+TRAINING_SOURCE = ROOT / "training" / "src" / "sfumato_training"
 LONGEST_FILE = 450
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
 HEAVY = {"torch", "diffusers", "transformers", "matplotlib"}
@@ -124,21 +125,24 @@ class Import:
     at_load: bool
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
+def modules(source: Path) -> dict[str, Path]:
+    """Every module of a package by its dotted name."""
     found = {}
-    for path in sorted(SOURCE.rglob("*.py")):
-        parts = ("sfumato", *path.relative_to(SOURCE).with_suffix("").parts)
+    for path in sorted(source.rglob("*.py")):
+        parts = (source.name, *path.relative_to(source).with_suffix("").parts)
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-MODULES = modules()
+MODULES = modules(SOURCE)
+TRAINING = modules(TRAINING_SOURCE)
+"""The package that trains the embedded models, which stands on top of everything."""
+ALL = MODULES | TRAINING
 
 
 def imports(name: str) -> Iterator[Import]:
     """The imports of a module, with `from package import module` resolved to the module where there is one."""
-    path = MODULES[name]
+    path = ALL[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     yield from _read(path, package)
 
@@ -160,7 +164,7 @@ def _imports(node: ast.AST, package: str, *, at_load: bool) -> Iterator[Import]:
                 base = ".".join([*above, base] if base else above)
             for alias in child.names:
                 whole = f"{base}.{alias.name}"
-                yield Import(whole if whole in MODULES else base, child.lineno, at_load)
+                yield Import(whole if whole in ALL else base, child.lineno, at_load)
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             for part in child.body:
                 yield from _imports(ast.Module([part], []), package, at_load=False)
@@ -189,7 +193,7 @@ def loaded_with(name: str) -> dict[str, str]:
         if here in reached:
             continue
         reached[here] = asked_by
-        if here not in MODULES:
+        if here not in ALL:
             continue
         above = here.rpartition(".")[0]
         if above:
@@ -212,7 +216,7 @@ def test_the_imports_are_read_as_python_reads_them(tmp_path: Path, monkeypatch: 
         "try:\n    import scipy\nexcept ImportError:\n    scipy = None\n"
         "def draw():\n    from matplotlib import pyplot\n"
     )
-    monkeypatch.setitem(MODULES, "sfumato.results.example", path)
+    monkeypatch.setitem(ALL, "sfumato.results.example", path)
 
     found = {(item.target, item.at_load) for item in imports("sfumato.results.example")}
 
@@ -262,20 +266,30 @@ def test_what_reads_explanations_needs_no_torch(part: str) -> None:
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
     """Not for types and not inside functions either: what needs each other is one thing, or misses a third."""
-    graph = {name: {item.target for item in imports(name)} & MODULES.keys() for name in MODULES}
+    graph = {name: {item.target for item in imports(name)} & ALL.keys() for name in ALL}
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
-    assert set(order) == set(MODULES)
+    assert set(order) == set(ALL)
+
+
+def test_the_library_knows_nothing_of_its_training() -> None:
+    wrong = [
+        f"{name} line {found.line} imports {found.target}"
+        for name in MODULES
+        for found in imports(name)
+        if found.target.partition(".")[0] == TRAINING_SOURCE.name
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_names_say_what_is_inside() -> None:
-    empty = sorted(name for name in MODULES if name.rpartition(".")[2] in EMPTY_NAMES)
+    empty = sorted(name for name in ALL if name.rpartition(".")[2] in EMPTY_NAMES)
     assert not empty, f"name these for what they hold: {', '.join(empty)}"
 
 
 def test_files_stay_short() -> None:
     long = {
         str(path.relative_to(ROOT)): lines
-        for path in MODULES.values()
+        for path in ALL.values()
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST_FILE
     }
     assert not long, f"split by concept what has more than {LONGEST_FILE} lines: {long}"
@@ -297,6 +311,17 @@ def test_every_library_in_use_is_a_declared_dependency() -> None:
     used = {found.target.split(".")[0]: name for name in MODULES for found in imports(name)}
     unknown = {library: name for library, name in used.items() if library not in sys.stdlib_module_names}
     missing = {library: name for library, name in unknown.items() if library not in declared | optional | {"sfumato"}}
+    assert not missing, f"add these to the dependencies in pyproject.toml: {missing}"
+
+
+def test_the_training_is_of_the_same_version_and_needs_no_library_of_its_own() -> None:
+    library = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    training = tomllib.loads((ROOT / "training" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert training["version"] == library["version"]
+    assert training["dependencies"] == [f"sfumato=={library['version']}"]
+    used = {found.target.split(".")[0]: name for name in TRAINING for found in imports(name)}
+    known = _libraries(library["dependencies"]) | sys.stdlib_module_names | {"sfumato", "sfumato_training"}
+    missing = {target: name for target, name in used.items() if target not in known}
     assert not missing, f"add these to the dependencies in pyproject.toml: {missing}"
 
 

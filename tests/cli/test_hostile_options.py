@@ -95,7 +95,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sfumato.models.loading._read", reached)
     monkeypatch.setattr("sfumato.models.loading._check_hub", reached)
-    monkeypatch.setattr("sfumato.studio.training.recipes.train", reached)
+    monkeypatch.setattr("sfumato_training.recipes.train", reached)
     monkeypatch.setattr("sfumato.app.serving._listening", reached)
 
 

@@ -71,10 +71,14 @@ def test_a_name_that_is_gone_says_what_it_was_for() -> None:
 
 
 def test_no_other_private_name_of_others_is_used() -> None:
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.rglob("*.py"))]
-    ours = {name for tree in trees for name in _defined(tree)}
     listed = {private.name for private in RELIED_ON} | IN_FILES | {"_exit"}  # os._exit is documented
-    assert {name for tree in trees for name in _used(tree)} - ours - listed == set()
+    assert private_names_in(SOURCE) - listed == set()
+
+
+def private_names_in(source: Path) -> set[str]:
+    """The private names of others that the files of a package use."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(source.rglob("*.py"))]
+    return {name for tree in trees for name in _used(tree)} - {name for tree in trees for name in _defined(tree)}
 
 
 def owner_of(private: Private) -> Any:

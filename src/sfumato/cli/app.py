@@ -17,13 +17,14 @@ from sfumato.cli import (
     running,
     serving,
     studio,
-    training,
 )
 from sfumato.cli.aliases import group_of_aliases
+from sfumato.cli.installed import Commands
 from sfumato.cli.parameters import Debug, add, examples, help_when_alone
 
 app = typer.Typer(
     name="sfumato",
+    cls=Commands,
     help="Explain image diffusion models: which pixels did each word of a prompt drive?",
     epilog=examples(
         'sfumato explain "a red circle left of a blue square" --seed 0 --out out/demo',
@@ -122,14 +123,6 @@ add(
 )
 add(app, "methods", listing.methods, "sfumato methods", "sfumato methods daam", "sfumato methods --json")
 add(app, "models", listing.models, "sfumato models", "sfumato models --json")
-add(
-    app,
-    "train",
-    training.train,
-    "sfumato train scenes --out runs/scenes",
-    "sfumato train scenes --out runs/scenes --stage unet --device cuda",
-    "sfumato train --list",
-)
 app.add_typer(
     running.group,
     name="run",

@@ -134,6 +134,5 @@ RELIED_ON = (
     Private("torch.nn:Module", "_compiled_call_impl", "a compiled part hides its attention (watching/tapping.py)"),
     Private("accelerate.hooks:AlignDevicesHook", "weights_map", "weights kept elsewhere (models/fingerprint.py)", True),
     Private("torch:Tensor", "_version", "whether weights were written to (models/fingerprint.py)"),
-    Private("torch", "_foreach_lerp_", "running averages of weights (studio/training/checkpoints.py)"),
 )
 """Configurations' ``_name_or_path`` and ``_class_name`` are part of the files that diffusers writes, and not listed."""

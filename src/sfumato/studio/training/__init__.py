@@ -1,1 +1,0 @@
-"""The training of the embedded models, in four stages: data, vae, clip, unet."""
