@@ -1,4 +1,4 @@
-"""The saliency of steps: who takes part, what is counted, going on after a stop, and what decides the claim."""
+"""The saliency of steps: who takes part, what is counted, going on after a stop, and what is concluded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.task import Item, ModelFacts, Record, find_task
 from sfumato.tasks import step_faithfulness
-from sfumato.tasks.step_faithfulness import CLAIM, StepFaithfulness, StepFaithfulnessOptions
+from sfumato.tasks.step_faithfulness import StepFaithfulness, StepFaithfulnessOptions
 from tests.methods.test_costs import rows_made, rows_said
 from tests.pipelines import Shape, stable_diffusion
 
@@ -62,7 +62,7 @@ def test_every_method_and_control_plays_both_games_at_three_steps(model: Any, tm
     assert calls["df_cam"] < 6
     assert {row["calls"] for row in rows if row["map"] in ("random", "centre")} == {0.0}
     assert len(rows) == len(played.groupby(["game", "measure", "map"]))
-    assert run.finding["verdict"] == "inconclusive"  # one prompt gives no interval
+    assert run.finding["verdict"] is None
 
 
 @pytest.mark.soak
@@ -189,9 +189,9 @@ def concluded(areas: Mapping[str, float], images: int = 6, **given: Any) -> Find
     return StepFaithfulness().conclude(played(areas, images), StepFaithfulnessOptions(**given), {"model": "made up"})  # type: ignore[arg-type]
 
 
-def test_the_claim_is_replicated_where_both_published_methods_beat_lime_everywhere() -> None:
+def test_both_published_methods_stand_beside_lime() -> None:
     found = concluded(AREAS)
-    assert (found.source, found.verdict) == (CLAIM.text, "replicated")
+    assert (found.source, found.verdict) == ("", None)
     assert "Of 8 comparisons of DF-RISE and DF-CAM with LIME, 8 are better and 0 worse" in found.sentence
     first = next(
         row for row in found.rows if (row["game"], row["measure"], row["map"]) == ("deletion", "features", "df_cam")
@@ -215,23 +215,22 @@ def test_the_best_method_stands_beside_the_best_control() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "verdict"),
+    ("changed", "said"),
     [
-        ({"df_cam": 0.45}, "not replicated"),
-        ({"df_cam": 0.5}, "inconclusive"),
-        ({"df_rise": 0.1, "df_rise (grid)": 0.9}, "not replicated"),  # the claim is of the published variant
+        ({"df_cam": 0.45}, "4 are better and 4 worse"),
+        ({"df_cam": 0.5}, "4 are better and 0 worse"),
+        ({"df_rise": 0.1, "df_rise (grid)": 0.9}, "4 are better and 4 worse"),  # the published variant counts
     ],
 )
-def test_one_method_that_does_no_better_than_lime_decides(changed: dict[str, float], verdict: str) -> None:
-    assert concluded(AREAS | changed).verdict == verdict
+def test_comparisons_with_lime_are_counted(changed: dict[str, float], said: str) -> None:
+    assert f"Of 8 comparisons of DF-RISE and DF-CAM with LIME, {said}." in concluded(AREAS | changed).sentence
 
 
-def test_few_prompts_or_no_baseline_leave_the_claim_open() -> None:
-    assert concluded(AREAS, images=4).verdict == "inconclusive"
-    assert concluded({name: area for name, area in AREAS.items() if name != "lime"}).verdict == "inconclusive"
+def test_without_lime_nothing_is_compared_with_it() -> None:
+    assert "LIME" not in concluded({name: area for name, area in AREAS.items() if name != "lime"}).sentence
 
 
-def test_similarities_test_no_claim() -> None:
+def test_similarities_are_not_compared_with_lime() -> None:
     found = concluded({"df_rise (structure)": 0.7, "random": 0.3, "centre": 0.4}, compare="similarities")
     assert (found.source, found.verdict) == ("", None)
     assert "LIME" not in found.sentence
@@ -243,6 +242,6 @@ def test_maps_that_could_not_be_played_give_no_areas() -> None:
     told = {"calls": {"df_cam": 1.0}, "left_out": ["df_cam is the same everywhere at step 6"], "notes": []}
     record = Record(told, {"shares": np.zeros(0), "values": np.zeros(0)})
     found = StepFaithfulness().conclude([(item, record)], StepFaithfulnessOptions(), {})  # type: ignore[arg-type]
-    assert (found.verdict, found.rows, found.figure) == ("inconclusive", [], None)
+    assert (found.verdict, found.rows, found.figure) == (None, [], None)
     assert found.sentence.startswith("No method had a map that could be played.")
     assert found.about["left_out"] == {"df_cam is the same everywhere at step 6": 1}
