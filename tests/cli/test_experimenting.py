@@ -77,7 +77,7 @@ def test_the_finding_is_said_and_written(label_folder: Path, tmp_path: Path) -> 
     assert set(seen(out)) >= FILES
     assert seen(out.parent) == ["out"]
     found = finding(out)
-    assert set(found) == {"name", "source", "verdict", "sentence", "about", "rows"}
+    assert set(found) == {"name", "source", "verdict", "sentence", "about", "metrics", "rows"}
     assert found["name"] == "switch"
     expected = {
         "model": str(label_folder),

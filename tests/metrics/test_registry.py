@@ -18,7 +18,6 @@ from sfumato.metrics.registry import about_metrics, headings
 from sfumato.runs.finding import Finding
 from sfumato.tasks.rank_agreement import RankAgreementOptions
 from sfumato.tasks.word_localisation import WordLocalisationOptions
-from tests.test_documentation import ROOT, blocks
 
 
 @pytest.fixture(autouse=True)
@@ -99,15 +98,3 @@ def test_a_finding_says_what_its_metrics_mean(tmp_path: Path) -> None:
     assert list(found["metrics"]) == ["AP"]
     assert found["metrics"]["AP"]["better"] == "higher"
     assert Finding.from_json(found).rows == [{"map": "daam", "AP": 0.5}]
-
-
-def test_the_example_of_contributing_is_a_whole_metric() -> None:
-    (text,) = (block for block in blocks(ROOT / "CONTRIBUTING.md", "python") if "@metric(" in block)
-    assert len(text.splitlines()) <= 40
-    exec(compile(text, "CONTRIBUTING.md", "exec"), {})
-    own = find_metric("energy inside").function
-    assert own(half().astype(float), half()) == 1
-    assert own((~half()).astype(float), half()) == 0
-    assert own(np.ones((4, 4)), half()) == pytest.approx(0.5)
-    assert math.isnan(own(np.ones((8, 8)), np.zeros((8, 8))))
-    assert "energy inside" in WordLocalisationOptions().metrics

@@ -49,7 +49,7 @@ def test_a_finding_is_written_as_three_files(tmp_path: Path) -> None:
         assert figure.size == (8, 4)
     found = json.loads((folder / "finding.json").read_text(encoding="utf-8"))
     assert found == json.loads(one.to_json())
-    assert set(found) == {"name", "source", "verdict", "sentence", "about", "rows"}
+    assert set(found) == {"name", "source", "verdict", "sentence", "about", "metrics", "rows"}
     assert found["rows"][0]["word"] == AWKWARD
 
 
