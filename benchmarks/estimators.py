@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sfumato
-from sfumato.cache import Cache, default_folder
+from sfumato.caching.cache import Cache, default_folder
+from sfumato.caching.images import Generator
 from sfumato.errors import OptionError
 from sfumato.games import plan, play
 from sfumato.games.coalitions import every, numbers
 from sfumato.games.estimators.exact import shapley
 from sfumato.games.players import players_of
 from sfumato.games.values import PromptValue
-from sfumato.generations import Generator
 from sfumato.request import Request
 from sfumato.similarity import similarity
 from sfumato.studio.scenes import held_out_captions

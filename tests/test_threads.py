@@ -16,10 +16,10 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 import sfumato
 from sfumato import registry
-from sfumato.cache import Cache
+from sfumato.caching.cache import Cache
+from sfumato.caching.images import Generator
 from sfumato.changing.channels import AblateChannels
 from sfumato.errors import ModelError, OptionError
-from sfumato.generations import Generator
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.turns import alone
 from sfumato.registry import find

@@ -16,8 +16,8 @@ from typing import Any, Literal, Union
 
 from sfumato.bounds import checked_int, checked_number, checked_text, shown
 from sfumato.errors import OptionError
+from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.request import MAX_SIDE, SEEDS
-from sfumato.timesteps import MAX_STEPS
 
 STEPS = {"least": 0, "most": MAX_STEPS}
 TIMESTEPS = {"least": 0, "most": 999_999}

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.bounds import checked_int, checked_number, checked_text, shown
 from sfumato.errors import RequestError
-from sfumato.timesteps import MAX_STEPS, parse_schedule
+from sfumato.inputs.schedule import MAX_STEPS, parse_schedule
 
 if TYPE_CHECKING:
-    from sfumato.pictures import Picture
+    from sfumato.inputs.image import Picture
 
 MAX_IMAGES = 64
 MAX_SIDE = 8192
@@ -181,7 +181,7 @@ class Request:
 
     def _read_pictures(self) -> None:
         # few requests have pictures, and what reads them takes a while to import
-        from sfumato.pictures import Picture
+        from sfumato.inputs.image import Picture
 
         for name in PICTURES:
             if (given := getattr(self, name)) is not None:

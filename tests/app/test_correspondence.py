@@ -16,7 +16,7 @@ from sfumato.app.pieces.across import answered
 from sfumato.app.pieces.pad import mask_uri
 from sfumato.app.tabs.reference import LARGEST, Given, fitted
 from sfumato.errors import RequestError, SfumatoError
-from sfumato.pictures import Picture
+from sfumato.inputs.image import Picture
 from sfumato.request import Request
 from sfumato.results.pairs import looking_at, seen_from, seen_from_part
 from tests.references import PATCHES, reference_request, tiny_references

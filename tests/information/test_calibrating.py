@@ -26,9 +26,9 @@ from sfumato.information.calibrating import (
     sums_of,
 )
 from sfumato.methods.daam import select
+from sfumato.methods.word_maps import text_sites
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.wordmaps import text_sites
 
 SMALL = Request("a red cat", seed=3, steps=4, height=32, width=32)
 

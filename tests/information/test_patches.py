@@ -15,8 +15,8 @@ from sfumato.information.estimating import Contexts, sample
 from sfumato.information.levels import levels_at
 from sfumato.information.parts import asked_of
 from sfumato.information.patches import NEUTRAL, conditions_of, only_patch, patches_of, without_patch
+from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
-from sfumato.pictures import Picture
 from sfumato.results.explanation import Explanation
 from sfumato.trace import generate
 from tests.methods.steps import REQUESTS, model_of

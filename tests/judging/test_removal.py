@@ -13,9 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import sfumato
-from sfumato.cache import Cache
+from sfumato.caching.cache import Cache
+from sfumato.caching.images import Generation, Generator
 from sfumato.errors import SfumatoError
-from sfumato.generations import Generation, Generator
 from sfumato.judging.removal import Removal, mapped, removal
 from sfumato.metrics import rank_correlation
 from sfumato.metrics.controls import control_map

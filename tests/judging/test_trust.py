@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.cache import default_folder
+from sfumato.caching.cache import default_folder
 from sfumato.errors import OptionError, SfumatoError
 from sfumato.judging.judge import judge
 from sfumato.judging.maps import named_maps, saliencies
@@ -161,7 +161,7 @@ def test_images_without_a_word_are_kept_for_the_next_time(
     def refuse(*given: Any, **more: Any) -> None:
         pytest.fail("an image was made")
 
-    monkeypatch.setattr("sfumato.generations.generate", refuse)
+    monkeypatch.setattr("sfumato.caching.images.generate", refuse)
     assert trust(model, explanation, ["removal"], **FEW).rows() == checked.rows()[:2]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import ModelError, NonFinite, OptionError, SfumatoError, UnknownWord
-from sfumato.masks import on_latent
+from sfumato.methods.masks import on_latent
 from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.cam import cam, on_grid

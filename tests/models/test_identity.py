@@ -19,7 +19,7 @@ from peft import LoraConfig
 from torch import nn
 
 import sfumato
-from sfumato.cache import digest
+from sfumato.caching.cache import digest
 from sfumato.models.identity import identity
 from sfumato.models.model import Model, modules_of
 from sfumato.models.settings import Settings

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sfumato.errors import SfumatoError, StoreError
+from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
-from sfumato.pictures import Picture
 from sfumato.request import AT, Request
 from sfumato.runs.manifest import Counts
 from sfumato.runs.worker import request_from, request_to

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import sfumato
+from sfumato.caching.images import Generation
 from sfumato.errors import ModelError, OptionError
-from sfumato.generations import Generation
 from sfumato.similarity import MEASURES, Clip, similarity
 from sfumato.studio.scenes import scene_of
 

@@ -65,7 +65,7 @@ def open_result(
 
 def _selected(explanation: Explanation, steps: str | None, layers: str | None, heads: str | None) -> Explanation:
     from sfumato.methods.daam import select
-    from sfumato.wordmaps import check_layers
+    from sfumato.methods.word_maps import check_layers
 
     check_layers(layers, "--layers")
     return select(explanation, steps=_numbers("--steps", steps), layers=layers, heads=_numbers("--heads", heads))

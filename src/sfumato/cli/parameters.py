@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from sfumato.cli.session import session_of
+from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.option_values import COUNT, SEED
-from sfumato.timesteps import MAX_STEPS
 
 DEFAULT_MODEL = "studio/scenes"
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.caching.images import Generation, Generator
 from sfumato.errors import ModelError
 from sfumato.games.coalitions import Coalitions
 from sfumato.games.players import Player, blanked, remaining
-from sfumato.generations import Generation, Generator
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.similarity import Similarity

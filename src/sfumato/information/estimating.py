@@ -23,7 +23,7 @@ from sfumato.errors import NonFinite
 from sfumato.games.estimators.planning import LEAST_DRAWS
 from sfumato.information.levels import Levels, draw, fitted
 from sfumato.information.patches import conditions_of
-from sfumato.pictures import Picture
+from sfumato.inputs.image import Picture
 from sfumato.progress import Progress, silent
 from sfumato.trace import Trace
 

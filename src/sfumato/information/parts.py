@@ -11,9 +11,9 @@ from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.games.players import players_of
 from sfumato.information.estimating import Contexts
 from sfumato.information.patches import only_patch, patches_of, reference_of, without_patch
+from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
-from sfumato.pictures import Picture
 from sfumato.request import Request
 
 Players = Literal["word", "phrase", "label", "patch"]

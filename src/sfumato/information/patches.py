@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
 from sfumato.models.reference import ReferenceModel
-from sfumato.pictures import Picture
 from sfumato.request import Request
 
 NEUTRAL = 127

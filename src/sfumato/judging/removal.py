@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sfumato.caching.images import Generator
 from sfumato.errors import SfumatoError
 from sfumato.games.players import Player, players_of, remaining
-from sfumato.generations import Generator
 from sfumato.judging.checks import Measured, alike, measured
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.structure import resized

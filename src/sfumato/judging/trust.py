@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from sfumato.bounds import checked_int, checked_number
-from sfumato.cache import Cache, default_folder
+from sfumato.caching.cache import Cache, default_folder
+from sfumato.caching.images import Generator
 from sfumato.errors import OptionError, SfumatoError
-from sfumato.generations import Generator
 from sfumato.judging import randomising, removal, steadiness
 from sfumato.judging.again import methods_of
 from sfumato.judging.checks import Measured

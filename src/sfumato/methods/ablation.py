@@ -21,8 +21,8 @@ from sfumato.changing.channels import AblateChannels, AblateHeads, How
 from sfumato.context import Attachment
 from sfumato.errors import OptionError
 from sfumato.layers import Layer, chosen, layers_of
-from sfumato.masks import mask_of, on_latent
 from sfumato.methods.costs import runs
+from sfumato.methods.masks import mask_of, on_latent
 from sfumato.metrics.structure import maximum_channel, normalised_ssim, resized
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps

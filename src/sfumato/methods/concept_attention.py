@@ -18,6 +18,7 @@ import torch
 from sfumato.bounds import shown
 from sfumato.errors import OptionError
 from sfumato.methods.costs import runs
+from sfumato.methods.word_maps import check_layers, check_steps, text_sites, words_node
 from sfumato.models.model import Model
 from sfumato.models.words import Token, Tokens, Word
 from sfumato.option_values import FEW, SHARE, STEPS
@@ -28,7 +29,6 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.trace import generate
 from sfumato.watching.concepts import ConceptStream
-from sfumato.wordmaps import check_layers, check_steps, text_sites, words_node
 
 NOUNS = ("noun", "propn", "x")  # what the lexicon does not know is mostly a noun
 

@@ -19,18 +19,7 @@ import xarray as xr
 from sfumato.errors import ModelError, OptionError
 from sfumato.information.calibrating import load
 from sfumato.methods.costs import runs
-from sfumato.models.model import Model
-from sfumato.models.words import Tokens
-from sfumato.option_values import MEGABYTES, SHARE, STEPS
-from sfumato.progress import Progress
-from sfumato.registry import method
-from sfumato.request import Request
-from sfumato.results.explanation import Explanation
-from sfumato.results.images import centres, single
-from sfumato.results.upscale import bicubic
-from sfumato.trace import Trace, generate
-from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
-from sfumato.wordmaps import (
+from sfumato.methods.word_maps import (
     check_layers,
     check_steps,
     hard,
@@ -42,6 +31,17 @@ from sfumato.wordmaps import (
     tokens_node,
     words_node,
 )
+from sfumato.models.model import Model
+from sfumato.models.words import Tokens
+from sfumato.option_values import MEGABYTES, SHARE, STEPS
+from sfumato.progress import Progress
+from sfumato.registry import method
+from sfumato.request import Request
+from sfumato.results.explanation import Explanation
+from sfumato.results.images import centres, single
+from sfumato.results.upscale import bicubic
+from sfumato.trace import Trace, generate
+from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
 
 AXES = ("step", "layer", "head")
 PARITIES = ("daam-0.2",)

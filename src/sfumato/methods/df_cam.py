@@ -16,8 +16,8 @@ import torch
 
 from sfumato.errors import ModelError, OptionError
 from sfumato.layers import chosen, layers_of
-from sfumato.masks import mask_of, on_latent
 from sfumato.methods.costs import runs
+from sfumato.methods.masks import mask_of, on_latent
 from sfumato.models.model import Model
 from sfumato.models.words import find, without
 from sfumato.option_values import STEPS

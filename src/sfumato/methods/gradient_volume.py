@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import chosen, layers_of
-from sfumato.masks import mask_of, on_latent
 from sfumato.methods.costs import runs
+from sfumato.methods.masks import mask_of, on_latent
 from sfumato.metrics import effective_area
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.inputs.image import Picture
+from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.metrics import average_precision, box, box_iou, coverage, hard, imacs, iou, rank_correlation
 from sfumato.models.model import Model, ReferenceTokens
 from sfumato.option_values import INNER_SHARE, MEGABYTES, PIXELS
-from sfumato.pictures import Picture
 from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
@@ -29,7 +30,6 @@ from sfumato.results.pairs import NODE as PAIRS
 from sfumato.results.pairs import in_shares, looking_at, seen_from, seen_from_part
 from sfumato.results.upscale import bicubic
 from sfumato.saliency.reference_occlusion import occluded
-from sfumato.timesteps import MAX_STEPS
 from sfumato.trace import Trace, generate
 from sfumato.watching.reference import PAIR_AXES, LayerMaps, PairAxis, ReferenceSums
 

@@ -22,6 +22,7 @@ from sfumato.information.levels import LIMIT, Levels, levels_at, trained_levels
 from sfumato.information.parts import Asked, Given, Players, asked_of
 from sfumato.methods.costs import runs
 from sfumato.methods.word_games import shares
+from sfumato.methods.word_maps import maps_of_words
 from sfumato.models.model import Model
 from sfumato.option_values import BATCH, COUNT, INNER_SHARE, SEED, TIMESTEPS
 from sfumato.progress import Progress
@@ -31,7 +32,6 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
 from sfumato.results.importance import half_width
 from sfumato.trace import Trace, generate
-from sfumato.wordmaps import maps_of_words
 
 NAME = "information"
 OF = ("image", "trajectory")

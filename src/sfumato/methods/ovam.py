@@ -17,6 +17,14 @@ import torch
 from sfumato.bounds import shown
 from sfumato.errors import OptionError
 from sfumato.methods.costs import runs
+from sfumato.methods.word_maps import (
+    check_layers,
+    check_steps,
+    mean_maps,
+    text_sites,
+    tokens_node,
+    words_node,
+)
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Token, Tokens, Word
 from sfumato.option_values import FEW, SHARE, STEPS
@@ -27,14 +35,6 @@ from sfumato.results.explanation import Explanation
 from sfumato.trace import generate
 from sfumato.watching.attention import Attention
 from sfumato.watching.reduce import AttentionSums, Read
-from sfumato.wordmaps import (
-    check_layers,
-    check_steps,
-    mean_maps,
-    text_sites,
-    tokens_node,
-    words_node,
-)
 
 ACTIVATIONS = ("softmax", "linear")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, OptionError
 from sfumato.layers import Layer, attention_layers, chosen, layers_of, usual_layers
-from sfumato.masks import mask_of, on_latent
+from sfumato.methods.masks import mask_of, on_latent
 from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 from sfumato.models import noise
 from sfumato.models.model import Model

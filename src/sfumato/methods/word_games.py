@@ -11,13 +11,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from sfumato.cache import Cache, default_folder
+from sfumato.caching.cache import Cache, default_folder
+from sfumato.caching.images import Generation, Generator
 from sfumato.games.axioms import check_axioms
 from sfumato.games.estimators.planning import Floats, Plan
 from sfumato.games.players import Group, Player, players_of
 from sfumato.games.playing import Played, play
 from sfumato.games.values import Drop, PromptValue
-from sfumato.generations import Generation, Generator
 from sfumato.methods.costs import runs
 from sfumato.metrics import bootstrap
 from sfumato.models.lexicon import pos

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from sfumato.bounds import checked_int, checked_number, checked_text, shown
 from sfumato.errors import ModelError, RequestError, SfumatoError, Unreadable
-from sfumato.pictures import opened
+from sfumato.inputs.image import opened
+from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.reading import read_json
 from sfumato.request import MAX_SIDE
-from sfumato.timesteps import MAX_STEPS
 
 FILE = "sfumato.json"
 REGIONS = "regions.png"

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from sfumato.errors import ModelError, RequestError
+from sfumato.inputs.image import Picture
 from sfumato.models.latent import LatentModel
 from sfumato.models.model import ReferenceTokens
-from sfumato.pictures import Picture
 from sfumato.request import Request
 
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.inputs.schedule import listed
 from sfumato.models.listed import following
 from sfumato.models.noise import is_flow
 from sfumato.models.turns import alone
 from sfumato.request import Request
-from sfumato.timesteps import listed
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.bounds import checked_int, shown
-from sfumato.cache import digest
+from sfumato.caching.cache import digest
 from sfumato.errors import ModelError, OptionError, RequestError, SfumatoError
 from sfumato.models.identity import identity_digest
 from sfumato.option_values import BATCH

@@ -17,9 +17,9 @@ import numpy as np
 
 from sfumato.bounds import shown_path
 from sfumato.errors import RunError, SfumatoError, StoreError
+from sfumato.inputs.image import Picture
 from sfumato.models.bars import other_bars_hidden
 from sfumato.models.identity import identity_digest
-from sfumato.pictures import Picture
 from sfumato.progress import Progress, silent
 from sfumato.request import PICTURES, Request
 from sfumato.results.rows import plain_rows

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.inputs.image import Picture
 from sfumato.models.model import ReferenceTokens
-from sfumato.pictures import Picture
 from sfumato.progress import Progress
 from sfumato.trace import Trace, generate
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from sfumato.cache import Cache, digest
+from sfumato.caching.cache import Cache, digest
+from sfumato.caching.images import Generation
 from sfumato.errors import ModelError, OptionError
-from sfumato.generations import Generation
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
 from sfumato.similarity.judges import clip_for, notes_on, of_the_studio

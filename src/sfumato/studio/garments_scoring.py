@@ -7,10 +7,10 @@ from PIL import Image
 
 from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
+from sfumato.inputs.image import Picture
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
-from sfumato.pictures import Picture
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.garments import Pair, pair

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sfumato.cache import Cache, default_folder, digest
+from sfumato.caching.cache import Cache, default_folder, digest
+from sfumato.caching.images import Generator
 from sfumato.changing.channels import AblateChannels
 from sfumato.errors import OptionError
-from sfumato.generations import Generator
 from sfumato.layers import chosen, layers_of
-from sfumato.masks import on_latent
+from sfumato.methods.masks import on_latent
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.identity import identity_digest

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
+from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
@@ -22,7 +23,6 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, sampling_of_seeds
-from sfumato.timesteps import MAX_STEPS
 from sfumato.trace import generate
 from sfumato.watching.samples import Samples
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.explain import explain
-from sfumato.masks import on_latent
+from sfumato.methods.masks import on_latent
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import maps_sheet

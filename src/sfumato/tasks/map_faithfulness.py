@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from sfumato.cache import Cache, default_folder
+from sfumato.caching.cache import Cache, default_folder
+from sfumato.caching.images import Generator
 from sfumato.errors import OptionError
-from sfumato.generations import Generator
 from sfumato.information.calibrating import load as load_weights
 from sfumato.judging.removal import VISIBLE, difference
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, pointing, rank_correlation

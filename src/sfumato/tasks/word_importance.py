@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from sfumato.cache import Cache, default_folder
+from sfumato.caching.cache import Cache, default_folder
+from sfumato.caching.images import Generator
 from sfumato.explain import explain
 from sfumato.games import Played, plan, play
 from sfumato.games.players import players_of
 from sfumato.games.values import PromptValue
-from sfumato.generations import Generator
 from sfumato.methods.word_games import shares
 from sfumato.metrics import bootstrap, rank_correlation, ranks_aligned, rmse
 from sfumato.models.model import Model

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.explain import explain
+from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.metrics import CONTROLS, Interval, bootstrap, find_metric
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.localisation import fitted
@@ -28,7 +29,6 @@ from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
 from sfumato.tasks.shared.word_maps import costs_of_maps, mapped_in, number
-from sfumato.timesteps import MAX_STEPS
 
 KINDS = ("all", "nouns", "colours", "others")
 AFTERWARDS = "ovam"

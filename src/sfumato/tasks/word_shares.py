@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from sfumato.cache import Cache, default_folder
+from sfumato.caching.cache import Cache, default_folder
+from sfumato.caching.images import Generator
 from sfumato.explain import explain
 from sfumato.games import plan, play
 from sfumato.games.players import Player, players_of
 from sfumato.games.values import PromptValue
-from sfumato.generations import Generator
 from sfumato.metrics import Interval, bootstrap, rank_correlation
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sfumato.pictures import Picture
+from sfumato.inputs.image import Picture
 from sfumato.request import Request
 from sfumato.studio.garments import Pair, pair
 

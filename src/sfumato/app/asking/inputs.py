@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.errors import OptionError, RequestError
+from sfumato.inputs.image import Picture, decoded, read_mask
 from sfumato.options import expected, option_types, parse_value
-from sfumato.pictures import Picture, decoded, read_mask
 from sfumato.registry import Method
 from sfumato.request import SEEDS
 
@@ -84,7 +84,7 @@ def mask_from(data: str, size: tuple[int, int], what: str = "the mask") -> NDArr
         what: How messages call it.
 
     Raises:
-        RequestError: It is no mask of that size; see `sfumato.pictures.read_mask`.
+        RequestError: It is no mask of that size; see `sfumato.inputs.image.read_mask`.
     """
     return read_mask(_decoded(data, what), size, what)
 

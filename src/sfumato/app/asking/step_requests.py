@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
 from sfumato.app.asking.links import Asked
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.inputs.schedule import listed
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.registry import find
 from sfumato.request import Request
-from sfumato.timesteps import listed
 
 STEPS = 12
 """Of a run, until somebody says otherwise: few, so that the first answer comes soon."""

@@ -12,7 +12,7 @@ from sfumato.app.pieces.cells import MOST_COLUMNS, cell, laid, table, without_pa
 from sfumato.app.server.runs import FIGURE, FINDING, Listed, own_file
 from sfumato.app.server.workshop import shown_name
 from sfumato.errors import SfumatoError, Unreadable
-from sfumato.pictures import decoded
+from sfumato.inputs.image import decoded
 from sfumato.reading import open_bytes, read_bytes, read_json
 from sfumato.report.markup import picture_uri
 from sfumato.runs.concluding import TABLE

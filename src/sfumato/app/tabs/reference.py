@@ -23,8 +23,8 @@ from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Workshop, refused
 from sfumato.errors import RequestError, SfumatoError
 from sfumato.explain import explain
+from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
-from sfumato.pictures import Picture
 from sfumato.registry import find
 from sfumato.request import SEEDS, Request
 from sfumato.results.explanation import Explanation

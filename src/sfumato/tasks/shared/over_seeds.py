@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError, RequestError
-from sfumato.masks import mask_of
+from sfumato.inputs.image import read_mask
+from sfumato.inputs.schedule import MAX_STEPS
+from sfumato.methods.masks import mask_of
 from sfumato.models.notes import regions_of
 from sfumato.option_values import COUNT, SEED
-from sfumato.pictures import read_mask
 from sfumato.request import Request
 from sfumato.runs.task import Item, ModelFacts
-from sfumato.timesteps import MAX_STEPS
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sfumato.errors import RequestError, TrainingError
-from sfumato.pictures import opened
+from sfumato.inputs.image import opened
 from sfumato.reading import path_of
 from sfumato.studio.faces import SIZE, face
 from sfumato.writing.files import replacing_file, write_text

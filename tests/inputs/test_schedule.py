@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import sfumato
 from sfumato import Request
 from sfumato.errors import ModelError, RequestError
+from sfumato.inputs.schedule import exponential, listed, parse_schedule
 from sfumato.models.listed import following
 from sfumato.models.schedulers import schedule_of, using
-from sfumato.timesteps import exponential, listed, parse_schedule
 from sfumato.trace import generate
 from tests.labels import REQUEST, tiny_labels
 

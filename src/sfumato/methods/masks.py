@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError, RequestError
+from sfumato.inputs.image import read_mask
 from sfumato.metrics.structure import resized
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
-from sfumato.pictures import read_mask
 from sfumato.request import Request
 
 
@@ -21,7 +21,7 @@ def mask_of(model: Model, request: Request, given: Any) -> NDArray[np.bool_]:
     Args:
         model: The model; its regions can be meant by their names.
         request: The completed request.
-        given: The name of a region, or a mask as `sfumato.pictures.read_mask` takes it.
+        given: The name of a region, or a mask as `sfumato.inputs.image.read_mask` takes it.
 
     Returns:
         (y, x) of the image's size, true inside.

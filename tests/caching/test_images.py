@@ -10,8 +10,8 @@ import pytest
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 import sfumato
-from sfumato.cache import Cache
-from sfumato.generations import Generator
+from sfumato.caching.cache import Cache
+from sfumato.caching.images import Generator
 from sfumato.models.identity import identity
 from sfumato.request import Request
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sfumato.errors import RequestError
-from sfumato.pictures import MOST_BYTES, MOST_PIXELS, Picture, opened
+from sfumato.inputs.image import MOST_BYTES, MOST_PIXELS, Picture, opened
 from sfumato.request import Request
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from sfumato.app.asking.inputs import mask_from
 from sfumato.errors import OptionError, RequestError
-from sfumato.masks import mask_of
-from sfumato.pictures import MOST_GREY, Picture, read_mask
+from sfumato.inputs.image import MOST_GREY, Picture, read_mask
+from sfumato.methods import masks
+from sfumato.methods.masks import mask_of
 from sfumato.request import Request
 
 SHAPE = (12, 18)
@@ -178,7 +179,7 @@ def test_what_is_no_mask_is_refused(values: Any, message: str) -> None:
 
 def test_a_region_is_meant_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     regions = {"hair": ~corner(), "mouth": corner(), "hat": np.zeros(SHAPE, bool)}
-    monkeypatch.setattr("sfumato.masks.regions_of", lambda pipeline: regions)
+    monkeypatch.setattr(masks, "regions_of", lambda pipeline: regions)
     model: Any = SimpleNamespace(pipeline=None)
     request = Request(height=SHAPE[0], width=SHAPE[1])
     np.testing.assert_array_equal(mask_of(model, request, "mouth"), corner())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.cache import Cache, digest
+from sfumato.caching.cache import Cache, digest
 from sfumato.models.identity import identity
 from sfumato.models.model import Model
 from sfumato.models.turns import alone

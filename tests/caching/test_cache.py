@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfumato.cache import FORMAT, Cache, _folders, _told, default_folder, digest
+from sfumato.caching.cache import FORMAT, Cache, _folders, _told, default_folder, digest
 from sfumato.errors import SfumatoWarning
 
 KEY = digest({"prompt": "a red circle"})

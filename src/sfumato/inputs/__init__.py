@@ -1,0 +1,1 @@
+"""What a request is given beside text: images, masks and schedules, read once and bounded."""
