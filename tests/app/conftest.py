@@ -156,9 +156,9 @@ def open_page(browser: Any, served: str, contexts: dict[str, list[Any]]) -> Iter
 
     yield open_page
     for context, free in taken:
-        context.clear_cookies()
         for page in context.pages:
             page.close()
+        context.clear_cookies()  # once no answer can bring one any more
         free.append(context)
     assert watched.said == []
     assert watched.outside == []

@@ -72,7 +72,9 @@ def test_what_is_not_installed_says_what_to_install(anew: None, monkeypatch: pyt
     monkeypatch.setattr(installed, "entry_points", lambda group: ())
     for arguments in (["train"], ["train", "scenes"], ["train", "--help"]):
         error = run(*arguments).error
-        assert error == "error: sfumato train is in a package that is not installed: pip install sfumato-training"
+        assert error == (
+            "error: sfumato train is in a package of its own; in a copy of the repository: pip install ./training"
+        )
     assert "train " not in run("--help").out
 
 

@@ -92,6 +92,15 @@ def test_heads_of_tables_point_towards_better_values(capsys: pytest.CaptureFixtu
     assert about_metrics(["error"])["error"]["bounds"] == [0, None]
 
 
+def test_a_column_of_measures_names_metrics_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"of": "lime", "measure": "RMSE", "mean": 0.2}, {"of": "lime", "measure": "other", "mean": 1.0}]
+    assert [row[1] for row in table(rows)["rows"]] == ["RMSE ↓", "other"]
+    say_rows("scores", rows)
+    assert "RMSE ↓" in capsys.readouterr().out
+    finding = Finding("x", "", None, "A sentence.", rows, None)
+    assert list(json.loads(finding.to_json())["metrics"]) == ["RMSE"]
+
+
 def test_a_finding_says_what_its_metrics_mean(tmp_path: Path) -> None:
     Finding("x", "", None, "A sentence.", [{"map": "daam", "AP": 0.5}], None).write(tmp_path)
     found = json.loads((tmp_path / "finding.json").read_text())

@@ -83,17 +83,24 @@ def test_a_run_tells_its_cost_once_before_it_begins(model: Model, tmp_path: Path
     assert told == [0]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OptionError("this request has no mask"), "this request has no mask"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),  # of another package
+    ],
+)
 def test_a_cost_that_cannot_be_known_stops_no_run(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, said: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(*given: Any) -> list[str]:
-        raise OptionError("this request has no mask")
+        raise error
 
     task = find_task("made-up")
     monkeypatch.setitem(vars(task), "cost", Cost("a mask for each item", unknown))
     told: list[str] = []
     done = sfumato.run("made-up", model, out=tmp_path / "run", prompts=["a cat"], costs=told.extend)
-    assert told == ["not known: this request has no mask"]
+    assert told == [f"not known: {said}"]
     assert done.counts.ok == 1
 
 

@@ -18,8 +18,10 @@ from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.runs.execute import Means, Status, held, resume
 from sfumato.runs.manifest import Counts, Manifest
+from sfumato.runs.merging import merge
 from sfumato.runs.opened import open_run
 from sfumato.runs.planning import facts_of, planned
+from sfumato.runs.running import conclude_run
 from sfumato.runs.settings import library_versions
 from sfumato.runs.worker import ModelSource
 from tests.families import FAMILIES, Family
@@ -259,6 +261,22 @@ def test_a_changed_version_is_refused(way: str, model: Model, whole: Path, monke
         with pytest.raises(RunError, match=said) as error:
             again()
         refused(error)
+
+
+def test_records_of_another_version_of_the_task_are_not_concluded(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from sfumato.runs import task
+
+    before = contents(whole)
+    monkeypatch.setitem(task._tasks._entries, "made-up", replace(task._tasks._entries["made-up"], version=2))
+    for again in (lambda: conclude_run(whole), lambda: merge([whole], tmp_path / "merged")):
+        with pytest.raises(RunError, match=r"are of version 1 of made-up, and this is version 2; .* --restart$"):
+            again()
+    assert contents(whole) == before
+    assert not (tmp_path / "merged").exists()
 
 
 def test_a_restart_removes_what_the_run_wrote_and_nothing_else(model: Model, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_the_weights_are_those_of_all_prompts_together_and_all_facts_are_told() 
     expected = (weights / weights.sum()).reshape(GROUPS, 2, 2).round(8)
     np.testing.assert_array_equal(np.array([content["weights"][name] for name in LAYERS]).swapaxes(0, 1), expected)
     assert found.sentence.endswith(f"{(weights > 0).sum()} of {weights.size} weights are above 0.")
-    facts = {"prompts": 7, "seeds": "0 to 6", "steps": 10, "scheduler": "ddim", "guidance": 2.0}
+    facts = {"prompts": 7, "images": 7, "seeds": "0 to 6", "steps": 10, "scheduler": "ddim", "guidance": 2.0}
     facts |= {"samples": 4, "folds": FOLDS, "weights_sha256": "abc", "model": "made up"}
     assert content["about"].items() >= facts.items()
     assert set(content["about"]) == set(facts) | {"ridge", "explained"}

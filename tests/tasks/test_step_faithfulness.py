@@ -162,7 +162,7 @@ def test_masks_and_games_tell_their_progress(model: Any, monkeypatch: pytest.Mon
     assert {row["map"] for row in found.rows} == {"df_rise (grid)"}
 
 
-def played(areas: Mapping[str, float], images: int = 6) -> list[tuple[Item, Record]]:
+def played(areas: Mapping[str, float], images: int = 6, prompts: int = 6) -> list[tuple[Item, Record]]:
     """Records of a contender each, whose maps have these areas in deletion and, where it is better, less in insertion.
 
     Distances are flat curves; an image adds what no other has, the same for all maps.
@@ -177,7 +177,7 @@ def played(areas: Mapping[str, float], images: int = 6) -> list[tuple[Item, Reco
                     values.append([level + 0.01 * image] * 4)
             arrays = {"shares": np.tile(np.linspace(0, 1, 4), (len(rows), 1)), "values": np.array(values)}
             told = {"calls": {name: len(name) + image}, "left_out": [], "notes": ["a note"]}
-            item = Item(Request("a red circle", seed=image, steps=25), {"contender": name})
+            item = Item(Request(f"{image % prompts} circles", seed=image, steps=25), {"contender": name})
             found.append((item, Record(told, arrays, rows)))
     return found
 
@@ -203,6 +203,12 @@ def test_both_published_methods_stand_beside_lime() -> None:
     assert found.about["prompts"] == 6
     assert found.about["notes"] == ["a note"]
     assert found.figure is not None
+
+
+def test_images_of_one_prompt_are_drawn_together() -> None:
+    records: Any = played(AREAS, images=12, prompts=2)
+    found = StepFaithfulness().conclude(records, StepFaithfulnessOptions(), {"model": "made up"})
+    assert {row["area"].independent for row in found.rows} == {2}
 
 
 def test_the_best_method_stands_beside_the_best_control() -> None:
@@ -239,9 +245,9 @@ def test_similarities_are_not_compared_with_lime() -> None:
 
 def test_maps_that_could_not_be_played_give_no_areas() -> None:
     item = Item(Request("a red circle", steps=25), {"contender": "df_cam"})
-    told = {"calls": {"df_cam": 1.0}, "left_out": ["df_cam is the same everywhere at step 6"], "notes": []}
+    told = {"calls": {"df_cam": 1.0}, "left_out": ["df_cam: df_cam is the same everywhere at step 6"], "notes": []}
     record = Record(told, {"shares": np.zeros(0), "values": np.zeros(0)})
     found = StepFaithfulness().conclude([(item, record)], StepFaithfulnessOptions(), {})  # type: ignore[arg-type]
     assert (found.verdict, found.rows, found.figure) == (None, [], None)
     assert found.sentence.startswith("No method had a map that could be played.")
-    assert found.about["left_out"] == {"df_cam is the same everywhere at step 6": 1}
+    assert found.about["left_out"] == {"df_cam: df_cam is the same everywhere at step 6": 1}

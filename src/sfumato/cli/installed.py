@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import UserDict
 from collections.abc import MutableMapping, Sequence
 from functools import cached_property
@@ -11,11 +12,11 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, SfumatoWarning
 
 ENTRY_POINTS = "sfumato.commands"
-APART = {"train": "sfumato-training"}
-"""Commands of Sfumato itself that are packages of their own."""
+APART = {"train": "./training"}
+"""Commands of Sfumato itself that are packages of their own, each with its folder in the repository."""
 
 
 class Commands(TyperGroup):
@@ -36,8 +37,17 @@ class Commands(TyperGroup):
 
     @cached_property
     def _installed(self) -> dict[str, EntryPoint]:
-        found = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name)
-        return {entry.name: entry for entry in found if entry.name not in self._own}
+        found: dict[str, EntryPoint] = {}
+        for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
+            other = found.setdefault(entry.name, entry)
+            if other is not entry and other.value != entry.value:
+                first, second = other.value, entry.value
+                warnings.warn(
+                    f"two packages offer the command {entry.name!r}, {first} and {second}; the first one is taken",
+                    SfumatoWarning,
+                    stacklevel=2,
+                )
+        return {name: entry for name, entry in found.items() if name not in self._own}
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands."""
@@ -54,8 +64,8 @@ class Commands(TyperGroup):
         if cmd_name in self._installed:
             return _Listed(self._installed[cmd_name])
         if cmd_name in APART:
-            package = APART[cmd_name]
-            raise SfumatoError(f"sfumato {cmd_name} is in a package that is not installed: pip install {package}")
+            where = f"in a copy of the repository: pip install {APART[cmd_name]}"
+            raise SfumatoError(f"sfumato {cmd_name} is in a package of its own; {where}")
         return None
 
 

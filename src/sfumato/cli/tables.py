@@ -96,8 +96,11 @@ def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
     The number of items behind an interval stands below the table where all intervals have the same.
     """
-    from sfumato.metrics.registry import headings
+    from sfumato.metrics.registry import MEASURE, headings
 
+    if any(isinstance(row.get(MEASURE), str) for row in rows):
+        named = headings(str(row.get(MEASURE, "")) for row in rows)
+        rows = [{**row, MEASURE: name} for row, name in zip(rows, named, strict=True)]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     heads = headings(columns)
     numbers = [

@@ -34,12 +34,26 @@ MEMORY = 1000.0
 
 @dataclass(frozen=True)
 class Played:
-    """One curve and what it belongs to: the image (by number), the step, the map."""
+    """One curve and what it belongs to.
+
+    Attributes:
+        image: By number.
+        step: Of the run.
+        map: By name.
+        curve: The curve.
+        prompt: Of the image, by number, where several images are of one prompt; None where each has its own.
+    """
 
     image: int
     step: int
     map: str
     curve: Curve
+    prompt: int | None = None
+
+    @property
+    def group(self) -> int:
+        """What is drawn whole: the prompt, or else the image."""
+        return self.image if self.prompt is None else self.prompt
 
 
 @dataclass(frozen=True)
@@ -69,11 +83,11 @@ class Verdict:
         return list(dict.fromkeys((one.curve.game, one.curve.measure) for one in self.played))
 
     def intervals(self, game: str, measure: str) -> dict[str, tuple[Interval, Interval]]:
-        """Area and initial slope of every map, means over images and steps, images drawn whole."""
+        """Area and initial slope of every map, means over images and steps, images (or prompts) drawn whole."""
         return {
             name: (
-                bootstrap([one.curve.auc for one in rows], groups=[one.image for one in rows]),
-                bootstrap([one.curve.slope for one in rows], groups=[one.image for one in rows]),
+                bootstrap([one.curve.auc for one in rows], groups=[one.group for one in rows]),
+                bootstrap([one.curve.slope for one in rows], groups=[one.group for one in rows]),
             )
             for name, rows in self.chosen(game, measure).items()
         }
@@ -81,13 +95,14 @@ class Verdict:
     def gains(self, game: str, measure: str, control: str) -> dict[str, Interval]:
         """By how much every map's area is better than that of a control on the same step of the same image.
 
-        Positive is better, whichever way the game runs. Images are drawn whole. Empty where the control did not play.
+        Positive is better, whichever way the game runs. Images (or prompts) are drawn whole. Empty where the control
+        did not play.
         """
         gains = {}
         for name, pairs in self._pairs_with(game, measure, control).items():
             sign = 1 if pairs[0][0].curve.higher_is_better else -1
             areas = [sign * (one.curve.auc - other.auc) for one, other in pairs]
-            gains[name] = bootstrap(areas, groups=[one.image for one, _ in pairs])
+            gains[name] = bootstrap(areas, groups=[one.group for one, _ in pairs])
         return gains
 
     def measured(self) -> list[Measured]:
@@ -100,7 +115,7 @@ class Verdict:
                 control,
                 [other.auc for _, other in pairs],
                 "above" if pairs[0][0].curve.higher_is_better else "below",
-                groups=[one.image for one, _ in pairs],
+                groups=[one.group for one, _ in pairs],
             )
             for game, measure in self.pairs()
             for control in CONTROLS

@@ -13,6 +13,8 @@ from sfumato.registry import Registry
 Compared = Literal["map", "shares"]
 """A map (y, x) with a true mask (y, x), or shares (part,) with true ones."""
 Better = Literal["higher", "lower"]
+MEASURE = "measure"
+"""A column of a table whose cells name metrics, instead of a column for each."""
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 F = TypeVar("F", bound=Callable[..., float])
@@ -99,9 +101,9 @@ def headings(columns: Iterable[str]) -> list[str]:
     return [known.get(name, name) + comma + of for name, comma, of in parts]
 
 
-def about_metrics(columns: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Direction, bounds, unit, source and summary of the metrics among the columns of a table, as JSON has them."""
-    given = {column.partition(", ")[0] for column in columns}
+def about_metrics(names: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Direction, bounds, unit, source and summary of the metrics among some names, as JSON has them."""
+    given = {name.partition(", ")[0] for name in names if isinstance(name, str)}
     return {
         one.name: {
             "better": one.better,

@@ -20,7 +20,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ INSTALLED = {"torch", "diffusers", "transformers", "accelerate", "peft", "numpy"
 """Packages whose functions are known by their code alone, without the globals that it reads."""
 STATELESS = (RemovableHandle, torch.Generator, weakref.ref, logging.Logger)
 """What changes with every run, or is nothing that an image depends on."""
+DYNAMO = "torch._dynamo"
+"""Of PyTorch: what compiles, and wraps methods of its own classes to notice changes."""
 JSON = {bool, int, str, type(None)}
 EXACT = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.layout)
 
@@ -134,7 +136,7 @@ class Settings:
     def _state(self, value: Any, written: frozenset[str] = frozenset()) -> Any:
         """The class of an object, and its attributes without those that a run writes."""
         kind = type(value)
-        if _comes_from(kind, "torch._dynamo") or kind.__name__ == "StateManager":  # made by runs
+        if _comes_from(kind, DYNAMO) or kind.__name__ == "StateManager":  # made by runs
             return kind.__qualname__
         slots = {name for base in kind.__mro__ for name in _listed(vars(base).get("__slots__", ()))}
         own = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
@@ -183,7 +185,7 @@ class Settings:
     def _function(self, function: FunctionType) -> Any:
         """Name and code, and what the code reads: defaults, enclosing variables, and globals where they are plain."""
         name = [function.__module__, function.__qualname__]
-        if _comes_from(function, "torch._dynamo"):
+        if _comes_from(function, DYNAMO):
             return name
         written = stored_by(function).variables
         read: dict[str, Any] = {}
@@ -215,7 +217,7 @@ class Settings:
         seen, found = _installed_classes.get(base, ({}, ""))
         if len(seen) != len(vars(base)) or any(seen.get(name) is not one for name, one in vars(base).items()):
             shown = {
-                name: repr(one) if isinstance(one, EXACT) else _code(_uncompiled(one))
+                name: repr(one) if isinstance(one, EXACT) else _code(_uncompiled(base, one))
                 for name, one in vars(base).items()
                 if _is_plain_or_code(name, one) and not _added_by_another_library(base, one)
             }
@@ -290,12 +292,22 @@ def _added_by_another_library(base: type, value: Any) -> bool:
     )
 
 
-def _uncompiled(method: Any) -> Any:
+def _uncompiled(base: type, method: Any) -> Any:
     """The method without what PyTorch wraps around it once something is compiled in this process."""
-    while isinstance(method, FunctionType) and _comes_from(method, "torch._dynamo"):
-        inside = [one.cell_contents for one in method.__closure__ or ()]
-        method = next((one for one in inside if isinstance(one, FunctionType)), None)
+    while isinstance(method, FunctionType) and _comes_from(method, DYNAMO) and not _comes_from(base, DYNAMO):
+        inside = [one for cell in method.__closure__ or () for one in _held(cell) if isinstance(one, FunctionType)]
+        if not inside:
+            break
+        method = inside[0]
     return method
+
+
+def _held(cell: CellType) -> list[Any]:
+    """What a cell holds; nothing before it is assigned."""
+    try:
+        return [cell.cell_contents]
+    except ValueError:
+        return []
 
 
 _codes: dict[int, tuple[CodeType, str]] = {}

@@ -178,6 +178,8 @@ def _costs(manifest: Manifest, task: Task, options: Any, model: Model, *, retry:
         return task.costs(model, request, counts.total - counts.invalid, options)
     except SfumatoError as error:  # it is the item that fails, once it is measured
         return [f"not known: {error}"]
+    except Exception as error:  # of a task or a method of another package; a cost is only said
+        return [f"not known: {type(error).__name__}: {error}"]
 
 
 def measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,10 @@ from typing import Any
 
 from PIL import Image
 
-from sfumato.bounds import shown
+from sfumato.bounds import shown, shown_path
 from sfumato.errors import RunError, Unreadable
 from sfumato.metrics import Outcome
-from sfumato.metrics.registry import about_metrics
+from sfumato.metrics.registry import MEASURE, about_metrics
 from sfumato.reading import read_json
 from sfumato.results.interval import Interval
 from sfumato.results.rows import as_csv, plain_rows
@@ -75,7 +76,7 @@ class Finding:
         """
         parts = {part: getattr(self, part) for part in ("name", "source", "verdict", "sentence", "about")}
         (plain,) = plain_rows([parts])
-        metrics = about_metrics(column for row in self.rows for column in row)
+        metrics = about_metrics(name for row in self.rows for name in (*row, row.get(MEASURE)))
         named = {"files": list(self.files)} if self.files else {}
         return json.dumps(plain | {"metrics": metrics, "rows": plain_rows(self.rows)} | named, indent=2)
 
@@ -87,14 +88,24 @@ class Finding:
         return cls(**parts, rows=rows, figure=None)
 
     def write(self, folder: Path) -> None:
-        """Write its files, figure.png, table.csv and finding.json into a folder."""
-        for name, text in self.files.items():
-            write_text(folder / name, text)
+        """Write figure.png, table.csv, finding.json and its own files, which the latter names, into a folder.
+
+        Raises:
+            RunError: A file of this name is there that no finding of the folder has written; nothing is changed.
+        """
+        before = written_in(folder)
+        for name in self.files:
+            if name not in before and os.path.lexists(folder / name):
+                raise RunError(
+                    f"{shown_path(folder / name)} is no file of this run, so it is not replaced; move it away"
+                )
         if self.figure is not None:
             with replacing_file(folder / "figure.png") as opened:
                 self.figure.save(opened, "PNG")
         write_text(folder / "table.csv", as_csv(self.rows))
         write_text(folder / "finding.json", self.to_json() + "\n")
+        for name, text in self.files.items():
+            write_text(folder / name, text)
 
 
 def written_in(folder: Path) -> tuple[str, ...]:

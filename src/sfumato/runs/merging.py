@@ -14,7 +14,7 @@ from sfumato.runs.execute import place_of
 from sfumato.runs.manifest import Manifest, copy_plan
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import settings_of, write_settings
-from sfumato.runs.task import task_of
+from sfumato.runs.task import task_of_records
 from sfumato.writing.folders import replacing_folder, resolved
 
 ELSEWHERE = frozenset({"model", "device", "more"})
@@ -49,7 +49,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
                 f"{shown_path(one)} is a run of another plan than {shown_path(folders[0])} ({', '.join(odd)} differ); "
                 "merge parts of one run"
             )
-    task, options = task_of(settings)
+    task, options = task_of_records(settings)
     with replacing_folder(target, _check_empty, shown_path(target)) as stage:
         if (folders[0] / INPUTS).exists():
             shutil.copytree(folders[0] / INPUTS, stage / INPUTS)

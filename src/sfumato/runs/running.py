@@ -20,7 +20,7 @@ from sfumato.runs.opened import Run
 from sfumato.runs.planning import planned
 from sfumato.runs.prompts import Row, read_rows, rows_of
 from sfumato.runs.settings import settings_of
-from sfumato.runs.task import Task, find_task, task_of
+from sfumato.runs.task import Task, find_task, task_of_records
 from sfumato.runs.worker import ModelSource
 from sfumato.writing.folders import resolved
 
@@ -128,7 +128,7 @@ def conclude_run(folder: str | os.PathLike[str]) -> Run:
         RunError: It holds no run, or another process drives it.
     """
     target = resolved(folder)
-    task, options = task_of(settings_of(target))
+    task, options = task_of_records(settings_of(target))
     with held(target), Manifest(target) as manifest:
         conclude(manifest, task, options)
     return Run(target)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import ModelError, OptionError, UnknownTask
+from sfumato.errors import ModelError, OptionError, RunError, UnknownTask
 from sfumato.option_values import checked_options
 from sfumato.progress import Progress
 from sfumato.registry import Registry
@@ -290,6 +290,21 @@ def task_of(settings: Mapping[str, Any]) -> tuple[Task, Any]:
     """The task of a run and its options, from the settings of the run."""
     found = find_task(settings["task"])
     return found, found.configure(settings["options"])
+
+
+def task_of_records(settings: Mapping[str, Any]) -> tuple[Task, Any]:
+    """The same, to conclude from records that are there.
+
+    Raises:
+        RunError: They are of another version of the task, so they may lack what it needs.
+    """
+    found, options = task_of(settings)
+    if (version := settings.get("task_version", 1)) != found.version:
+        raise RunError(
+            f"the records are of version {version} of {found.name}, and this is version {found.version}; measure them "
+            "anew: the command of the run with --restart"
+        )
+    return found, options
 
 
 def plain_options(options: Any) -> dict[str, Any]:

@@ -134,6 +134,8 @@ class AttentionCalibration:
             before.append(_agreement(plain, features, target))
             after.append(_agreement(unseen[fold], features, target))
         facts = sampling.about | {
+            "prompts": count,
+            "images": len(prompts),
             "samples": options.samples,
             "ridge": ridge,
             "folds": FOLDS,

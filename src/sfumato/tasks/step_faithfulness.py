@@ -130,6 +130,7 @@ class StepFaithfulness:
         The intervals rest on every curve, so all of them stay in memory.
         """
         images: dict[str, int] = {}
+        prompts: dict[str, int] = {}
         played: list[Played] = []
         calls: dict[str, list[float]] = {}
         notes: dict[str, None] = {}
@@ -139,9 +140,10 @@ class StepFaithfulness:
             if item.request.key not in images:
                 sampling.add(item.request)
             image = images.setdefault(item.request.key, len(images))
+            prompt = prompts.setdefault(item.request.prompt, len(prompts))
             for row, shares, values in zip(record.rows, record.arrays["shares"], record.arrays["values"], strict=True):
                 curve = Curve(row["game"], row["measure"], shares, values)
-                played.append(Played(image, row["step"], row["map"], curve))
+                played.append(Played(image, row["step"], row["map"], curve, prompt))
             for name, each in record.values["calls"].items():
                 calls.setdefault(name, []).append(each)
             notes |= dict.fromkeys(record.values["notes"])
@@ -179,7 +181,11 @@ def _record(model: Model, request: Request, one: Contender, progress: Progress) 
         shares.append(points[0])
         values.append(points[1])
     calls = {names[name]: node.attrs["denoiser_calls"] / node.sizes["step"] for name, node in nodes.items()}
-    told = {"calls": calls, "left_out": list(verdict.skipped), "notes": list(verdict.notes)}
+    told = {
+        "calls": calls,
+        "left_out": [f"{one.name}: {reason}" for reason in verdict.skipped],
+        "notes": list(verdict.notes),
+    }
     return Record(told, {"shares": np.array(shares), "values": np.array(values)}, rows)
 
 

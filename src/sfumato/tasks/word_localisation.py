@@ -192,11 +192,11 @@ class _Scores:
 
 
 def _sentence(rows: Sequence[Mapping[str, Any]], images: int, words: int, options: WordLocalisationOptions) -> str:
-    """The first metric (AP by default) of the method next to the best uninformative baseline's, over all words."""
+    """AP, or the first metric, of the method next to that of the best uninformative baseline, over all words."""
     own, *baselines = rows
-    metric = find_metric(options.metrics[0])
+    metric = find_metric("AP" if "AP" in options.metrics else options.metrics[0])
     sign = 1 if metric.better == "higher" else -1
-    best = max(baselines, key=lambda row: sign * float(row[metric.name].mean))
+    best = max(baselines, key=lambda row: np.nan_to_num(sign * float(row[metric.name].mean), nan=-np.inf))
     what = f"{images:,} images" if options.at is None else f"{images:,} drawn scenes, noised to timestep {options.at}"
     return (
         f"{words:,} words of {what}: {metric.name} of {options.method} {own[metric.name].brief}, of the best "

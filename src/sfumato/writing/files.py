@@ -39,7 +39,7 @@ def replacing_file(path: str | PathLike[str], *, named: str | None = None, durab
     begun, done = False, False
     partial = target = Path(given)
     try:
-        check_target(given, named)
+        _check_target(given, named)
         target = Path(os.path.realpath(given))
         made = make_parents(target.parent)
         sweep(target.parent)
@@ -79,11 +79,8 @@ def write_text(path: str | PathLike[str], text: str) -> None:
         opened.write(text.encode("utf-8"))
 
 
-def check_target(path: str | PathLike[str], named: str | None = None) -> None:
-    """Raise a `StoreError` where no file can be written: a folder, an empty name, or something else than a file.
-
-    Commands check what they will write before the work; `replacing_file` does so again.
-    """
+def _check_target(path: str | PathLike[str], named: str | None = None) -> None:
+    """Raise a `StoreError` where no file can be written: a folder, an empty name, or something else than a file."""
     given = os.fspath(path)
     named = named or shown_path(given)
     if not given.strip() or os.path.isdir(given):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sfumato.metrics.registry import headings
+from sfumato.metrics.registry import MEASURE, headings
 from sfumato.report.markup import number, visible
 from sfumato.results.interval import Interval
 
@@ -48,16 +48,23 @@ def cell(value: Any, most: int = MOST) -> str:
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows as a script draws them: the names of the columns, which hold numbers, and the cells."""
+    """Rows as a script draws them: the heads of the columns, which hold numbers, and the cells.
+
+    Metrics, as the heads or in a column of measures, have their unit and an arrow towards better values.
+    """
     found = list(rows)
+    if any(isinstance(row.get(MEASURE), str) for row in found):
+        named = headings(str(row.get(MEASURE, "")) for row in found)
+        found = [{**row, MEASURE: name} for row, name in zip(found, named, strict=True)]
     names = list(dict.fromkeys(name for row in found for name in row))[:MOST_COLUMNS]
-    return laid(names, [[row.get(name) for name in names] for row in found])
+    value = laid(names, [[row.get(name) for name in names] for row in found])
+    return value | {"head": [cell(name) for name in headings(names)]}
 
 
 def laid(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """The same of rows that are lists, in the order of the columns."""
     return {
-        "head": [cell(name) for name in headings(names)],
+        "head": [cell(name) for name in names],
         "right": [all(_is_number(row[place]) for row in rows) for place in range(len(names))],
         "rows": [[cell(value) for value in row] for row in rows],
     }
