@@ -70,12 +70,12 @@ class Registry(Generic[T]):
         Raises:
             SfumatoError: There is none (the error of this registry); the message lists all names.
         """
-        if isinstance(name, str) and name.isidentifier() and find_spec(f"{self._package}.{name}"):
+        is_name = isinstance(name, str)
+        if is_name and name not in self._entries and name.isidentifier() and find_spec(f"{self._package}.{name}"):
             importlib.import_module(f"{self._package}.{name}")
-        if isinstance(name, str) and name in self._entries:  # nobody can take its name, so no other is looked at
-            return self._entries[name]
-        self.all()
-        if not isinstance(name, str) or name not in self._entries:
+        if not is_name or name not in self._entries:
+            self.all()
+        if not is_name or name not in self._entries:
             known = ", ".join(sorted(self._entries))
             raise self._unknown(f"there is no {self._noun} {shown(name)}; choose from: {known}")
         return self._entries[name]
