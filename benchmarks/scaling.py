@@ -179,7 +179,7 @@ def million(folder: Path) -> list[dict[str, Any]]:
     """What a million items of a run take, by what one of its own takes."""
     with Manifest(folder) as manifest:
         items, settings = manifest.measured_items, manifest.settings
-        shards = manifest.shards().values()
+        shards = manifest.shards()
     if not items:
         raise SystemExit(f"{folder} has measured no item")
     kept = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sqlite3
 import time
@@ -261,6 +262,17 @@ def test_a_changed_version_is_refused(way: str, model: Model, whole: Path, monke
         with pytest.raises(RunError, match=said) as error:
             again()
         refused(error)
+
+
+def test_what_a_million_items_take_is_computed_from_a_run(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    rows = importlib.import_module("scaling").million(whole)
+    sizes = {row["of a million"]: row["amount"] for row in rows}
+    with Manifest(whole) as manifest:
+        shards = manifest.shards()
+    assert [name for name, _, _ in shards] == sorted(f"shards/{one.name}" for one in (whole / "shards").iterdir())
+    each = sum(size for _, size, _ in shards) / 10
+    assert sizes["shards, GB"] == round(each * 1e6 / 1e9, 2)
 
 
 def test_records_of_another_version_of_the_task_are_not_concluded(

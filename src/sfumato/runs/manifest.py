@@ -285,6 +285,13 @@ class Manifest:
         states = ("failed", "invalid", "open") if opened else ("failed", "invalid")
         yield from self._rows(states)
 
+    def shards(self) -> list[tuple[str, int, float]]:
+        """Name, bytes and seconds of every shard that was written, in order."""
+        return [
+            (file, size, took)
+            for file, size, took in self._all("SELECT file, bytes, seconds FROM shards ORDER BY file")
+        ]
+
     def digest_of(self, file: str) -> str | None:
         """SHA-256 of a shard as it was written."""
         found = self._all("SELECT sha256 FROM shards WHERE file = ?", (file,))
