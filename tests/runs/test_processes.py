@@ -160,10 +160,11 @@ def test_a_worker_that_cannot_write_stops_the_run(
 
 
 DRIVER = """
-    import json, sys
+    import json, signal, sys
     import sfumato
 
     if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
         model, out = sys.argv[1:]
 
         def report(status):
