@@ -208,6 +208,7 @@ def test_a_model_without_words_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_prompt_without_a_word_is_a_row_without_a_result(scenes: Model, tmp_path: Path) -> None:
     prompts: Any = [Request("", seed=1), *(Request(f"a {one} circle") for one in ("red", "blue", "green", "yellow"))]
     given: dict[str, Any] = {"common": {"steps": 1}, "samples": 2}

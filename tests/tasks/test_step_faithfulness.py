@@ -79,7 +79,7 @@ def test_similarities_are_compared_on_the_same_masks(
     assert (run.finding["source"], run.finding["verdict"]) == ("", None)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_that_was_stopped_goes_on_within_a_prompt(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
