@@ -14,7 +14,7 @@ from sfumato.app.pieces.cells import table
 from sfumato.cli.tables import say_rows
 from sfumato.errors import OptionError, SfumatoError, UnknownMetric
 from sfumato.metrics import Interval, find_metric, metric, metrics, registry
-from sfumato.metrics.registry import about_metrics, headings
+from sfumato.metrics.registry import about_metrics, with_headings
 from sfumato.runs.finding import Finding
 from sfumato.tasks.rank_agreement import RankAgreementOptions
 from sfumato.tasks.word_localisation import WordLocalisationOptions
@@ -81,14 +81,14 @@ def test_options_of_tasks_take_metrics_that_fit() -> None:
 def test_heads_of_tables_point_towards_better_values(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"map": "daam", "AP": Interval(0.5, 0.4, 0.6, 9), "AP, outline of nouns": 0.3, "RMSE": 0.1, "calls": 4}
     heads = ["map", "AP ↑", "AP ↑, outline of nouns", "RMSE ↓", "calls"]
-    assert headings(row) == heads
+    assert list(with_headings([row])[0].values()) == heads
     assert table([row])["head"] == heads
     say_rows("scores", [row])
     assert "AP ↑" in capsys.readouterr().out
     metric("error", compares="map", better="lower", bounds=(0, math.inf), unit="pixels", source="s", summary="s.")(
         lambda heat, mask: 0.0
     )
-    assert headings(["error"]) == ["error, pixels ↓"]
+    assert with_headings([{"error": 1.0}])[0] == {"error": "error, pixels ↓"}
     assert about_metrics(["error"])["error"]["bounds"] == [0, None]
 
 

@@ -28,7 +28,7 @@ def calibrate(
     debug: Debug = False,
 ) -> None:
     """Renamed to sfumato run calibration, whose first seed is 0 by default; it goes in a later release."""
-    told: dict[str, str | int | None] = {"model": model, "prompts": prompts, "samples": samples, "seed": seed}
-    told |= {"steps": denoising, "out": out, "device": device}
-    arguments = [part for key, value in told.items() if value is not None for part in (f"--{key}", str(value))]
+    options: dict[str, str | int | None] = {"model": model, "prompts": prompts, "samples": samples, "seed": seed}
+    options |= {"steps": denoising, "out": out, "device": device}
+    arguments = [part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))]
     run_alias(context, "calibrate", [*arguments, *(["--json"] if as_json else [])])

@@ -96,22 +96,18 @@ def say_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
     The number of items behind an interval stands below the table where all intervals have the same.
     """
-    from sfumato.metrics.registry import MEASURE, headings
+    from sfumato.metrics.registry import with_headings
 
-    if any(isinstance(row.get(MEASURE), str) for row in rows):
-        named = headings(str(row.get(MEASURE, "")) for row in rows)
-        rows = [{**row, MEASURE: name} for row, name in zip(rows, named, strict=True)]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    heads = headings(columns)
+    heads, rows = with_headings(rows)
     numbers = [
         head
-        for column, head in zip(columns, heads, strict=True)
+        for column, head in heads.items()
         if all(isinstance(row.get(column), int | float | Interval | None) for row in rows)
     ]
     counts = {cell.n for row in rows for cell in row.values() if isinstance(cell, Interval)}
     if len(counts) == 1:
         rows = [{c: cell.brief if isinstance(cell, Interval) else cell for c, cell in row.items()} for row in rows]
-    print_table(heads, [[_cell(row.get(c)) for c in columns] for row in rows], title=title, right=numbers)
+    print_table(list(heads.values()), [[_cell(row.get(c)) for c in heads] for row in rows], title=title, right=numbers)
     if len(counts) == 1:
         say(f"n = {counts.pop()} for every interval")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -91,14 +91,25 @@ def find_metric(name: str) -> Metric:
     return _metrics.find(name)
 
 
-def headings(columns: Iterable[str]) -> list[str]:
-    """Columns of a table as people see them: with direction and unit where a metric is called so.
+def with_headings(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[Mapping[str, Any]]]:
+    """A table as people see it: where a metric is named, with its unit and an arrow towards better values.
 
     What follows a comma only says of which items a metric is, such as "AP, outline of nouns".
+
+    Returns:
+        Every column of the rows with its heading, and the rows with what their column of measures names.
     """
     known = {one.name: one.heading for one in metrics()}
-    parts = [column.partition(", ") for column in columns]
-    return [known.get(name, name) + comma + of for name, comma, of in parts]
+
+    def heading(text: str) -> str:
+        name, comma, of = text.partition(", ")
+        return known.get(name, name) + comma + of
+
+    columns = dict.fromkeys(column for row in rows for column in row)
+    named: list[Mapping[str, Any]] = [
+        row | {MEASURE: heading(row[MEASURE])} if isinstance(row.get(MEASURE), str) else row for row in map(dict, rows)
+    ]
+    return {column: heading(column) for column in columns}, named
 
 
 def about_metrics(names: Iterable[Any]) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sfumato.metrics.registry import MEASURE, headings
+from sfumato.metrics.registry import with_headings
 from sfumato.report.markup import number, visible
 from sfumato.results.interval import Interval
 
@@ -52,13 +52,10 @@ def table(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     Metrics, as the heads or in a column of measures, have their unit and an arrow towards better values.
     """
-    found = list(rows)
-    if any(isinstance(row.get(MEASURE), str) for row in found):
-        named = headings(str(row.get(MEASURE, "")) for row in found)
-        found = [{**row, MEASURE: name} for row, name in zip(found, named, strict=True)]
-    names = list(dict.fromkeys(name for row in found for name in row))[:MOST_COLUMNS]
+    heads, found = with_headings(list(rows))
+    names = list(heads)[:MOST_COLUMNS]
     value = laid(names, [[row.get(name) for name in names] for row in found])
-    return value | {"head": [cell(name) for name in headings(names)]}
+    return value | {"head": [cell(heads[name]) for name in names]}
 
 
 def laid(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
