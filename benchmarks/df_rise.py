@@ -27,14 +27,15 @@ from meter import metered
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import sfumato
-from sfumato.layers import chosen, layers_of
+from sfumato.generation.feature_layers import chosen, layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.request import Request
 from sfumato.saliency.cam import LAYERS, cam
 from sfumato.saliency.occlusion import Masks
 from sfumato.saliency.recovering import Recovery, rows_within
 from sfumato.saliency.rise import rise
 from sfumato.saliency.similarities import local_similarity
-from sfumato.trace import Trace, generate
 from tests.pipelines import PROMPT, SD15_NARROW, stable_diffusion
 
 STEP = 2

@@ -23,11 +23,12 @@ import torch
 from meter import metered
 
 import sfumato
+from sfumato.generation.generate import generate
+from sfumato.generation.step_gradients import gradients, region_gradients, step_with_gradients
+from sfumato.generation.trace import Trace
 from sfumato.pipelines.label_pipeline import LabelPipeline
 from sfumato.pipelines.label_unet import LabelUNet
 from sfumato.request import Request
-from sfumato.stepping import gradients, region_gradients, step_with_gradients
-from sfumato.trace import Trace, generate
 
 STEP = 5
 CHUNK = 16

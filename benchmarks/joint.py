@@ -32,12 +32,12 @@ from meter import Cost, metered
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from sfumato.context import GenerationContext
+from sfumato.generation.clock import Clock
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.hooks import temporary_hooks
+from sfumato.generation.recorders.reduce import AttentionSums
 from sfumato.models.model import Branches, Site
 from sfumato.request import Request
-from sfumato.watching.clock import Clock
-from sfumato.watching.hooks import temporary_hooks
-from sfumato.watching.reduce import AttentionSums
 
 ROUNDS = 5
 BRANCH = "conditional"

@@ -1,7 +1,7 @@
 """The import order and the shape of the source, read from the source itself.
 
-Data flows one way (request, model, trace, method, explanation, metrics and pictures, command line) and a part imports
-only what stands below it. What is below what is written here once, in `MAY_IMPORT`.
+Data flows one way (request, model, generation, method, explanation, metrics and pictures, command line) and a part
+imports only what stands below it. What is below what is written here once, in `MAY_IMPORT`.
 """
 
 from __future__ import annotations
@@ -36,19 +36,16 @@ FOUNDATION = {
     "option_values",
 }
 READERS = ("results", "metrics", "plots", "report")
+OBSERVED = {"generation.hooks", "generation.clock", "generation.context"}
+GENERATION = OBSERVED | {"generation", "generation.recorders", "generation.interventions", "generation.trace"}
 MAKERS = FOUNDATION | {
     "caching",
     "caching.cache",
     "similarity",
     "games",
     "models",
-    "watching",
-    "context",
-    "trace",
-    "changing",
+    *GENERATION,
     "registry",
-    "layers",
-    "stepping",
     "saliency",
     "results",
     "metrics",
@@ -75,23 +72,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what makes explanations
     "pipelines": FOUNDATION,
     "models": FOUNDATION | {"pipelines"},
-    "watching.hooks": FOUNDATION,
-    "watching.clock": FOUNDATION | {"models", "watching.hooks"},
-    "context": FOUNDATION | {"models", "watching.hooks", "watching.clock"},
-    "watching": FOUNDATION | {"models", "context", "watching.hooks", "watching.clock"},
-    "changing": FOUNDATION | {"models", "context"},
-    "trace": FOUNDATION | {"models", "context", "watching", "watching.hooks", "watching.clock", "results"},
+    "generation.hooks": FOUNDATION,
+    "generation.clock": FOUNDATION | {"models", "generation.hooks"},
+    "generation.context": FOUNDATION | {"models", "generation.hooks", "generation.clock"},
+    "generation.recorders": FOUNDATION | {"models"} | OBSERVED,
+    "generation.interventions": FOUNDATION | {"models"} | OBSERVED,
+    "generation.trace": FOUNDATION | {"models", "results"} | OBSERVED,
+    "generation": FOUNDATION | {"models"} | GENERATION - {"generation"},
+    "trace": set(),  # the old name of a part
     "registry": FOUNDATION | {"models", "results"},
     "options": FOUNDATION | {"registry"},
-    "layers": FOUNDATION | {"models", "context", "trace", "watching"},
-    "stepping": FOUNDATION | {"models", "trace", "watching"},
     "caching.cache": FOUNDATION,
-    "caching": FOUNDATION | {"caching.cache", "models", "trace"},
+    "caching": FOUNDATION | {"caching.cache", "models"} | GENERATION,
     "similarity": FOUNDATION | {"models", "caching", "caching.cache"},
     "games": FOUNDATION | {"models", "caching", "similarity"},
-    "segments": FOUNDATION | {"models", "trace", "results", "similarity", "caching"},
-    "saliency": FOUNDATION | {"games", "layers", "models", "results", "trace", "watching"},
-    "information": FOUNDATION | {"games", "models", "trace"},
+    "segments": FOUNDATION | {"models", "results", "similarity", "caching"} | GENERATION,
+    "saliency": FOUNDATION | {"games", "models", "results"} | GENERATION,
+    "information": FOUNDATION | {"games", "models"} | GENERATION,
     "methods": MAKERS,
     "explain": MAKERS | {"methods"},
     "judging": MAKERS | {"explain"},

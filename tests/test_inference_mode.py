@@ -12,8 +12,8 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import ModelError
+from sfumato.generation.generate import generate
 from sfumato.request import Request
-from sfumato.trace import generate
 from tests.methods.steps import CLIP
 from tests.pipelines import PROMPT
 

@@ -14,9 +14,9 @@ from diffusers import StableDiffusionPipeline
 import sfumato
 from sfumato import registry
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
+from sfumato.generation.generate import generate
 from sfumato.registry import find, method
 from sfumato.request import Request
-from sfumato.trace import generate
 from tests.labels import tiny_unconditional
 
 Register = Callable[..., Any]

@@ -18,14 +18,14 @@ import sfumato
 from sfumato import registry
 from sfumato.caching.cache import Cache
 from sfumato.caching.images import Generator
-from sfumato.changing.channels import AblateChannels
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.channels import AblateChannels
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.turns import alone
 from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
 from tests.pipelines import PROMPT
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -24,7 +24,7 @@ from sfumato.app.asking.inputs import (
     picture_from,
 )
 from sfumato.errors import OptionError, RequestError
-from sfumato.layers import Layer, chosen
+from sfumato.generation.feature_layers import Layer, chosen
 from sfumato.registry import find, methods
 
 

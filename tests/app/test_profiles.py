@@ -24,7 +24,7 @@ from sfumato.app.pieces.pad import mask_uri
 from sfumato.app.tabs.process_changes import ablated, switched
 from sfumato.app.tabs.process_part import steps_of_volume
 from sfumato.errors import OptionError, RequestError, SfumatoError
-from sfumato.layers import Layer
+from sfumato.generation.feature_layers import Layer
 from sfumato.metrics.divergence import diverge
 from sfumato.models.model import Model
 from sfumato.plots.volumes import MOST_POINTS, spread_in_words

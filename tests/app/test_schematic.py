@@ -9,7 +9,7 @@ import pytest
 import sfumato
 from sfumato.app.asking.profiles import MOST_LAYERS, facts_of, first_layers, what_it_reads
 from sfumato.app.pieces.schematic import Block, blocks_of, drawing, picked, sides_of
-from sfumato.layers import Layer, layers_of
+from sfumato.generation.feature_layers import Layer, layers_of
 from sfumato.models.model import Model
 from sfumato.request import Request
 from tests.families import family

@@ -42,7 +42,7 @@ def test_images_are_those_of_a_run_of_their_own(pipeline: StableDiffusionPipelin
     model = sfumato.wrap(pipeline)
     requests = [Request(prompt, seed=seed, **SMALL) for seed, prompt in enumerate(("a red cat", "a dog", ""))]
     for request, one in zip(requests, Generator(model, Cache(None))(requests), strict=True):
-        alone = sfumato.trace.generate(model, request)
+        alone = sfumato.generation.generate.generate(model, request)
         # kernels of a batch round in another order than those of one image: up to 3e-5 on a CPU with AVX2
         np.testing.assert_allclose(one.latent, alone.latents[0].numpy(), atol=1e-4)
 

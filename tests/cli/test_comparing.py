@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.layers import layers_of
+from sfumato.generation.feature_layers import layers_of
 from sfumato.metrics.divergence import diverge
 from sfumato.results.interval import decimal
 from sfumato.results.opening import open as open_explanation

@@ -15,11 +15,12 @@ from scipy.integrate import quad
 from torch import nn
 
 import sfumato
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Call, Trace
 from sfumato.information.estimating import Contexts
 from sfumato.models.model import Model
 from sfumato.pipelines.label_pipeline import LabelPipeline
 from sfumato.request import Request
-from sfumato.trace import Call, Trace, generate
 
 SIDE, CHANNELS, LABELS = 8, 2, 4
 WITHIN, BETWEEN = 0.3, 0.5

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from sfumato.errors import NonFinite
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.information.estimating import PILOT, Contexts, Sampled, along, sample
 from sfumato.information.levels import levels_at, trained_levels
 from sfumato.models.model import Model
-from sfumato.trace import Trace, generate
 from tests.information import gaussian as toy
 from tests.information.gaussian import CONTEXTS, DEAF, SIDE, drawn, gaussian, traced
 from tests.information.made_up import bump, estimated, levels, total

@@ -10,9 +10,9 @@ import torch
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
 from sfumato.information.estimating import Contexts, along
 from sfumato.information.levels import levels_at
-from sfumato.trace import generate
 from tests.families import FAMILIES, Family, family
 from tests.methods.steps import REQUESTS, model_of
 from tests.pipelines import fingerprint

@@ -11,6 +11,7 @@ import xarray as xr
 
 import sfumato
 from sfumato.errors import OptionError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.information.estimating import Contexts, sample
 from sfumato.information.levels import levels_at
 from sfumato.information.parts import asked_of
@@ -18,7 +19,6 @@ from sfumato.information.patches import NEUTRAL, conditions_of, only_patch, patc
 from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
 from tests.methods.steps import REQUESTS, model_of
 from tests.references import pictures, reference_request, tiny_references
 

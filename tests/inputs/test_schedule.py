@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import sfumato
 from sfumato import Request
 from sfumato.errors import ModelError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.inputs.schedule import exponential, listed, parse_schedule
 from sfumato.models.listed import following
 from sfumato.models.schedulers import schedule_of, using
-from sfumato.trace import generate
 from tests.labels import REQUEST, tiny_labels
 
 EARLY = [999, 893, 884, 875, 865], [206, 143, 74]

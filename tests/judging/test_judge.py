@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import sfumato
 from sfumato.errors import OptionError, SfumatoError
+from sfumato.generation.generate import generate
 from sfumato.judging.games import judge_of, play
 from sfumato.judging.judge import Played, Verdict
 from sfumato.judging.judge import judge as judged_by
@@ -23,7 +24,6 @@ from sfumato.metrics.structure import resized
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.recovering import Recovery
 from sfumato.similarity.clip import Clip
-from sfumato.trace import generate
 from tests.judging.test_games import curve
 from tests.methods.steps import CLIP, GRIDS, REQUESTS, model_of
 from tests.pipelines import fingerprint, stable_diffusion

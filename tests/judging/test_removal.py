@@ -16,11 +16,11 @@ import sfumato
 from sfumato.caching.cache import Cache
 from sfumato.caching.images import Generation, Generator
 from sfumato.errors import SfumatoError
+from sfumato.generation.generate import generate
 from sfumato.judging.removal import Removal, mapped, removal
 from sfumato.metrics import rank_correlation
 from sfumato.metrics.controls import control_map
 from sfumato.request import Request
-from sfumato.trace import generate
 from tests.judging.made_up import GREY, GRID, PROMPT, REQUEST, SIZE, explained, pattern, patterns, word_node
 from tests.methods.steps import model_of
 from tests.pipelines import fingerprint

@@ -14,6 +14,7 @@ from PIL import Image
 import sfumato
 from sfumato.caching.cache import default_folder
 from sfumato.errors import OptionError, SfumatoError
+from sfumato.generation.generate import generate
 from sfumato.judging.judge import judge
 from sfumato.judging.maps import named_maps, saliencies
 from sfumato.judging.trust import CHECKS, Trust, cost, settled, trust
@@ -25,7 +26,6 @@ from sfumato.report.page import page
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.opening import open as open_explanation
-from sfumato.trace import generate
 from tests.cli.running import run
 from tests.judging.made_up import REQUEST
 from tests.labels import REQUEST as LABEL

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
 
-from tests.watching.explicit_attention import run_plainly, written_out
+from tests.generation.recorders.explicit_attention import run_plainly, written_out
 
 
 @dataclass(frozen=True)

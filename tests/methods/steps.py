@@ -13,11 +13,11 @@ import xarray as xr
 from diffusers import EDMEulerScheduler
 
 import sfumato
+from sfumato.generation.generate import generate
 from sfumato.models.loading import STUDIO
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
 from tests.labels import REQUEST, tiny_labels, tiny_unconditional
 from tests.pipelines import PROMPT, fingerprint, stable_diffusion
 

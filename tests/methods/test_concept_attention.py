@@ -10,11 +10,11 @@ import torch
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.attention import Attention
+from sfumato.generation.recorders.concepts import ConceptStream
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
-from sfumato.watching.attention import Attention
-from sfumato.watching.concepts import ConceptStream
 from tests.families import family
 from tests.pipelines import fingerprint
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.layers import layers_of
+from sfumato.generation.feature_layers import layers_of
 from sfumato.models.model import Model
 from sfumato.registry import find, methods
 from sfumato.request import Request

@@ -11,15 +11,15 @@ import xarray as xr
 from diffusers import StableDiffusionPipeline
 
 import sfumato
-from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, CannotWatch, ModelError, OptionError, RequestError, SfumatoWarning
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.reduce import AttentionSums
 from sfumato.methods.daam import select
 from sfumato.models.model import Model
 from sfumato.models.schedulers import using
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
-from sfumato.watching.reduce import AttentionSums
 from tests.methods.reference_daam import Setting, paper_maps, reference_maps, word_map
 from tests.pipelines import PROMPT, SD15_NARROW, Shape, stable_diffusion
 

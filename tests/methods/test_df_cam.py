@@ -15,12 +15,12 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import ModelError, NonFinite, OptionError, SfumatoError, UnknownWord
+from sfumato.generation.generate import generate
 from sfumato.methods.masks import on_latent
 from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.cam import cam, on_grid
 from sfumato.saliency.recovering import Recovery
-from sfumato.trace import generate
 from tests.labels import square
 from tests.methods.steps import (
     GRIDS,

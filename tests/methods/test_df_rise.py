@@ -13,7 +13,9 @@ import xarray as xr
 
 import sfumato
 from sfumato.errors import ModelError, NonFinite, OptionError, SfumatoError
-from sfumato.layers import layers_of
+from sfumato.generation.feature_layers import layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.methods.df_rise import CHOICES
 from sfumato.models import noise
 from sfumato.registry import find
@@ -21,7 +23,6 @@ from sfumato.results.explanation import Explanation
 from sfumato.saliency.occlusion import Masks
 from sfumato.saliency.recovering import Recovery
 from sfumato.saliency.similarities import local_similarity, parity
-from sfumato.trace import Trace, generate
 from tests.methods.steps import (
     CLIP,
     GRIDS,

@@ -16,6 +16,9 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import BudgetExceeded, OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.step_gradients import region_gradients, step_with_gradients
+from sfumato.generation.trace import Trace
 from sfumato.methods.gradient_volume import thresholded
 from sfumato.metrics import effective_area
 from sfumato.metrics.structure import maximum_channel, resized
@@ -23,8 +26,6 @@ from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.stepping import region_gradients, step_with_gradients
-from sfumato.trace import Trace, generate
 from tests.labels import REQUEST, SIDE, square, tiny_labels
 from tests.pipelines import PROMPT, fingerprint
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import BudgetExceeded, ModelError, OptionError, RequestError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.reference import ReferenceSums
 from sfumato.methods.i2am import UNITS
 from sfumato.metrics import average_precision, box, box_iou, imacs
 from sfumato.models.model import Model
@@ -22,12 +24,10 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.opening import open as open_explanation
 from sfumato.results.pairs import looking_at, seen_from, seen_from_part
 from sfumato.results.upscale import bicubic
-from sfumato.trace import generate
-from sfumato.watching.reference import ReferenceSums
+from tests.generation.recorders.watchers import Seeing
 from tests.labels import tiny_labels
 from tests.pipelines import fingerprint, stable_diffusion
 from tests.references import PATCHES, SIDE, pictures, reference_request, tiny_references
-from tests.watching.watchers import Seeing
 
 TOKENS = PATCHES * PATCHES
 

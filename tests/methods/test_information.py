@@ -15,12 +15,12 @@ import xarray as xr
 
 import sfumato
 from sfumato.errors import ModelError, NonFinite, OptionError, RequestError, SfumatoWarning
+from sfumato.generation.generate import generate
 from sfumato.information.estimating import Contexts, sample
 from sfumato.information.levels import LIMIT, levels_at, trained_levels
 from sfumato.registry import find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
 from tests.methods.steps import REQUESTS, model_of, not_a_number, watched
 from tests.pipelines import fingerprint
 

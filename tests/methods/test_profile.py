@@ -19,14 +19,15 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import BudgetExceeded, ModelError, OptionError, StoreError
-from sfumato.layers import layers_of
+from sfumato.generation.feature_layers import layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.step_gradients import region_gradients, step_with_gradients
+from sfumato.generation.trace import Trace
 from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 from sfumato.models import schedulers
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.stepping import region_gradients, step_with_gradients
-from sfumato.trace import Trace, generate
 from tests.families import family
 from tests.labels import REQUEST, square, tiny_labels
 from tests.pipelines import PROMPT, fingerprint

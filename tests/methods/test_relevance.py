@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 import sfumato
 from sfumato.errors import BudgetExceeded, ModelError, NonFinite, OptionError, RequestError, SfumatoWarning
+from sfumato.generation.generate import generate
 from sfumato.methods.relevance import _relative
 from sfumato.metrics import rank_correlation
 from sfumato.registry import find
@@ -21,7 +22,6 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.relevance import relevance as of_step
 from sfumato.similarity.clip import Clip
-from sfumato.trace import generate
 from tests.methods.steps import CLIP, REQUESTS, in_precision, model_of, not_a_number, watched, without_clean_estimate
 from tests.pipelines import fingerprint
 

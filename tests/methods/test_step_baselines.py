@@ -13,6 +13,7 @@ import xarray as xr
 
 import sfumato
 from sfumato.errors import ModelError, NonFinite, OptionError
+from sfumato.generation.generate import generate
 from sfumato.methods.step_baselines import KINDS as BASELINES
 from sfumato.metrics.controls import control_map
 from sfumato.registry import find
@@ -20,7 +21,7 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.saliency import baselines
 from sfumato.saliency.recovering import Recovery
-from sfumato.trace import generate
+from tests.generation.recorders.explicit_attention import written_out
 from tests.methods.steps import (
     GRIDS,
     REQUESTS,
@@ -32,7 +33,6 @@ from tests.methods.steps import (
     without_clean_estimate,
 )
 from tests.pipelines import fingerprint, stable_diffusion
-from tests.watching.explicit_attention import written_out
 
 PIXEL = tuple(kind for kind in BASELINES if kind != "attention")
 

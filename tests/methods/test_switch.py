@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
 from sfumato.methods.switch import _settled
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
 from tests.labels import REQUEST, SIDE, tiny_labels, tiny_unconditional
 from tests.pipelines import PROMPT, fingerprint
 

@@ -46,7 +46,7 @@ def test_coalitions_are_the_images_of_the_words_that_are_left(model: Model) -> N
     assert sorted(texts) == sorted(["", "a", "red", "circle", "a red", "a circle", "red circle", "a red circle"])
     assert coalitions["members"].dtype == bool
     assert coalitions["thumbnail"].shape[1:] == (96, 96, 3)
-    whole = sfumato.trace.generate(model, asked()).images[0]
+    whole = sfumato.generation.generate.generate(model, asked()).images[0]
     assert np.abs(np.asarray(whole).astype(int) - np.asarray(found.image).astype(int)).max() <= 1
     assert float(coalitions["value"][texts.index(PROMPT)]) == pytest.approx(1)
 

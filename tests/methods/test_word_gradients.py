@@ -8,6 +8,8 @@ import torch
 
 import sfumato
 from sfumato.errors import OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.methods.word_gradients import WordGradientsOptions, _image, _sample, _score
 from sfumato.models.model import Model
 from sfumato.plots import importance_sheet
@@ -15,7 +17,6 @@ from sfumato.progress import silent
 from sfumato.report.page import page
 from sfumato.request import Request
 from sfumato.similarity import Clip
-from sfumato.trace import Trace, generate
 from tests.pipelines import fingerprint
 
 REQUEST = Request("a red circle, teal background", seed=3, steps=5)

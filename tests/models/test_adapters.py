@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 
 import sfumato
 from sfumato.errors import ModelError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.models.adapter_files import Adapter
 from sfumato.models.identity import identity
 from sfumato.models.latent import LatentModel
 from sfumato.request import Request
-from sfumato.trace import generate
 from tests.adapters import adapter_weights, processor, vision
 from tests.families.adapters import ADAPTED, STARTED, adapted_xl, control_net, random_weights, stable_diffusion_parts
 from tests.families.family import FIELDS

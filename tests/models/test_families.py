@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 import sfumato
+from sfumato.generation.generate import generate
 from sfumato.models.families import OWN, SUPPORTED
 from sfumato.models.model import Model
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
-from sfumato.trace import generate
 from tests.families import FAMILIES, Family
 from tests.families.expected import expected
 from tests.families.written_out import Call, written_out

@@ -7,11 +7,11 @@ from diffusers import StableDiffusionImg2ImgPipeline
 
 import sfumato
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.report.page import page
 from sfumato.request import Request
 from sfumato.studio.scenes import scene_of
-from sfumato.trace import generate
 
 
 @pytest.fixture(scope="module")

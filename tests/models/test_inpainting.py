@@ -9,10 +9,10 @@ from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
 
 import sfumato
 from sfumato.errors import ModelError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.studio.scenes import scene_of
-from sfumato.trace import generate
 from tests.pipelines import stable_diffusion
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

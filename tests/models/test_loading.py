@@ -13,9 +13,9 @@ from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, 
 
 import sfumato
 from sfumato.errors import ModelError
+from sfumato.generation.generate import generate
 from sfumato.models.loading import studio_models
 from sfumato.request import Request
-from sfumato.trace import generate
 
 Build = Callable[..., StableDiffusionPipeline]
 

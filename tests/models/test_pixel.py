@@ -13,10 +13,10 @@ from torch import nn
 
 import sfumato
 from sfumato.errors import ModelError, NonFinite, SfumatoError
+from sfumato.generation.generate import generate
 from sfumato.pipelines.label_pipeline import LabelPipeline
 from sfumato.pipelines.label_unet import LabelUNet
 from sfumato.request import Request
-from sfumato.trace import generate
 from tests.labels import REQUEST, SIDE, tiny_labels
 from tests.pipelines import fingerprint
 

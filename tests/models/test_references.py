@@ -15,11 +15,11 @@ from transformers import CLIPVisionConfig
 
 import sfumato
 from sfumato.errors import ModelError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.models.latent import LatentModel
 from sfumato.models.reference import PaintByExampleModel, ReferenceModel
 from sfumato.plots.reference import reference_sheet
 from sfumato.request import Request
-from sfumato.trace import generate
 from tests.adapters import WIDTH, adapter_weights, processor, vision
 from tests.pipelines import fingerprint, stable_diffusion
 from tests.references import pictures, reference_request, tiny_references

@@ -19,12 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 import sfumato
 from sfumato.errors import CannotWatch, ModelError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.request import Request
-from sfumato.trace import generate
 from tests.families import Family, family
 from tests.families.parts import NEGATIVE, PROMPT, SIZE, T5_LENGTH
+from tests.generation.recorders.explicit_attention import hand_made_softmax, ordinary_softmax
 from tests.pipelines import WORDS, clip_tokenizer, fingerprint
-from tests.watching.explicit_attention import hand_made_softmax, ordinary_softmax
 
 pytestmark = [
     # diffusers and transformers turn tensors into arrays in a way that NumPy 2 is going to drop

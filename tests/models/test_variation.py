@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 import sfumato
 from sfumato.errors import NonFinite
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.methods.daam import select
 from sfumato.models.model import Model
 from sfumato.models.variation import varied
 from sfumato.request import Request
-from sfumato.trace import Trace, generate
 from tests.families import FAMILIES, Family, family
 from tests.labels import REQUEST as LABEL
 from tests.methods.steps import model_of, not_a_number

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 import sfumato
 from sfumato.errors import ModelError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.methods.daam import select
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
 from tests.cli.running import run
 from tests.families import Family, family
 from tests.families.parts import NEGATIVE, PROMPT, mask, picture

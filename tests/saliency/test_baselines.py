@@ -8,10 +8,10 @@ import torch
 
 import sfumato
 from sfumato.errors import NonFinite
+from sfumato.generation.generate import generate
 from sfumato.saliency import baselines
 from sfumato.saliency.baselines import INTEGRATED, gradient, integrated_gradients, lime_map
 from sfumato.saliency.recovering import Recovery
-from sfumato.trace import generate
 from tests.labels import REQUEST, tiny_labels
 from tests.saliency.toy import Function, toy
 

@@ -13,13 +13,13 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import NonFinite
-from sfumato.layers import chosen, layers_of
+from sfumato.generation.feature_layers import chosen, layers_of
+from sfumato.generation.generate import generate
 from sfumato.methods.df_cam import _usual
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.saliency.cam import LAYERS, cam, on_grid
 from sfumato.saliency.recovering import Recovery
-from sfumato.trace import generate
 from tests.labels import REQUEST, tiny_labels
 from tests.pipelines import PROMPT, SD15_NARROW, fingerprint, stable_diffusion
 

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 import sfumato
 from sfumato.errors import BudgetExceeded, CannotWatch, NonFinite
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.probabilities import ExplicitAttention
+from sfumato.generation.trace import Trace
 from sfumato.models.model import Kind, Site
 from sfumato.request import Request
 from sfumato.saliency.relevance import _moved as moved
 from sfumato.saliency.relevance import normalised, of_tokens, relevance, through
-from sfumato.trace import Trace, generate
-from sfumato.watching.probabilities import ExplicitAttention
+from tests.generation.recorders.explicit_attention import written_out
 from tests.pipelines import PROMPT, fingerprint, stable_diffusion
-from tests.watching.explicit_attention import written_out
 
 Grid = tuple[int, int]
 LARGE, SMALL = (4, 6), (2, 3)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.plots import segment_sheet
 from sfumato.report.page import page
@@ -19,7 +20,6 @@ from sfumato.segments.matching import NEUTRAL, masked_crop
 from sfumato.segments.saliency import boosted, clusters, combined, saliency
 from sfumato.similarity import Clip
 from sfumato.studio.scenes import scene_of
-from sfumato.trace import generate
 
 PROMPT = "a red circle left of a blue square, gray background"
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import sfumato
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.generation.generate import generate
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.pipelines.label_pipeline import LabelPipeline
@@ -25,7 +26,6 @@ from sfumato.studio import faces_scoring
 from sfumato.studio.faces import ATTRIBUTES, LABELS, SIZE
 from sfumato.studio.faces_reader import build_reader, labels_of, load_reader
 from sfumato.studio.faces_scoring import AIM, READER, score_faces
-from sfumato.trace import generate
 from tests.cli.running import run
 from tests.labels import tiny_labels
 

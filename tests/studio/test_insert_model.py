@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import sfumato
+from sfumato.generation.generate import generate
 from sfumato.models.loading import STUDIO
 from sfumato.results.opening import open as open_explanation
 from sfumato.studio.garments import pair
 from sfumato.studio.garments_scoring import request_of, score_garments
-from sfumato.trace import generate
 from tests.cli.running import run
 
 FOLDER = STUDIO / "insert"

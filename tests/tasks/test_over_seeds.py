@@ -16,6 +16,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import ModelError, OptionError, RunError
+from sfumato.generation.generate import generate
 from sfumato.metrics import bootstrap, effective_area
 from sfumato.metrics.divergence import diverge
 from sfumato.models.model import Model
@@ -29,7 +30,6 @@ from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task
 from sfumato.tasks import localisation
 from sfumato.tasks.shared.over_seeds import followed_in
-from sfumato.trace import generate
 from tests.labels import SIDE, tiny_labels, tiny_unconditional
 from tests.pipelines import fingerprint
 from tests.tasks.drawn import OVER_SEEDS, draw_nothing

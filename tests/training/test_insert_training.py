@@ -12,10 +12,10 @@ import torch
 
 import sfumato
 from sfumato.errors import TrainingError
+from sfumato.generation.generate import generate
 from sfumato.pipelines.reference_pipeline import ReferenceInpaintPipeline
 from sfumato.studio.garments import SIZE, pair
 from sfumato.studio.garments_scoring import request_of, score_garments
-from sfumato.trace import generate
 from sfumato_training.autoencoder import train_vae
 from sfumato_training.checkpoints import checkpoints, load_latest
 from sfumato_training.insert.config import Config

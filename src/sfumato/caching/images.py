@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.caching.cache import Cache, digest
+from sfumato.generation.generate import generate
 from sfumato.models.identity import identity
 from sfumato.models.model import Model
 from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
-from sfumato.trace import generate
 
 KIND = "generations"
 

@@ -54,7 +54,7 @@ def layers(
 
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_rows
-    from sfumato.layers import chosen, layers_of
+    from sfumato.generation.feature_layers import chosen, layers_of
     from sfumato.request import Request
 
     with progress_shown() as progress:

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite
 from sfumato.games.estimators.planning import LEAST_DRAWS
+from sfumato.generation.trace import Trace
 from sfumato.information.levels import Levels, draw, fitted
 from sfumato.information.patches import conditions_of
 from sfumato.inputs.image import Picture
 from sfumato.progress import Progress, silent
-from sfumato.trace import Trace
 
 Estimator = Literal["orthogonal", "standard"]
 ESTIMATORS: tuple[Estimator, ...] = ("orthogonal", "standard")

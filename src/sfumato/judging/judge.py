@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, SfumatoError
+from sfumato.generation.generate import generate
 from sfumato.judging.checks import Measured, measured
 from sfumato.judging.games import GAMES, POINTS, Curve, Game, check_distances, judge_of, play
 from sfumato.judging.maps import Saliency, saliencies
@@ -24,7 +25,6 @@ from sfumato.saliency.recovering import Recovery, rows_within, steps_at
 from sfumato.saliency.similarities import LOCAL_SSIM, renamed
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import notes_on, own_clip
-from sfumato.trace import generate
 
 CONTROLS = ("random", "centre")
 CHECK = "games"

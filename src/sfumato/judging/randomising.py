@@ -15,12 +15,12 @@ import torch
 import xarray as xr
 from torch import nn
 
-from sfumato.context import GenerationContext
 from sfumato.errors import ModelError, NonFinite
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.feature_layers import first_call
 from sfumato.judging.again import again
 from sfumato.judging.checks import Measured, by_chance, measured
 from sfumato.judging.maps import named_maps
-from sfumato.layers import first_call
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.models.turns import alone

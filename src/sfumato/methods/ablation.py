@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.bounds import shown
-from sfumato.changing.channels import AblateChannels, AblateHeads, How
-from sfumato.context import Attachment
 from sfumato.errors import OptionError
-from sfumato.layers import Layer, chosen, layers_of
+from sfumato.generation.context import Attachment
+from sfumato.generation.feature_layers import Layer, chosen, layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.channels import AblateChannels, AblateHeads, How
+from sfumato.generation.recorders.activations import Activations
+from sfumato.generation.step_gradients import region_gradients, step_with_gradients
+from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.methods.masks import mask_of, on_latent
 from sfumato.metrics.structure import maximum_channel, normalised_ssim, resized
@@ -31,9 +35,6 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.stepping import region_gradients, step_with_gradients
-from sfumato.trace import Trace, generate
-from sfumato.watching.activations import Activations
 
 BATCH = 8
 WATCHED = 10

@@ -1,9 +1,9 @@
 """ConceptAttention: where in the image is each of a set of concepts? (Helbling et al. 2025, arXiv 2502.04320).
 
-Concepts run beside the text stream of a transformer with joint attention (`sfumato.watching.concepts`). With o_x what
-attention gives position x of the image and o_c what it gives concept c in one block, both over all heads, the map is
-the mean over late blocks and steps of softmax_c(o_x . o_c): at every position the concepts share 1, so there should be
-one for the background.
+Concepts run through the blocks of a transformer with joint attention together with its text stream
+(`sfumato.generation.recorders.concepts`). With o_x the attention output at position x of the image and o_c that of
+concept c in one block, both over all heads, the map is the mean over late blocks and steps of softmax_c(o_x . o_c): at
+every position the concepts share 1, so there should be one for the background.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import torch
 
 from sfumato.bounds import shown
 from sfumato.errors import OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.concepts import ConceptStream
 from sfumato.methods.costs import runs
 from sfumato.methods.word_maps import check_layers, check_steps, text_sites, words_node
 from sfumato.models.model import Model
@@ -27,8 +29,6 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
-from sfumato.trace import generate
-from sfumato.watching.concepts import ConceptStream
 
 NOUNS = ("noun", "propn", "x")  # what the lexicon does not know is mostly a noun
 

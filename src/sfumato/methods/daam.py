@@ -17,6 +17,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.reduce import AttentionSums, Axis, GridMaps
+from sfumato.generation.trace import Trace
 from sfumato.information.calibrating import load
 from sfumato.methods.costs import runs
 from sfumato.methods.word_maps import (
@@ -40,8 +43,6 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
-from sfumato.trace import Trace, generate
-from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
 
 AXES = ("step", "layer", "head")
 PARITIES = ("daam-0.2",)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from sfumato.errors import ModelError, OptionError
-from sfumato.layers import chosen, layers_of
+from sfumato.generation.feature_layers import chosen, layers_of
+from sfumato.generation.generate import generate
 from sfumato.methods.costs import runs
 from sfumato.methods.masks import mask_of, on_latent
 from sfumato.models.model import Model
@@ -28,7 +29,6 @@ from sfumato.results.explanation import Explanation
 from sfumato.saliency.cam import LAYERS, cam, on_grid
 from sfumato.saliency.nodes import NODES, saliency_node
 from sfumato.saliency.recovering import Recovery, steps_at
-from sfumato.trace import generate
 
 
 @dataclass(frozen=True)

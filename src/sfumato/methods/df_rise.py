@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
 from sfumato.methods.costs import runs
 from sfumato.models import noise
 from sfumato.models.model import Model
@@ -32,7 +33,6 @@ from sfumato.saliency.rise import Compare, Rise, rise
 from sfumato.saliency.similarities import Local, local_similarity, parity, renamed
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
-from sfumato.trace import generate
 
 Of = Literal["x0", "eps", "parity"]
 Similarity = Literal["structure", "local_ssim", "luminance", "contrast", "cosine", "perceptual", "ssim"]

@@ -18,7 +18,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import BudgetExceeded, OptionError
-from sfumato.layers import chosen, layers_of
+from sfumato.generation.feature_layers import chosen, layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.step_gradients import Branch, Reading, gradients, region_gradients, step_with_gradients
+from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.methods.masks import mask_of, on_latent
 from sfumato.metrics import effective_area
@@ -31,8 +34,6 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.stepping import Branch, Reading, gradients, region_gradients, step_with_gradients
-from sfumato.trace import Trace, generate
 
 CHUNK_ON_DEVICE = 16
 """Pixels of one vectorised backward on an accelerator; on a CPU one at a time is as fast and needs less memory."""

@@ -1,7 +1,8 @@
 """I2AM: which parts of a reference image drove which parts of the generated one, in both directions.
 
 Source: Park and Jang 2024, "I2AM: Interpreting image-to-image latent diffusion models via attribution maps". Forward
-maps lie on the generated image, backward maps on the reference; `sfumato.watching.reference` says how they are summed.
+maps lie on the generated image, backward maps on the reference; how they are summed is defined in
+`sfumato.generation.recorders.reference`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.reference import PAIR_AXES, LayerMaps, PairAxis, ReferenceSums
+from sfumato.generation.trace import Trace
 from sfumato.inputs.image import Picture
 from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.metrics import average_precision, box, box_iou, coverage, hard, imacs, iou, rank_correlation
@@ -30,8 +34,6 @@ from sfumato.results.pairs import NODE as PAIRS
 from sfumato.results.pairs import in_shares, looking_at, seen_from, seen_from_part
 from sfumato.results.upscale import bicubic
 from sfumato.saliency.reference_occlusion import occluded
-from sfumato.trace import Trace, generate
-from sfumato.watching.reference import PAIR_AXES, LayerMaps, PairAxis, ReferenceSums
 
 NODE, UNGUIDED = "i2am", "i2am_unguided"
 UNITS = {"share": "multiples of an even share", "probability": "mean attention probability"}

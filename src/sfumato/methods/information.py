@@ -17,6 +17,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.information.estimating import Estimator, Sampled, along, sample
 from sfumato.information.levels import LIMIT, Levels, levels_at, trained_levels
 from sfumato.information.parts import Asked, Given, Players, asked_of
@@ -31,7 +33,6 @@ from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
 from sfumato.results.importance import half_width
-from sfumato.trace import Trace, generate
 
 NAME = "information"
 OF = ("image", "trajectory")

@@ -21,6 +21,7 @@ from sfumato.games.coalitions import Coalitions
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
 from sfumato.games.playing import play
+from sfumato.generation.generate import generate
 from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.option_values import COALITIONS, PENALTIES, SEED, WIDTHS
@@ -33,7 +34,6 @@ from sfumato.segments import regions
 from sfumato.segments.matching import NEUTRAL
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
-from sfumato.trace import generate
 
 Way = Literal["superpixels", "regions"]
 WAYS: tuple[Way, ...] = ("superpixels", "regions")

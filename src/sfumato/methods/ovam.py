@@ -16,6 +16,9 @@ import torch
 
 from sfumato.bounds import shown
 from sfumato.errors import OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.attention import Attention
+from sfumato.generation.recorders.reduce import AttentionSums, Read
 from sfumato.methods.costs import runs
 from sfumato.methods.word_maps import (
     check_layers,
@@ -32,9 +35,6 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
-from sfumato.watching.attention import Attention
-from sfumato.watching.reduce import AttentionSums, Read
 
 ACTIVATIONS = ("softmax", "linear")
 

@@ -17,9 +17,14 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, OptionError
-from sfumato.layers import Layer, attention_layers, chosen, layers_of, usual_layers
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.feature_layers import Layer, attention_layers, chosen, layers_of, usual_layers
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.activations import Activations, attention_sum
+from sfumato.generation.recorders.samples import Samples, noisy_input
+from sfumato.generation.step_gradients import region_gradients, step_with_gradients
+from sfumato.generation.trace import Trace
 from sfumato.methods.masks import mask_of, on_latent
 from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
 from sfumato.models import noise
@@ -31,10 +36,6 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.streaming import Array, Node, Sink, sink_of
-from sfumato.stepping import region_gradients, step_with_gradients
-from sfumato.trace import Trace, generate
-from sfumato.watching.activations import Activations, attention_sum
-from sfumato.watching.samples import Samples, noisy_input
 
 Object = Literal["samples", "clean", "ssim", "attention", "activations", "gradients"]
 OBJECTS: tuple[Object, ...] = ("samples", "clean", "ssim", "attention", "activations", "gradients")

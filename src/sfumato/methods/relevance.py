@@ -15,6 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, RequestError
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
@@ -29,7 +31,6 @@ from sfumato.saliency.recovering import steps_at
 from sfumato.saliency.relevance import relevance as of_step
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
-from sfumato.trace import Trace, generate
 
 
 @dataclass(frozen=True)

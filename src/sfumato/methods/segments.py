@@ -15,6 +15,8 @@ import xarray as xr
 
 from sfumato.errors import ModelError, OptionError
 from sfumato.games.players import Group, players_of
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.option_values import STEPS
@@ -28,7 +30,6 @@ from sfumato.segments.matching import MARGIN
 from sfumato.segments.saliency import Kind, boosted, clusters, saliency
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
-from sfumato.trace import Trace, generate
 
 Way = Literal["regions", "saliency", "sam"]
 WAYS: tuple[Way, ...] = ("regions", "saliency", "sam")

@@ -13,6 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.reduce import AttentionSums, Axis, GridMaps
+from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
@@ -25,8 +28,6 @@ from sfumato.results.upscale import bicubic
 from sfumato.saliency import baselines
 from sfumato.saliency.nodes import NODES, saliency_node
 from sfumato.saliency.recovering import Recovery, rows_within, steps_at
-from sfumato.trace import Trace, generate
-from sfumato.watching.reduce import AttentionSums, Axis, GridMaps
 
 KINDS = ("lime", "gradient", "integrated_gradients", "attention", "random", "centre")
 

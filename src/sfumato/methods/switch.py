@@ -15,8 +15,9 @@ import xarray as xr
 from PIL import Image
 
 from sfumato.bounds import shown
-from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.conditions import SwitchCondition
 from sfumato.methods.costs import runs
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
@@ -27,7 +28,6 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import single
-from sfumato.trace import generate
 
 BATCH = 8
 SWITCHES = 10

@@ -21,6 +21,8 @@ from torch.utils.checkpoint import checkpoint
 
 from sfumato.errors import ModelError, NonFinite, OptionError
 from sfumato.games.players import Group, players_of
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.option_values import STEPS
@@ -31,7 +33,6 @@ from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
-from sfumato.trace import Trace, generate
 
 Target = Literal["clip", "similarity", "brightness"]
 TARGETS: tuple[Target, ...] = ("clip", "similarity", "brightness")

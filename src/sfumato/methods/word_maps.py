@@ -13,12 +13,12 @@ import xarray as xr
 
 from sfumato.bounds import shown
 from sfumato.errors import OptionError, RequestError
+from sfumato.generation.recorders.reduce import GridMaps
+from sfumato.generation.recorders.tapping import refuse_compiled
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Tokens, Word
 from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
-from sfumato.watching.reduce import GridMaps
-from sfumato.watching.tapping import refuse_compiled
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import NonFinite
+from sfumato.generation.recorders.activations import Activations, FeatureMaps
 from sfumato.saliency.recovering import Recovery
-from sfumato.watching.activations import Activations, FeatureMaps
 
 LAYERS = (
     "down_blocks.*.resnets.*",

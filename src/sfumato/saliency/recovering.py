@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite, OptionError
-from sfumato.layers import layers_of
+from sfumato.generation.feature_layers import layers_of
+from sfumato.generation.trace import Trace
 from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.trace import Trace
 
 Target = Literal["x0", "eps"]
 Branch = Literal["guided", "conditional"]

@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.generation.generate import generate
+from sfumato.generation.trace import Trace
 from sfumato.inputs.image import Picture
 from sfumato.models.model import ReferenceTokens
 from sfumato.progress import Progress
-from sfumato.trace import Trace, generate
 
 BATCH = 8
 PLAIN = 4.0

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import torch
 
 from sfumato.errors import CannotWatch, NonFinite
+from sfumato.generation.recorders.probabilities import ExplicitAttention
+from sfumato.generation.recorders.tapping import refuse_compiled
+from sfumato.generation.trace import Trace
 from sfumato.models.model import Site
-from sfumato.trace import Trace
-from sfumato.watching.probabilities import ExplicitAttention
-from sfumato.watching.tapping import refuse_compiled
 
 Grid = tuple[int, int]
 

@@ -17,9 +17,9 @@ from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 from skimage.color import rgb2lab
 
+from sfumato.generation.trace import Trace
 from sfumato.results.upscale import bicubic
 from sfumato.segments.segment import Segment
-from sfumato.trace import Trace
 
 Kind = Literal["gradient", "smoothgrad", "integrated"]
 KINDS: tuple[Kind, ...] = ("gradient", "smoothgrad", "integrated")

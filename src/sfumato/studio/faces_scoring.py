@@ -8,6 +8,7 @@ import numpy as np
 
 from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.models.notes import folder_of
@@ -17,7 +18,6 @@ from sfumato.request import Request
 from sfumato.studio.faces import ATTRIBUTES, LABELS
 from sfumato.studio.faces_reader import labels_of, load_reader
 from sfumato.studio.scoring import Measured, Scores
-from sfumato.trace import generate
 
 BATCH = 8
 AIM = 0.9

@@ -7,6 +7,7 @@ from PIL import Image
 
 from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
 from sfumato.inputs.image import Picture
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
@@ -16,7 +17,6 @@ from sfumato.request import Request
 from sfumato.studio.garments import Pair, pair
 from sfumato.studio.garments_reader import THINGS, measured
 from sfumato.studio.scoring import Measured, Scores
-from sfumato.trace import generate
 
 BATCH = 8
 

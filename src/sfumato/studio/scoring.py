@@ -13,6 +13,7 @@ import torch
 
 from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
 from sfumato.metrics import bootstrap
 from sfumato.models.loading import STUDIO
 from sfumato.models.model import Model
@@ -22,7 +23,6 @@ from sfumato.request import Request
 from sfumato.studio.grammar import expected, parsed
 from sfumato.studio.reader import matches, read
 from sfumato.studio.scenes import held_out_captions, scene_of
-from sfumato.trace import generate
 
 BATCH = 8
 CHOICES = 100

@@ -9,7 +9,7 @@ import numpy as np
 
 from sfumato.errors import OptionError
 from sfumato.explain import explain
-from sfumato.layers import attention_layers, chosen, layers_of
+from sfumato.generation.feature_layers import attention_layers, chosen, layers_of
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from sfumato.caching.cache import Cache, default_folder, digest
 from sfumato.caching.images import Generator
-from sfumato.changing.channels import AblateChannels
 from sfumato.errors import OptionError
-from sfumato.layers import chosen, layers_of
+from sfumato.generation.feature_layers import chosen, layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.channels import AblateChannels
+from sfumato.generation.step_gradients import region_gradients, step_with_gradients
 from sfumato.methods.masks import on_latent
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import maximum_channel, resized
@@ -27,9 +29,7 @@ from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.stepping import region_gradients, step_with_gradients
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, request_of, sampling_of_seeds
-from sfumato.trace import generate
 
 AT = 200
 SIDE = 8

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sfumato.changing.conditions import SwitchCondition
-from sfumato.layers import attention_layers, layers_of
+from sfumato.generation.feature_layers import attention_layers, layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.conditions import SwitchCondition
+from sfumato.generation.recorders.activations import Activations, attention_sum
+from sfumato.generation.recorders.samples import Samples
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.divergence import APART
 from sfumato.metrics.structure import frobenius, normalised_ssim
@@ -30,9 +33,6 @@ from sfumato.tasks.shared.over_seeds import (
     request_of,
     sampling_of_seeds,
 )
-from sfumato.trace import generate
-from sfumato.watching.activations import Activations, attention_sum
-from sfumato.watching.samples import Samples
 
 PARTS = (650, 950)
 """The timesteps between which "about t = 800" lies."""

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.samples import Samples
 from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.metrics.structure import normalised_ssim
@@ -23,8 +25,6 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, sampling_of_seeds
-from sfumato.trace import generate
-from sfumato.watching.samples import Samples
 
 CLAIM = Claim(
     "SSIM of consecutive samples rises for about 750 of 1,000 steps, has a plateau near t = 250, then a dip and a rise "

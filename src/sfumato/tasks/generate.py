@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.explain import batches
+from sfumato.generation.generate import generate
 from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.plots.contact import contact_sheet
@@ -19,7 +20,6 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.explain import SHOWN, of_each_image
-from sfumato.trace import generate
 
 
 def _costs(model: Model, request: Request, items: int, options: NoOptions) -> list[str]:

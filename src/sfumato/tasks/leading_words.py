@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.generation.generate import generate
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import curves_sheet
@@ -21,7 +22,6 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.tasks.shared.captions import PARTS, by_part, relation_captions, word_scores
 from sfumato.tasks.shared.clean_estimates import Trajectories, relation_items
-from sfumato.trace import generate
 
 CLAIM = Claim(
     "Which words lead changes from step to step; the relation has the smallest share.",

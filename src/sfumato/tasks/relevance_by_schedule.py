@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.generation.generate import generate
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet
@@ -24,7 +25,6 @@ from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions
 from sfumato.tasks.shared.captions import Part, by_part, relation_captions, word_scores
 from sfumato.tasks.shared.clean_estimates import relation_items
 from sfumato.tasks.shared.word_maps import Sampling
-from sfumato.trace import generate
 
 SCHEDULES = ("uniform", "late", "early")
 THREE: tuple[Part, ...] = ("subject", "relation", "object")

@@ -10,11 +10,11 @@ from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import Seat, Workshop
 from sfumato.errors import BudgetExceeded, SfumatoError
 from sfumato.explain import explain
+from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.registry import Method, find
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.trace import generate
 
 KEPT: tuple[tuple[str, ...], ...] = (("step", "layer", "head"), ("step",), ())
 """What is kept of word maps for later selection: as much as fits the budget."""

@@ -17,7 +17,7 @@ from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, check_pattern, deci
 from sfumato.app.asking.links import Asked
 from sfumato.app.pieces.schematic import drawing
 from sfumato.errors import RequestError
-from sfumato.layers import Layer, layers_of, usual_layers
+from sfumato.generation.feature_layers import Layer, layers_of, usual_layers
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import notes_of, regions_of

@@ -12,10 +12,11 @@ from sfumato.app.asking.step_requests import StepsAsked
 from sfumato.app.server.workers import Job
 from sfumato.errors import SfumatoError
 from sfumato.explain import explain
+from sfumato.generation.feature_layers import layers_of
+from sfumato.generation.generate import generate
 from sfumato.judging.games import GAMES, judge_of, play
 from sfumato.judging.judge import CONTROLS, Played, Verdict
 from sfumato.judging.maps import saliencies
-from sfumato.layers import layers_of
 from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
@@ -25,7 +26,6 @@ from sfumato.results.joining import join
 from sfumato.saliency.recovering import Recovery, rows_within
 from sfumato.saliency.similarities import LOCAL_SSIM
 from sfumato.similarity import clip_for
-from sfumato.trace import generate
 
 POINTS = 16
 BATCH_MB = 400.0

@@ -11,7 +11,7 @@ import gradio as gr
 from torch import nn
 
 from sfumato.app.pieces.piece import piece
-from sfumato.layers import Layer
+from sfumato.generation.feature_layers import Layer
 from sfumato.models.model import Model
 
 EMPTY = "The drawing comes with the first look at the model; it takes one call of its network."

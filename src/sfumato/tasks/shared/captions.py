@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.bounds import checked_int
 from sfumato.errors import OptionError, RequestError
+from sfumato.generation.trace import Trace
 from sfumato.models.lexicon import pos
 from sfumato.models.words import split
 from sfumato.option_values import COUNT
@@ -19,7 +20,6 @@ from sfumato.runs.task import Item
 from sfumato.saliency.relevance import relevance
 from sfumato.studio.grammar import Kind, caption_of, held_out_plan, parsed, say
 from sfumato.studio.scenes import held_out_captions, plan
-from sfumato.trace import Trace
 
 Part = Literal["subject", "relation", "object", "background"]
 MOST_WORDS = 6

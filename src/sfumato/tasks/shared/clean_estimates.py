@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import SfumatoWarning
+from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.runs.prompts import Row
@@ -18,7 +19,6 @@ from sfumato.saliency.recovering import Recovery
 from sfumato.studio.grammar import Plan
 from sfumato.tasks.shared.scene_images import caption_items
 from sfumato.tasks.shared.word_maps import Sampling
-from sfumato.trace import generate
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from skimage.transform import resize_local_mean
 
 from sfumato.explain import explain
+from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.models.words import Word
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.saliency.nodes import NODES
 from sfumato.tasks.shared.word_maps import Mapped, mapped_in
-from sfumato.trace import generate
 
 Way = Literal["words", "text", "word", "image"]
 """All words at once; all at once as a text beside the prompt; word by word; or one map of the image for every word."""

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, CannotWatch
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.recorders.attention import CHUNK_BYTES, Attention
+from sfumato.generation.recorders.reduce import check_batch
+from sfumato.generation.recorders.tapping import tap_attention
 from sfumato.models.model import ReferenceTokens
-from sfumato.watching.attention import CHUNK_BYTES, Attention
-from sfumato.watching.reduce import check_batch
-from sfumato.watching.tapping import tap_attention
 
 PairAxis = Literal["group", "head"]
 PAIR_AXES: tuple[PairAxis, ...] = ("group", "head")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sfumato.context import GenerationContext
+from sfumato.generation.context import GenerationContext
 from sfumato.models import noise
 
 Take = Callable[[int, torch.Tensor], None]

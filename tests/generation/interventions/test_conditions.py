@@ -7,11 +7,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import sfumato
-from sfumato.changing.conditions import SwitchCondition
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.conditions import SwitchCondition
+from sfumato.generation.trace import Trace
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.trace import Trace, generate
 from tests.labels import REQUEST, tiny_labels, tiny_unconditional
 from tests.pipelines import PROMPT, fingerprint
 

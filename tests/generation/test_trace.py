@@ -9,13 +9,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import sfumato
-from sfumato.changing.channels import AblateChannels
 from sfumato.errors import BudgetExceeded, ModelError, NonFinite, RequestError
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.channels import AblateChannels
+from sfumato.generation.recorders.reduce import AttentionSums, Axis
+from sfumato.generation.trace import Trace
 from sfumato.request import Request
-from sfumato.trace import Trace, generate
-from sfumato.watching.reduce import AttentionSums, Axis
+from tests.generation.recorders.watchers import Keeping
 from tests.pipelines import PROMPT, fingerprint, stable_diffusion
-from tests.watching.watchers import Keeping
 
 Build = Callable[..., StableDiffusionPipeline]
 STEP: tuple[Axis, ...] = ("step",)
@@ -198,3 +199,14 @@ def test_an_image_that_a_safety_checker_blacked_out_is_no_result(monkeypatch: py
     with pytest.raises(ModelError, match="safety checker blacked out image 0"):
         generate(sfumato.wrap(pipeline), Request("a red cat", steps=1))
     assert fingerprint(pipeline) == before
+
+
+def test_the_old_module_warns_and_has_the_same_names() -> None:
+    from sfumato import trace as old
+
+    with pytest.warns(DeprecationWarning, match=r"sfumato.trace.generate is now sfumato.generation.generate.generate"):
+        assert old.generate is generate
+    with pytest.warns(DeprecationWarning, match=r"sfumato.generation.trace.Trace"):
+        assert old.Trace is Trace
+    with pytest.raises(AttributeError, match="no attribute 'replay'"):
+        _ = old.replay

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from sfumato.models.model import Branches, Model
+from sfumato.generation.clock import Clock
+from sfumato.generation.hooks import Hooks, temporary_hooks
+from sfumato.models.model import Branches, Model, modules_of
 from sfumato.request import Request
-from sfumato.watching.clock import Clock
-from sfumato.watching.hooks import Hooks
 
 
 @dataclass
@@ -47,3 +50,24 @@ class Attachment(Protocol):
     def install(self, run: GenerationContext) -> None:
         """Register hooks on the run's modules through ``run.hooks``."""
         ...
+
+
+@contextmanager
+def attached(
+    model: Model,
+    requests: tuple[Request, ...],
+    items: int,
+    branches: Branches,
+    clock: Clock,
+    attachments: Sequence[Attachment],
+) -> Iterator[None]:
+    """Networks in evaluation mode and attachments in place, both undone at the end."""
+    with temporary_hooks() as hooks:
+        for part in modules_of(model.pipeline).values():
+            for module in [module for module in part.modules() if module.training]:
+                hooks.finally_(partial(setattr, module, "training", True))
+                module.training = False
+        run = GenerationContext(model, requests, items, branches, clock, hooks)
+        for attachment in attachments:
+            attachment.install(run)
+        yield

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from sfumato.context import GenerationContext
 from sfumato.errors import CannotWatch, ModelError
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.recorders.attention import Attention
+from sfumato.generation.recorders.tapping import tap_attention
 from sfumato.models.model import Site
-from sfumato.watching.attention import Attention
-from sfumato.watching.tapping import tap_attention
 
 
 class ConceptStream:

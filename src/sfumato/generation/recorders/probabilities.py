@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from sfumato.errors import BudgetExceeded
-from sfumato.watching.tapping import ARGUMENTS
+from sfumato.generation.recorders.tapping import ARGUMENTS
 
 
 class ExplicitAttention(TorchFunctionMode):

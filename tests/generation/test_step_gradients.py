@@ -9,9 +9,10 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import CannotWatch, ModelError
+from sfumato.generation.generate import generate
+from sfumato.generation.step_gradients import Branch, Reading, Stepped, gradients, region_gradients, step_with_gradients
+from sfumato.generation.trace import Trace
 from sfumato.request import Request
-from sfumato.stepping import Branch, Reading, Stepped, gradients, region_gradients, step_with_gradients
-from sfumato.trace import Trace, generate
 from tests.labels import REQUEST, SIDE, square, tiny_labels
 from tests.pipelines import PROMPT, fingerprint, stable_diffusion
 

@@ -5,11 +5,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import sfumato
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.samples import Samples
 from sfumato.request import Request
-from sfumato.trace import generate
-from sfumato.watching.samples import Samples
 from tests.families import family
-from tests.watching.watchers import Seeing
+from tests.generation.recorders.watchers import Seeing
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -13,15 +13,15 @@ from diffusers import schedulers as diffusers_schedulers
 from diffusers.models.attention_processor import AttnProcessor
 
 import sfumato
-from sfumato.context import Attachment
 from sfumato.errors import CannotWatch, SfumatoError
+from sfumato.generation.context import Attachment
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.attention import Attention
+from sfumato.generation.recorders.reduce import AttentionSums
 from sfumato.request import Request
-from sfumato.trace import generate
-from sfumato.watching.attention import Attention
-from sfumato.watching.reduce import AttentionSums
+from tests.generation.recorders.explicit_attention import cross_attention, hand_made_softmax, run_plainly, written_out
+from tests.generation.recorders.watchers import Failing, Keeping, Seeing
 from tests.pipelines import PROMPT, ddim, fingerprint, stable_diffusion
-from tests.watching.explicit_attention import cross_attention, hand_made_softmax, run_plainly, written_out
-from tests.watching.watchers import Failing, Keeping, Seeing
 
 # diffusers turns tensors into arrays in a way that NumPy 2 is going to drop
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

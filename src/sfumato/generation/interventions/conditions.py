@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from sfumato.context import GenerationContext
 from sfumato.errors import ModelError, OptionError
+from sfumato.generation.context import GenerationContext
 from sfumato.models.arguments import replaced
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 
+from sfumato.generation.recorders.activations import Activations, FeatureMaps
+from sfumato.generation.trace import Trace
 from sfumato.models import noise
-from sfumato.trace import Trace
-from sfumato.watching.activations import Activations, FeatureMaps
 
 Reading = Literal["mean", "noise"]
 Branch = Literal["guided", "conditional"]

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfumato.context import GenerationContext
 from sfumato.errors import BudgetExceeded, CannotWatch
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.recorders.attention import Attention
+from sfumato.generation.recorders.tapping import tap_attention
 from sfumato.models.model import Site
-from sfumato.watching.attention import Attention
-from sfumato.watching.tapping import tap_attention
 
 Axis = Literal["step", "layer", "head"]
 Read = Callable[[Attention, slice], Iterator[tuple[slice, torch.Tensor]]]

@@ -8,11 +8,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import sfumato
-from sfumato.changing.channels import AblateChannels
-from sfumato.context import Attachment
 from sfumato.errors import NonFinite, OptionError
+from sfumato.generation.context import Attachment
+from sfumato.generation.generate import generate
+from sfumato.generation.interventions.channels import AblateChannels
+from sfumato.generation.trace import Trace
 from sfumato.request import Request
-from sfumato.trace import Trace, generate
 from tests.pipelines import PROMPT, fingerprint
 
 REQUEST = Request(PROMPT, seed=2, steps=4, guidance=7.5, height=16, width=24)

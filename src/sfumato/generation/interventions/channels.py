@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sfumato.context import GenerationContext
 from sfumato.errors import OptionError
+from sfumato.generation.context import GenerationContext
 
 How = Literal["value", "mean", "scale"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sfumato.context import GenerationContext
-from sfumato.watching.attention import Attention
-from sfumato.watching.tapping import tap_attention
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.recorders.attention import Attention
+from sfumato.generation.recorders.tapping import tap_attention
 
 
 @dataclass

@@ -9,11 +9,11 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import OptionError
-from sfumato.layers import Layer, attention_layers, chosen, layers_of
+from sfumato.generation.feature_layers import Layer, attention_layers, chosen, layers_of
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.activations import Activations, FeatureMaps, as_map
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.trace import generate
-from sfumato.watching.activations import Activations, FeatureMaps, as_map
 from tests.families import family
 from tests.labels import REQUEST, SIDE, tiny_labels
 from tests.pipelines import PROMPT, fingerprint

@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
-from sfumato.context import GenerationContext
 from sfumato.errors import CannotWatch
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.hooks import Hooks
+from sfumato.generation.recorders.attention import HOW_TO_SWITCH, Attention
 from sfumato.models.model import Site
-from sfumato.watching.attention import HOW_TO_SWITCH, Attention
-from sfumato.watching.hooks import Hooks
 
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 SOFTMAXES = frozenset({torch.softmax, torch.Tensor.softmax, F.softmax})

@@ -9,14 +9,14 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor, SlicedAttnProcessor
 
 import sfumato
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders import attention as watching
+from sfumato.generation.recorders.attention import Attention
 from sfumato.models.model import Site
 from sfumato.request import Request
-from sfumato.trace import generate
-from sfumato.watching import attention as watching
-from sfumato.watching.attention import Attention
+from tests.generation.recorders.explicit_attention import run_plainly, written_out
+from tests.generation.recorders.watchers import Keeping, Seeing
 from tests.pipelines import PROMPT, Shape, stable_diffusion
-from tests.watching.explicit_attention import run_plainly, written_out
-from tests.watching.watchers import Keeping, Seeing
 
 DEEP = Shape(unet_channels=(16, 32, 32), reads_prompt=(True, True, True), heads=(2, 4, 4))
 REQUEST = Request(PROMPT, negative_prompt="blue", seed=4, steps=2, guidance=7.5, height=32, width=48)

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import nn
 
-from sfumato.context import GenerationContext
 from sfumato.errors import OptionError
+from sfumato.generation.context import GenerationContext
+from sfumato.generation.generate import generate
+from sfumato.generation.recorders.activations import FeatureMaps
 from sfumato.models.model import Model
 from sfumato.request import Request
-from sfumato.trace import generate
-from sfumato.watching.activations import FeatureMaps
 
 
 @dataclass(frozen=True)

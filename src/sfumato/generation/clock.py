@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from sfumato.generation.hooks import Hooks
 from sfumato.models.model import Branches, Model
 from sfumato.progress import Progress
-from sfumato.watching.hooks import Hooks
 
 ROUNDING = 1e-3
 

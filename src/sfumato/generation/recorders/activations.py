@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sfumato.context import GenerationContext
 from sfumato.errors import CannotWatch
+from sfumato.generation.context import GenerationContext
 from sfumato.models.model import Model
 from sfumato.request import Request
 

@@ -1,0 +1,22 @@
+"""A task whose numbers changed has another version, so that no run goes on with records of before."""
+
+from __future__ import annotations
+
+import pytest
+
+from sfumato.runs.task import tasks
+from tests.tasks.fingerprints import COMMAND, measured, stored
+from tests.versions import check_version
+
+QUICK = {"explain", "generate"}
+"""Those that every run of the tests looks at."""
+NAMES = [task.name for task in tasks() if type(task.parts).__module__.startswith("sfumato.")]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in NAMES])
+def test_numbers_change_with_the_version_alone(name: str) -> None:
+    check_version(name, measured(name), stored(), COMMAND)
+
+
+def test_only_tasks_have_fingerprints() -> None:
+    assert sorted(stored()) == sorted(NAMES)
