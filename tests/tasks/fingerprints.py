@@ -27,9 +27,12 @@ GIVEN: dict[str, dict[str, Any]] = {
     "ablation": {"seeds": 1, "steps": 2},
     "calibration": STEPS | {"prompts": 5, "samples": 2},
     "emergence": {"seeds": 2, "steps": 20},
-    "judge": STEPS | {"prompts": ("a green ring",), "method": ("daam",)},
+    "judge": STEPS | {"prompts": ("a green ring",), "method": ("daam",), "check": ("removal",)},
+    "localisation": {"seeds": 1, "steps": 4, "mask": "mouth"},
     "map_faithfulness": STEPS | {"prompts": 1, "samples": 2, "only": ("daam", "information")},
+    "reference_pointing": {"pairs": 2},
     "step_faithfulness": {"common": {"steps": 4}, "prompts": 1, "masks": 4},
+    "word_shares": STEPS | {"prompts": 1, "samples": 2},
 }
 """What a run is given, where it is not two prompts or two seeds, of two or four steps."""
 DIGITS = 5

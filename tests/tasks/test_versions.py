@@ -9,11 +9,15 @@ from tests.tasks.fingerprints import COMMAND, measured, stored
 from tests.versions import check_version
 
 QUICK = {"explain", "generate"}
-"""Those that every run of the tests looks at."""
+LONG = {"localisation", "step_faithfulness", "word_shares"}
 NAMES = [task.name for task in tasks() if type(task.parts).__module__.startswith("sfumato.")]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in NAMES])
+def marks_of(name: str) -> list[pytest.MarkDecorator]:
+    return [] if name in QUICK else [pytest.mark.slow, pytest.mark.soak] if name in LONG else [pytest.mark.slow]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name)) for name in NAMES])
 def test_numbers_change_with_the_version_alone(name: str) -> None:
     check_version(name, measured(name), stored(), COMMAND)
 
