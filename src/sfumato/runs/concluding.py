@@ -133,10 +133,12 @@ def _export(manifest: Manifest, records: StoredRecords) -> None:
             if record.picture is not None:
                 (stage / PICTURES).mkdir(exist_ok=True)
                 Image.fromarray(record.picture).save(stage / PICTURES / f"{planned.number:07d}.png")
+            asked = {"prompt": "", "seed": 0} | dict(planned.request)  # the plan leaves out what is default
+            shared = _scalars(asked) | _scalars(record.values)
             for row in manifest.rows_of(planned.number):
                 for index, values in enumerate(record.rows or ({},)):
                     at = {name: start + index for name, start in places.items()}
-                    put(row.kept, row.plain | _of_request(planned) | dict(values) | at)
+                    put(row.kept, row.plain | shared | dict(values) | at)
         for row in manifest.unmeasured():
             put(row.kept, row.plain)
         maps.close()
@@ -158,10 +160,9 @@ def _export(manifest: Manifest, records: StoredRecords) -> None:
     shutil.rmtree(stage)
 
 
-def _of_request(planned: Planned) -> dict[str, Any]:
-    """The columns that say what was generated; a field that the plan leaves out has its default."""
-    plain = {name: value for name, value in planned.request.items() if isinstance(value, str | int | float | bool)}
-    return {"prompt": "", "seed": 0} | plain
+def _scalars(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those values that a cell of a table holds."""
+    return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
 
 
 def _names(given: Iterable[str], own: Collection[str]) -> dict[str, str]:

@@ -111,7 +111,8 @@ class Record:
     """What was measured of one item.
 
     Attributes:
-        values: Numbers, texts, lists and mappings, as JSON has them.
+        values: Numbers, texts, lists and mappings, as JSON has them; numbers and texts are columns of the table, equal
+            in all rows of the item.
         arrays: Named arrays of numbers or booleans.
         rows: Of the table of items, as JSON has them: one for each word, say. Without any, an item is one row.
         maps: Arrays whose first dimension are the rows; those of all items are put together in ``arrays.zarr``.
