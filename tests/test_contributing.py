@@ -59,6 +59,27 @@ def test_a_method(scenes: Model) -> None:
     assert found.values[1, 5, 7] == pytest.approx(grey[4:7, 6:9].std(), rel=1e-5)
 
 
+def test_a_tab(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = pytest.importorskip("sfumato.app.page", reason="the extra app is not installed")
+    from sfumato.app import registry as of_tabs
+    from sfumato.app.server.workshop import Workshop
+
+    of_tabs.tabs()
+    monkeypatch.setattr(of_tabs._tabs, "_entries", dict(of_tabs._tabs._entries))
+    registered("tab")
+    assert [one.name for one in of_tabs.tabs()][-2:] == ["Runs", "Brightness"]
+    workshop = Workshop({"scenes": lambda: scenes})
+    try:
+        blocks = page.page(workshop)
+        (button,) = (one for one in blocks.blocks.values() if getattr(one, "value", None) == "Measure")
+        (measure,) = (one.fn for one in blocks.fns.values() if (button._id, "click") in one.targets)
+        *_, last = measure("scenes", "a red circle", None)
+    finally:
+        workshop.close()
+    grey = np.asarray(sfumato.explain(scenes, sfumato.Request("a red circle")).image.convert("L"))
+    assert list(last.values())[-1] == pytest.approx(grey.mean() / 255)
+
+
 def test_a_question(scenes: Model, tmp_path: Path) -> None:
     registered("task")
     given: dict[str, Any] = {"common": {"steps": 1}, "above": 0.25}

@@ -1,33 +1,18 @@
-"""The page: its tabs in order, its look, and what every tab has."""
+"""The page: the registered tabs in order, and its look."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from sfumato.app.pieces.piece import static
+from sfumato.app.pieces.piece import styles
+from sfumato.app.registry import tabs
 from sfumato.app.server.workshop import Workshop
-from sfumato.app.tabs.explain import explain_tab
-from sfumato.app.tabs.library import library_tab
-from sfumato.app.tabs.process import process_tab
-from sfumato.app.tabs.reference import reference_tab
-from sfumato.app.tabs.runs import runs_tab
-from sfumato.app.tabs.steps import steps_tab
 from sfumato.report.page import template
 
 TITLE = "Sfumato"
-TABS: dict[str, Callable[[Workshop, gr.Blocks, gr.Tab], None]] = {
-    "Explain": explain_tab,
-    "Process": process_tab,
-    "Steps": steps_tab,
-    "Reference": reference_tab,
-    "Library": library_tab,
-    "Runs": runs_tab,
-}
-"""What the page asks, in the order in which it is read."""
 
 
 def page(workshop: Workshop) -> gr.Blocks:
@@ -39,9 +24,9 @@ def page(workshop: Workshop) -> gr.Blocks:
             apply_default_css=False,
         )
         with gr.Tabs(elem_id="tabs"):
-            for name, build in TABS.items():
-                with gr.Tab(name, id=name.lower()) as tab:
-                    build(workshop, blocks, tab)
+            for one in tabs():
+                with gr.Tab(one.name, id=one.name.lower()) as tab:
+                    one.build(workshop, blocks, tab)
 
         def leave(request: gr.Request) -> None:
             workshop.stop(workshop.seat(request).tab, "the tab was closed")
@@ -91,4 +76,4 @@ def look() -> dict[str, Any]:
     known = set(inspect.signature(theme.set).parameters)
     theme.set(**colours, **{f"{name}_dark": value for name, value in colours.items() if f"{name}_dark" in known})
     tokens = f"<style>{template('tokens.css')}</style>"  # as a style of the head they keep their media queries
-    return {"theme": theme, "head": tokens, "css": static("app.css") + static("process.css"), "footer_links": []}
+    return {"theme": theme, "head": tokens, "css": styles(), "footer_links": []}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import gradio as gr
 
 from sfumato.report.page import template
-
-DRAWS_MAPS = {"stage", "stepmaps", "across"}
 
 
 def piece(name: str, value: dict[str, Any], *, elem_id: str | None = None, **props: Any) -> gr.HTML:
@@ -35,13 +35,23 @@ def piece(name: str, value: dict[str, Any], *, elem_id: str | None = None, **pro
 
 
 def script(name: str) -> str:
-    """All that runs for a component: the helpers of every script, those that draw maps where it does, and its own."""
-    return static("dom.js") + (template("heat.js") if name in DRAWS_MAPS else "") + static(f"{name}.js")
+    """All that runs for a component: the helpers of every script, those that draw maps where it uses them, its own."""
+    own = static(f"{name}.js")
+    return static("dom.js") + (template("heat.js") if re.search(r"\bheat\.", own) else "") + own
+
+
+def styles() -> str:
+    """The styles of all components."""
+    return "".join(static(name) for name in sorted(one.name for one in _folder().iterdir()) if name.endswith(".css"))
 
 
 def static(name: str) -> str:
     """A file of the page."""
-    return (files("sfumato.app") / "static" / name).read_text(encoding="utf-8")
+    return (_folder() / name).read_text(encoding="utf-8")
+
+
+def _folder() -> Traversable:
+    return files("sfumato.app") / "static"
 
 
 def data_of(event: gr.EventData) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sfumato.app.pieces.methods import fitting, forms, methods_form
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
 from sfumato.app.pieces.stage import axes_of, scene, stage
+from sfumato.app.registry import tab
 from sfumato.app.server.results import downloads
 from sfumato.app.server.visitors import Kept
 from sfumato.app.server.workers import Job
@@ -66,6 +67,7 @@ class Shown:
     ids: tuple[str, ...]
 
 
+@tab("Explain", place=1)
 def explain_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     shown = gr.State(None)

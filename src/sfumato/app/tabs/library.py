@@ -11,6 +11,7 @@ from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.piece import data_of, piece
 from sfumato.app.pieces.sections import NOTHING, sections_view, shown_sections
 from sfumato.app.pieces.stage import scene, stage
+from sfumato.app.registry import tab
 from sfumato.app.server.library import opened, saved, saved_in
 from sfumato.app.server.results import downloads
 from sfumato.app.server.visitors import Gone, Kept
@@ -22,6 +23,7 @@ EMPTY = {"empty": "Open a result above, or mark two to see them beside each othe
 _THUMB = 150
 
 
+@tab("Library", place=5)
 def library_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     shelf = piece("shelf", {"groups": [], "empty": "Nothing has been made yet."}, elem_id="sf-shelf")

@@ -15,6 +15,7 @@ from sfumato.app.pieces.film import frames
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.price import told
 from sfumato.app.pieces.schematic import EMPTY as NOT_DRAWN
+from sfumato.app.registry import tab
 from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
@@ -27,6 +28,7 @@ from sfumato.registry import find
 from sfumato.results.explanation import Explanation
 
 
+@tab("Process", place=2)
 def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     it = Process(workshop, tab)

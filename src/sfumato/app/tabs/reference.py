@@ -18,6 +18,7 @@ from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.pad import drawable, mask_uri, pad
 from sfumato.app.pieces.piece import data_of
 from sfumato.app.pieces.price import price, told
+from sfumato.app.registry import tab
 from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Workshop, refused
@@ -99,6 +100,7 @@ class Painted:
     question: Question
 
 
+@tab("Reference", place=4)
 def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     given, shown = gr.State(Given()), gr.State(None)

@@ -9,6 +9,7 @@ import gradio as gr
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.piece import data_of, piece
 from sfumato.app.pieces.runs import NO_ROWS, NOTHING, line_of, page_of, rows_of
+from sfumato.app.registry import tab
 from sfumato.app.server.runs import Runs
 from sfumato.app.server.visitors import Gone
 from sfumato.app.server.workshop import QUIET, Workshop, refused
@@ -18,6 +19,7 @@ NO_FOLDER = "This page was opened without a folder of runs; name one at the star
 NO_RUNS = "The folder holds no run; start one on the command line: sfumato run explain --out FOLDER"
 
 
+@tab("Runs", place=6)
 def runs_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     runs = None if workshop.library is None else Runs(workshop.library)

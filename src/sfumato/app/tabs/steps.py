@@ -19,6 +19,7 @@ from sfumato.app.pieces.price import price, told
 from sfumato.app.pieces.reading import SILENT, reading, said
 from sfumato.app.pieces.stepform import KINDS, formed, stepform
 from sfumato.app.pieces.stepmaps import label_of, laid_out, stepmaps
+from sfumato.app.registry import tab
 from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Seat, Workshop, refused
@@ -55,6 +56,7 @@ class Looked:
     ids: tuple[str, ...]
 
 
+@tab("Steps", place=3)
 def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
     """Build the tab."""
     shown = gr.State(None)
