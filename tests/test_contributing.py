@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def test_a_method(scenes: Model) -> None:
     assert found.values[1, 5, 7] == pytest.approx(grey[4:7, 6:9].std(), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_tab(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     page = pytest.importorskip("sfumato.app.page", reason="the extra app is not installed")
     from sfumato.app import registry as of_tabs
@@ -76,6 +78,8 @@ def test_a_tab(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         *_, last = measure("scenes", "a red circle", None)
     finally:
         workshop.close()
+    del blocks, button, measure
+    gc.collect()  # Gradio leaves event loops open, which is no matter of another test
     grey = np.asarray(sfumato.explain(scenes, sfumato.Request("a red circle")).image.convert("L"))
     assert list(last.values())[-1] == pytest.approx(grey.mean() / 255)
 
