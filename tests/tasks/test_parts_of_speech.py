@@ -13,7 +13,7 @@ from PIL import Image
 import sfumato
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning
 from sfumato.models.model import Model
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task

@@ -18,7 +18,7 @@ from PIL import Image
 import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.model import Model
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, find_task

@@ -25,7 +25,6 @@ from sfumato.methods.costs import runs
 from sfumato.methods.word_maps import (
     check_layers,
     check_steps,
-    hard,
     mean,
     mean_maps,
     places,
@@ -41,6 +40,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.hard_maps import hard
 from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
 

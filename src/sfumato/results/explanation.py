@@ -16,8 +16,9 @@ from PIL import Image
 from sfumato.errors import SfumatoError, UnknownWord
 from sfumato.request import Request
 from sfumato.results import schema, store
+from sfumato.results.hard_maps import TAU
 from sfumato.results.importance import importance_methods, importance_rows
-from sfumato.results.summary import TAU, summarise, word_rows
+from sfumato.results.summary import summarise, word_rows
 
 _LISTED_WORDS = 40
 

@@ -16,7 +16,7 @@ from sfumato.metrics import Decision, Interval, bootstrap, every, lies, verdict_
 from sfumato.models.model import Model
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress
-from sfumato.results.summary import TAU, coverage
+from sfumato.results.hard_maps import TAU, coverage
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task

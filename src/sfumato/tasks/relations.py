@@ -20,7 +20,7 @@ from sfumato.models.model import Model
 from sfumato.models.words import split
 from sfumato.plots.studies import sweep_sheet
 from sfumato.progress import Progress
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
