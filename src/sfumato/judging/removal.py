@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sfumato.caching.images import Generator
 from sfumato.errors import SfumatoError
 from sfumato.games.players import Player, players_of, remaining
-from sfumato.judging.checks import Measured, alike, measured
+from sfumato.judging.checks import Measured, measured
 from sfumato.metrics.controls import control_map
+from sfumato.metrics.correlation import pairwise_rank_correlation
 from sfumato.metrics.structure import resized
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
@@ -99,11 +100,11 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     grid = (heat.shape[1], heat.shape[2])
     coarse = [resized(change, grid) for change in changes]
     blob = control_map("centre", grid, 0, 0)
-    table = alike(coarse, heats)  # (word left out, map)
+    table = pairwise_rank_correlation(coarse, heats)  # (word left out, map)
     table[changes.max((1, 2)) <= VISIBLE] = np.nan
     own = np.diag(table)
     others = np.array([_mean(np.delete(row, place)) for place, row in enumerate(table)])
-    centre = alike(coarse, [blob])[:, 0]
+    centre = pairwise_rank_correlation(coarse, [blob])[:, 0]
     names = tuple(player.name for player in kept)
     return Removal(names, np.stack(images), changes, heat, own, others, centre)
 

@@ -10,8 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.judging.again import again
-from sfumato.judging.checks import Measured, alike, by_chance, measured
+from sfumato.judging.checks import Measured, by_chance, measured
 from sfumato.judging.maps import named_maps, shares_of
+from sfumato.metrics.correlation import pairwise_rank_correlation
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import SEEDS
@@ -59,7 +60,7 @@ def seeds(explanation: Explanation, others: Sequence[Explanation]) -> tuple[list
     own, control, groups = [], [], []
     names = [name for name in maps[0] if all(name in one for one in maps)]
     for first, second in itertools.combinations(range(len(every)), 2):
-        table = alike(*([maps[seed][name] for name in names] for seed in (first, second)))
+        table = pairwise_rank_correlation(*([maps[seed][name] for name in names] for seed in (first, second)))
         for place, name in enumerate(names):
             own.append(float(table[place, place]))
             wrong = np.delete(table[place], place)

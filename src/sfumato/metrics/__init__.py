@@ -1,8 +1,9 @@
 """Scores that any method can be judged by, with controls and intervals beside them."""
 
 from sfumato.metrics.controls import CONTROLS
+from sfumato.metrics.correlation import rank_correlation
 from sfumato.metrics.imacs import imacs
-from sfumato.metrics.importance import rank_correlation, ranks, ranks_aligned, rmse
+from sfumato.metrics.importance import ranks, ranks_aligned, rmse
 from sfumato.metrics.intervals import bootstrap
 from sfumato.metrics.localisation import average_precision, box, box_iou, coverage, hard, iou, miou, pointing
 from sfumato.metrics.overlap import Overlap, overlap

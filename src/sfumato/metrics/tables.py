@@ -83,9 +83,8 @@ class LocalisationTable:
         width = max(len(name) for name in ["method", *self.methods])
         lines = ["  ".join([f"{'method':<{width}}", *(f"{metric:>20}" for metric in self.metrics)])]
         for method in self.methods:
-            cells = [self.score(method, metric) for metric in self.metrics]
-            texts = [f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells]
-            lines.append("  ".join([f"{method:<{width}}", *(f"{text:>20}" for text in texts)]))
+            cells = [f"{self.score(method, metric):.3f}" for metric in self.metrics]
+            lines.append("  ".join([f"{method:<{width}}", *(f"{cell:>20}" for cell in cells)]))
         return "\n".join(lines)
 
 

@@ -82,10 +82,9 @@ class Switch:
         end = bootstrap(first[:, late])
         verdict = verdict_of(lies(nearer, above=0), lies(end, above=0.9))
         sentence = (
-            f"After {settled.mean:.0%} [{settled.low:.0%}, {settled.high:.0%}] of the run a switch leaves normalised "
-            f"SSIM to the first condition at 0.9 or more. Switched at t = {times[early]:.0f}, the outcome is nearer to "
-            f"the new condition by {nearer}; switched at t = {times[late]:.0f}, normalised SSIM to the old one is "
-            f"{end}."
+            f"After {settled:.0%} of the run a switch leaves normalised SSIM to the first condition at 0.9 or more. "
+            f"Switched at t = {times[early]:.0f}, the outcome is nearer to the new condition by {nearer}; switched at "
+            f"t = {times[late]:.0f}, normalised SSIM to the old one is {end}."
         )
         table = [
             {
