@@ -10,13 +10,12 @@ from sfumato.metrics.overlap import Overlap, overlap
 from sfumato.metrics.registry import Metric, find_metric, metric, metrics
 from sfumato.metrics.separation import Separation, separation
 from sfumato.metrics.spread import effective_area
-from sfumato.metrics.tables import METRICS, LocalisationTable, localisation_scores, localisation_table
+from sfumato.metrics.tables import LocalisationTable, localisation_scores, localisation_table
 from sfumato.metrics.verdicts import Decision, Outcome, every, lies, some, verdict_of
 from sfumato.results.interval import Interval
 
 __all__ = [
     "CONTROLS",
-    "METRICS",
     "Decision",
     "Interval",
     "LocalisationTable",

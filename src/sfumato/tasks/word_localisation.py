@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from sfumato.explain import explain
 from sfumato.inputs.schedule import MAX_STEPS
-from sfumato.metrics import CONTROLS, Interval, bootstrap, find_metric
+from sfumato.metrics import CONTROLS, Interval, bootstrap, find_metric, localisation_scores
 from sfumato.metrics.controls import control_map
-from sfumato.metrics.localisation import fitted
 from sfumato.metrics.registry import checked_metrics
 from sfumato.models.model import Model
 from sfumato.progress import Progress
@@ -144,8 +143,8 @@ def _row(word: MaskedWord, caption: str, seed: int, options: WordLocalisationOpt
     maps = {options.method: np.asarray(word.heat, np.float64)}
     maps |= {name: control_map(name, (height, width), seed, word.place) for name in CONTROLS}
     for name, heat in maps.items():
-        fine, truth = fitted(heat, word.truth)
-        row |= {f"{name}.{metric}": find_metric(metric).function(fine, truth) for metric in options.metrics}
+        scores = localisation_scores(heat, word.truth, options.metrics)
+        row |= {f"{name}.{metric}": value for metric, value in scores.items()}
     return row
 
 
