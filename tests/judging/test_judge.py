@@ -20,8 +20,8 @@ from sfumato.judging.judge import Played, Verdict
 from sfumato.judging.judge import judge as judged_by
 from sfumato.judging.maps import saliencies
 from sfumato.metrics.controls import control_map
-from sfumato.metrics.structure import resized
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 from sfumato.saliency.recovering import Recovery
 from sfumato.similarity.clip import Clip
 from tests.judging.test_games import curve

@@ -15,10 +15,10 @@ from sfumato.games.players import Player, players_of, remaining
 from sfumato.judging.checks import Measured, measured
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.correlation import pairwise_rank_correlation
-from sfumato.metrics.structure import resized
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 
 NODE = "removal"
 VISIBLE = 4 / 255
@@ -95,7 +95,7 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     for number, text in enumerate(texts):
         images.append(generator([request.with_(prompt=text)])[0].pixels)
         progress("images without a word", number + 1, len(texts))
-    changes = difference(np.stack(images), whole)
+    changes = difference(np.stack(images), whole) / 255
     heat = np.stack(heats).astype(np.float64)
     grid = (heat.shape[1], heat.shape[2])
     coarse = [resized(change, grid) for change in changes]
@@ -110,8 +110,8 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
 
 
 def difference(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """The largest difference of a channel at each pixel of images (..., y, x, channel) of uint8, from 0 to 1."""
-    return np.asarray(np.abs(one.astype(np.float64) - other).max(-1) / 255)
+    """The largest difference of a channel at each pixel of images (..., y, x, channel) of uint8, from 0 to 255."""
+    return np.asarray(np.abs(one.astype(np.float64) - other).max(-1))
 
 
 def mapped(model: Model, explanation: Explanation) -> list[tuple[Player, NDArray[np.float64]]]:

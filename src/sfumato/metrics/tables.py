@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +15,7 @@ from sfumato.metrics.intervals import bootstrap
 from sfumato.metrics.localisation import fitted
 from sfumato.metrics.registry import checked_metrics, find_metric
 from sfumato.results.interval import Interval
+from sfumato.results.json_text import json_text, plain
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,12 @@ class LocalisationTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in the types that JSON has; a number that is not defined is None."""
-        rows = [{k: _or_none(v) for k, v in asdict(row).items()} for row in self.rows]
+        rows = plain([asdict(row) for row in self.rows])
         return {"items": self.items, "dropped": self.dropped, "settings": dict(self.settings), "rows": rows}
 
     def to_json(self) -> str:
         """``to_dict`` as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+        return json_text(self.to_dict())
 
     def __str__(self) -> str:
         width = max(len(name) for name in ["method", *self.methods])
@@ -168,7 +167,3 @@ def _check(maps: Mapping[str, Sequence[ArrayLike]], masks: Sequence[ArrayLike], 
 def _size(truth: NDArray[np.bool_]) -> tuple[int, int]:
     height, width = truth.shape
     return height, width
-
-
-def _or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,7 +22,7 @@ from sfumato.models.bars import other_bars_hidden
 from sfumato.models.identity import identity_digest
 from sfumato.progress import Progress, silent
 from sfumato.request import PICTURES, Request
-from sfumato.results.rows import plain_rows
+from sfumato.results.json_text import plain
 from sfumato.runs.manifest import Planned
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import library_versions
@@ -275,9 +275,9 @@ def _checked(record: Record) -> Record:
         picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size
     ):
         raise RunError(f"the picture of a record is {picture.shape} of {picture.dtype}; expected (y, x, 3) of uint8")
-    (plain,) = plain_rows([{"values": record.values, "rows": list(record.rows)}])
-    json.dumps(plain)  # what JSON cannot hold is an error of this item
-    return Record(plain["values"], arrays, plain["rows"], maps, picture)
+    kept = plain({"values": record.values, "rows": list(record.rows)})
+    json.dumps(kept)  # what JSON cannot hold is an error of this item
+    return Record(kept["values"], arrays, kept["rows"], maps, picture)
 
 
 def _free_memory(error: Exception) -> None:

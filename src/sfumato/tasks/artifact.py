@@ -19,13 +19,14 @@ from sfumato.generation.interventions.channels import AblateChannels
 from sfumato.generation.step_gradients import region_gradients, step_with_gradients
 from sfumato.methods.masks import on_latent
 from sfumato.metrics import bootstrap, lies, verdict_of
-from sfumato.metrics.structure import maximum_channel, resized
+from sfumato.metrics.structure import maximum_channel
 from sfumato.models.identity import identity_digest
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
 from sfumato.plots.curves import maps_sheet
 from sfumato.progress import Progress
 from sfumato.request import Request
+from sfumato.results.upscale import resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task

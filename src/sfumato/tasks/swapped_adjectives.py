@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sfumato.judging.removal import difference
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
@@ -147,9 +148,9 @@ def swap_record(item: Item, images: NDArray[np.uint8]) -> Record:
     if first is None or first_too is None:
         row |= {"object in both": False} | dict.fromkeys(MEASURES)
         return Record(arrays={"images": images}, rows=[row])
-    difference = _difference(images)
+    change = difference(*images)
     own = ndimage.binary_dilation(first.mask | first_too.mask, iterations=MARGIN)
-    energy = difference**2
+    energy = change**2
     stays = (
         second is not None
         and second_too is not None
@@ -157,8 +158,8 @@ def swap_record(item: Item, images: NDArray[np.uint8]) -> Record:
         and np.hypot(second.x - second_too.x, second.y - second_too.y) <= NEAR
     )
     measured = (
-        float((difference[~own] > VISIBLE).mean()) if not own.all() else math.nan,
-        float((difference[own] > VISIBLE).mean()),
+        float((change[~own] > VISIBLE).mean()) if not own.all() else math.nan,
+        float((change[own] > VISIBLE).mean()),
         float(energy[~own].sum() / energy.sum()) if energy.any() else 0.0,
         float((~own).mean()),
         float(stays),
@@ -168,11 +169,6 @@ def swap_record(item: Item, images: NDArray[np.uint8]) -> Record:
     return Record(arrays={"images": images}, rows=[row])
 
 
-def _difference(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The largest difference of each pixel's three values (y, x)."""
-    return np.asarray(np.abs(images[0].astype(np.float64) - images[1]).max(-1))
-
-
 def _shown(item: Item, images: NDArray[np.uint8]) -> list[Panel]:
     titles = (title(item.request.prompt), title(item.about[OTHER]))
-    return [(titles[0], images[0], False), (titles[1], images[1], False), ("change", _difference(images), True)]
+    return [(titles[0], images[0], False), (titles[1], images[1], False), ("change", difference(*images), True)]
