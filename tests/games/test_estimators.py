@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite, OptionError, SfumatoError
 from sfumato.games import ESTIMATORS, Plan, check_axioms, default_estimator, plan, play
-from sfumato.games.coalitions import every, numbers
+from sfumato.games.coalitions import all_coalitions, numbers
 from sfumato.games.estimators.exact import shapley
 from sfumato.games.estimators.surrogate import lime
 from sfumato.results.importance import half_width
@@ -43,7 +43,7 @@ class Game:
 
 def by_orders(game: Any, players: int) -> NDArray[np.float64]:
     """Shapley values by their definition: the mean of what each player adds over all orders of joining."""
-    worth = game(every(players))
+    worth = game(all_coalitions(players))
     total = np.zeros(players)
     for order in itertools.permutations(range(players)):
         held = 0
@@ -54,7 +54,7 @@ def by_orders(game: Any, players: int) -> NDArray[np.float64]:
 
 
 def truth(game: Any, players: int) -> NDArray[np.float64]:
-    return shapley(game(every(players)), players)
+    return shapley(game(all_coalitions(players)), players)
 
 
 def budget_for(name: str, players: int) -> int:
@@ -162,7 +162,7 @@ def test_errors_are_as_large_as_they_say(name: str) -> None:
 
 def known_games(seed: int) -> dict[str, NDArray[np.float64]]:
     """The values of all coalitions of seven players: with interactions, the largest member, a cosine, pure chance."""
-    draw, x = np.random.default_rng(seed), every(7).astype(float)
+    draw, x = np.random.default_rng(seed), all_coalitions(7).astype(float)
     ways = draw.normal(size=8) + x @ draw.normal(size=(7, 8))
     return {
         "interactions": Game(7, seed)(x > 0),

@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
-from sfumato.information.levels import LIMIT, Levels, draw, fitted, levels_at, trained_levels
+from sfumato.information.levels import LIMIT, Levels, draw, fitted_chances, levels_at, trained_levels
 from sfumato.models.model import Model
 from tests.information.gaussian import gaussian
 from tests.information.made_up import bump, levels, repeated, total
@@ -172,7 +172,7 @@ def test_chances_go_where_the_integrand_is(middle: float, spread: float) -> None
     even = known.width / known.width.sum()
     places = draw(even, 100, chance())
     values = np.array([bump(middle, spread)(at) for at in known.log_snr[places]])
-    chances = fitted(known, places, values)
+    chances = fitted_chances(known, places, values)
     assert chances.sum() == pytest.approx(1)
     assert (chances >= 0.1 * even - 1e-12).all()
     of_bump = chances - 0.1 * even
@@ -186,12 +186,12 @@ def test_chances_go_where_the_integrand_is(middle: float, spread: float) -> None
 @pytest.mark.parametrize("values", [np.zeros(12), np.full(12, -2.0)])
 def test_where_nothing_was_found_chances_are_even(values: Floats) -> None:
     known = levels()
-    np.testing.assert_allclose(fitted(known, np.arange(0, 120, 10), values), known.width / known.width.sum())
+    np.testing.assert_allclose(fitted_chances(known, np.arange(0, 120, 10), values), known.width / known.width.sum())
 
 
 def test_one_sample_alone_leaves_chances_to_all_levels() -> None:
     known = levels()
-    chances = fitted(known, np.array([150]), np.array([3.0]))
+    chances = fitted_chances(known, np.array([150]), np.array([3.0]))
     assert chances.sum() == pytest.approx(1)
     assert abs(known.log_snr[np.argmax(chances / known.width)] - known.log_snr[150]) < 0.1
     assert chances.min() > 0

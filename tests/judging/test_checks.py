@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from sfumato.errors import SfumatoError
-from sfumato.judging.checks import Measured, by_chance, measured
+from sfumato.judging.checks import CheckResult, by_chance, measured
 from sfumato.judging.maps import named_maps, shares_of
 from sfumato.metrics import Interval
 from sfumato.metrics.verdicts import LEAST
@@ -21,8 +21,8 @@ from tests.results import synthetic
 SOME = Interval(0.5, 0.4, 0.6, 9)
 
 
-def of(wanted: Any, low: float, high: float, n: int = 9) -> Measured:
-    return Measured("seeds", "number", SOME, "control", SOME, Interval((low + high) / 2, low, high, n), wanted)
+def of(wanted: Any, low: float, high: float, n: int = 9) -> CheckResult:
+    return CheckResult("seeds", "number", SOME, "control", SOME, Interval((low + high) / 2, low, high, n), wanted)
 
 
 @pytest.mark.parametrize(

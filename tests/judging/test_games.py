@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite, OptionError
-from sfumato.judging.games import BLUR, BLUR_SIGMA, DISTANCES, GAMES, Curve, Game, Judge, judge_of, play, ranks
+from sfumato.judging.games import BLUR, BLUR_SIGMA, DISTANCES, GAMES, Curve, Game, Judge, judge_of, play, saliency_order
 from sfumato.saliency.recovering import Recovery
 from sfumato.saliency.similarities import blurred
 from sfumato.similarity.clip import Clip
@@ -119,17 +119,17 @@ def test_points_that_cannot_be_are_refused(points: int) -> None:
 
 def test_ranks_order_the_places() -> None:
     saliency = np.array([[0.1, 5.0, -2.0], [3.0, 0.2, 4.0]])
-    np.testing.assert_array_equal(ranks(saliency, (2, 3)), [4, 0, 5, 2, 3, 1])
-    np.testing.assert_array_equal(ranks(saliency.astype(np.float16), (2, 3)), [4, 0, 5, 2, 3, 1])
+    np.testing.assert_array_equal(saliency_order(saliency, (2, 3)), [4, 0, 5, 2, 3, 1])
+    np.testing.assert_array_equal(saliency_order(saliency.astype(np.float16), (2, 3)), [4, 0, 5, 2, 3, 1])
 
 
 def test_ties_are_broken_always_alike_and_not_by_their_place() -> None:
     saliency = np.zeros(GRID)
     saliency[0, 0] = 1
-    first = ranks(saliency, GRID)
+    first = saliency_order(saliency, GRID)
     assert first[0] == 0
     assert sorted(first.tolist()) == list(range(96))
-    np.testing.assert_array_equal(first, ranks(5 * saliency, GRID))
+    np.testing.assert_array_equal(first, saliency_order(5 * saliency, GRID))
     assert abs(np.corrcoef(first[1:], np.arange(95))[0, 1]) < 0.3
     np.testing.assert_allclose(
         played(saliency, "deletion")["squared"].values, played(saliency, "deletion")["squared"].values

@@ -10,7 +10,7 @@ import pytest
 import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.loading import load
-from sfumato.results.json_text import plain
+from sfumato.results.json_text import json_value
 from sfumato.runs.task import Item, ModelFacts, NoOptions, Record, find_task
 from sfumato.tasks import segment_matching
 from sfumato.tasks.segment_matching import CHOICES, PLAYERS, WAYS
@@ -71,7 +71,7 @@ def test_both_ways_and_both_kinds_of_players_are_judged(model: Any, tmp_path: Pa
         "segment_matching", model, out=tmp_path / "alone", prompts=["two red stars"], common={"seed": 1}
     )
     second = items[items["caption"] == "two red stars"]
-    assert plain(second[[*CHOICES]].to_dict("records")) == plain(alone.items[[*CHOICES]].to_dict("records"))
+    assert json_value(second[[*CHOICES]].to_dict("records")) == json_value(alone.items[[*CHOICES]].to_dict("records"))
 
 
 def test_no_prompts_are_refused(model: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from sfumato.cli.parameters import (
     seeded,
 )
 from sfumato.cli.session import session_of
-from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options, read_prompts, read_shard
+from sfumato.cli.task_options import options_of, parameter_of, parsed_shard, prompts_option, read_options, read_prompts
 from sfumato.errors import OptionError, UnknownTask
 from sfumato.option_values import BATCH
 
@@ -321,7 +321,7 @@ def _run(
     common = {name: value for name, value in request.items() if value is not None}
     if "size" in common:
         common["height"], common["width"] = parse_size(common.pop("size"))
-    part = read_shard(shard)
+    part = parsed_shard(shard)
     target = out or f"runs/{task.name}"
     target += f"-{part[0]:0{len(str(part[1]))}}-of-{part[1]}" if part[1] > 1 and out is None else ""
     session_of(context).stopped = _stopped(target)

@@ -72,7 +72,7 @@ def _trained(model: Model) -> int:
     return int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
 
 
-def fitted(levels: Levels, places: NDArray[np.int64], values: Floats) -> Floats:
+def fitted_chances(levels: Levels, places: NDArray[np.int64], values: Floats) -> Floats:
     """Chances of the levels by a logistic density over log-SNR, with mean and spread of what was found.
 
     Args:

@@ -23,7 +23,7 @@ Wanted = Literal["above", "below", "like"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class CheckResult:
     """One number of a check.
 
     Attributes:
@@ -72,7 +72,7 @@ def measured(
     controls: Sequence[float],
     wanted: Wanted,
     groups: Sequence[Hashable] | None = None,
-) -> Measured:
+) -> CheckResult:
     """The means of values and of their controls, one for each value, and of the differences.
 
     Args:
@@ -87,7 +87,7 @@ def measured(
     own, others = np.asarray(values, np.float64), np.asarray(controls, np.float64)
     own, others = np.where(np.isnan(others), np.nan, own), np.where(np.isnan(own), np.nan, others)
     value, control, gain = (bootstrap(one, groups=groups) for one in (own, others, own - others))
-    return Measured(check, number, value, against, control, gain, wanted)
+    return CheckResult(check, number, value, against, control, gain, wanted)
 
 
 def by_chance(heat: NDArray[np.float64], seed: int) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, SfumatoError
 from sfumato.generation.generate import generate
-from sfumato.judging.checks import Measured, measured
+from sfumato.judging.checks import CheckResult, measured
 from sfumato.judging.games import GAMES, POINTS, Curve, Game, check_distances, judge_of, play
 from sfumato.judging.maps import Saliency, saliencies
 from sfumato.metrics import Interval, bootstrap
@@ -22,7 +22,7 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.recovering import Recovery, rows_within, steps_at
-from sfumato.saliency.similarities import LOCAL_SSIM, renamed
+from sfumato.saliency.similarities import LOCAL_SSIM, similarity_name
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import notes_on, own_clip
 
@@ -105,7 +105,7 @@ class Verdict:
             gains[name] = bootstrap(areas, groups=[one.group for one, _ in pairs])
         return gains
 
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[CheckResult]:
         """The area of every map next to that of each control, by game and measure."""
         return [
             measured(
@@ -218,7 +218,7 @@ def judge(
         raise OptionError(f"no game is chosen; choose from: {', '.join(GAMES)}")
     if unknown := [name for name in controls if name not in KNOWN_CONTROLS]:
         raise OptionError(f"there is no control {unknown[0]!r}; choose from: {', '.join(KNOWN_CONTROLS)}")
-    distances = [renamed(name) for name in distances or ()]
+    distances = [similarity_name(name) for name in distances or ()]
     check_distances(distances)
     known = [saliencies(one) for one in explanations]
     for one in explanations:

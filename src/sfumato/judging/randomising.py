@@ -19,7 +19,7 @@ from sfumato.errors import ModelError, NonFinite
 from sfumato.generation.context import GenerationContext
 from sfumato.generation.feature_layers import first_call
 from sfumato.judging.again import again
-from sfumato.judging.checks import Measured, by_chance, measured
+from sfumato.judging.checks import CheckResult, by_chance, measured
 from sfumato.judging.maps import named_maps
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
@@ -34,7 +34,7 @@ STAGES = 6
 
 def randomisation(
     model: Model, explanation: Explanation, *, stages: int = STAGES, progress: Progress = silent
-) -> tuple[list[Measured], xr.Dataset]:
+) -> tuple[list[CheckResult], xr.Dataset]:
     """Explain again with ever more blocks of the denoiser random, and compare the maps with those of the whole model.
 
     Args:

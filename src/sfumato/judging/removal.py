@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sfumato.caching.images import Generator
 from sfumato.errors import SfumatoError
 from sfumato.games.players import Player, players_of, remaining
-from sfumato.judging.checks import Measured, measured
+from sfumato.judging.checks import CheckResult, measured
 from sfumato.metrics.controls import control_map
 from sfumato.metrics.correlation import pairwise_rank_correlation
 from sfumato.models.model import Model
@@ -47,7 +47,7 @@ class Removal:
     others: NDArray[np.float64]
     centre: NDArray[np.float64]
 
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[CheckResult]:
         """Agreement with the change, against the other words' maps and against a centred blob."""
         number = "rank agreement of map and change"
         rows = [measured(NODE, number, list(self.own), "a blob in the middle", list(self.centre), "above")]

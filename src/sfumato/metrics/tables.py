@@ -15,11 +15,11 @@ from sfumato.metrics.intervals import bootstrap
 from sfumato.metrics.localisation import fitted
 from sfumato.metrics.registry import checked_metrics, find_metric
 from sfumato.results.interval import Interval
-from sfumato.results.json_text import json_text, plain
+from sfumato.results.json_text import json_text, json_value
 
 
 @dataclass(frozen=True)
-class Row:
+class Score:
     """One method's score in one metric."""
 
     method: str
@@ -42,7 +42,7 @@ class LocalisationTable:
         settings: What the numbers depend on: level, resamples, seed, and whether items are grouped.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Score, ...]
     items: int
     dropped: int
     settings: Mapping[str, Any]
@@ -69,7 +69,7 @@ class LocalisationTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in the types that JSON has; a number that is not defined is None."""
-        rows = plain([asdict(row) for row in self.rows])
+        rows = json_value([asdict(row) for row in self.rows])
         return {"items": self.items, "dropped": self.dropped, "settings": dict(self.settings), "rows": rows}
 
     def to_json(self) -> str:
@@ -137,7 +137,7 @@ def localisation_table(
         for metric in metrics:
             values = scores.get((name, metric), [])
             interval = bootstrap(values, groups=chosen, level=level, resamples=resamples, seed=seed)
-            rows.append(Row(name, metric, *interval, control=name not in given))
+            rows.append(Score(name, metric, *interval, control=name not in given))
     settings = {"level": level, "resamples": resamples, "seed": seed, "grouped": groups is not None}
     return LocalisationTable(tuple(rows), len(kept), len(truths) - len(kept), settings)
 

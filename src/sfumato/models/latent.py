@@ -19,7 +19,7 @@ from sfumato.models.family import Family
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import Notes, notes_of
-from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
+from sfumato.models.schedulers import DEFAULT_STEPS, check_schedule, known_scheduler
 from sfumato.models.sites import sites_of
 from sfumato.models.tasks import Task
 from sfumato.models.turns import alone
@@ -110,7 +110,7 @@ class LatentModel:
             scheduler=known_scheduler(self.pipeline, request.scheduler),
             strength=self._strength(request) if self._starts else request.strength,
         )
-        check_steps(self.pipeline, done)
+        check_schedule(self.pipeline, done)
         self._check_sides(sides)
         if self._starts and self.steps(done) < 1:
             raise ModelError(

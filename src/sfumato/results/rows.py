@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sfumato.results.json_text import plain
+from sfumato.results.json_text import json_value
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -20,7 +20,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         map,AP.value,AP.low,AP.high,AP.n
         daam,0.5,0.4,0.6,10
     """
-    flat = [_flat(plain(row)) for row in rows]
+    flat = [_flat(json_value(row)) for row in rows]
     file = io.StringIO()
     known = dict.fromkeys(column for row in flat for column in row)
     # where other rows have an interval, a cell without one is empty in each of its columns

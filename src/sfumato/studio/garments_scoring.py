@@ -16,7 +16,7 @@ from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.garments import Pair, pair
 from sfumato.studio.garments_reader import THINGS, measured
-from sfumato.studio.scoring import Measured, Scores
+from sfumato.studio.scoring import Figure, Scores
 
 BATCH = 8
 
@@ -56,7 +56,7 @@ def score_garments(model: Model, samples: int = 200, *, seed: int = 0, progress:
     figures = []
     for name in found[0]:
         label = f"{name} right" if name in THINGS else name
-        figures.append(Measured(label, *bootstrap([one[name] for one in found]), None))
+        figures.append(Figure(label, *bootstrap([one[name] for one in found]), None))
     return Scores(model.source.name, samples, tuple(figures))
 
 

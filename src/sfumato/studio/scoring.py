@@ -40,7 +40,7 @@ AIMS = {
 
 
 @dataclass(frozen=True)
-class Measured:
+class Figure:
     """One figure with its 95% bootstrap interval over prompts."""
 
     measure: str
@@ -57,7 +57,7 @@ class Scores:
 
     model: str
     prompts: int
-    figures: tuple[Measured, ...]
+    figures: tuple[Figure, ...]
 
     @property
     def title(self) -> str:
@@ -115,7 +115,7 @@ def score(model: Model, prompts: int = 200, *, seed: int = 0, progress: Progress
         truths = [scene_of(caption, seed + i).image for i, caption in enumerate(captions)]
         found["retrieval top-1 of 100, true scenes"] = retrieved(captions, truths)
         found["retrieval top-1 of 100, generated"] = retrieved(captions, images)
-    figures = [Measured(name, *bootstrap(values), AIMS[name]) for name, values in found.items() if values]
+    figures = [Figure(name, *bootstrap(values), AIMS[name]) for name, values in found.items() if values]
     return Scores(model.source.name, len(captions), tuple(figures))
 
 

@@ -42,7 +42,7 @@ from sfumato.tasks.shared.word_maps import (
     WordMapOptions,
     costs_of_paired_maps,
     measured_pairs,
-    number,
+    or_nan,
     warn_of_one,
 )
 
@@ -107,7 +107,7 @@ class Cohyponyms:
         found = []
         for item, record in records:
             sampling.add(item.request, prompts=2)
-            found.append([[number(row[name]) for row in record.rows] for name in MEASURES])
+            found.append([[or_nan(row[name]) for row in record.rows] for name in MEASURES])
         values = dict(zip(MEASURES, np.array(found, np.float64).transpose(1, 0, 2), strict=True))  # (pair, kind) each
         gaps = {name: bootstrap(both[:, 0] - both[:, 1]) for name, both in values.items()}
         means = {

@@ -1,4 +1,4 @@
-"""How the image emerges: the SSIM of every sample with the one before, over seeds (figure 5.6 of the thesis)."""
+"""How the image emerges: normalised SSIM of every sample with the one before, over seeds (figure 5.6 of the thesis)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, ta
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, sampling_of_seeds
 
 CLAIM = Claim(
-    "SSIM of consecutive samples rises for about 750 of 1,000 steps, has a plateau near t = 250, then a dip and a rise "
-    "in the last 100 steps, alike for all seeds.",
+    "Normalised SSIM of consecutive samples rises for about 750 of 1,000 steps, has a plateau near t = 250, then a dip "
+    "and a rise in the last 100 steps, alike for all seeds.",
     paper="the thesis on the diffusion profile, figure 5.6",
 )
 

@@ -20,7 +20,7 @@ from scipy import ndimage
 from sfumato.caching.cache import Cache, default_folder
 from sfumato.caching.images import Generator
 from sfumato.errors import OptionError
-from sfumato.information.calibrating import load as load_weights
+from sfumato.information.calibrating import load_calibration as load_weights
 from sfumato.judging.removal import VISIBLE, difference
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, pointing, rank_correlation
 from sfumato.metrics.controls import control_map
@@ -31,7 +31,7 @@ from sfumato.plots.studies import scatter_sheet
 from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.request import Request
-from sfumato.results.json_text import plain
+from sfumato.results.json_text import json_value
 from sfumato.results.upscale import bicubic, resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
@@ -150,7 +150,7 @@ class MapFaithfulness:
                 rows.append(with_nan(row))
         if not rows:
             return Finding("map_faithfulness", "", None, NOTHING_SHOWN, [], None, about)
-        about = {**about, "samples": options.samples, "gains over daam": plain(gains(rows))}
+        about = {**about, "samples": options.samples, "gains over daam": json_value(gains(rows))}
         return Finding("map_faithfulness", "", None, _sentence(rows), table(rows, times), figure(rows), about)
 
 
@@ -210,9 +210,9 @@ def table(rows: Rows, times: Times) -> list[dict[str, Any]]:
             row["calls"] = None if calls is None else round(calls)
             if times:
                 known = times.get(name) if scenes == "generated" else None
-                seconds, plain = (None, None) if known is None else np.median(known, axis=0).tolist()
+                seconds, times_plain = (None, None) if known is None else np.median(known, axis=0).tolist()
                 row["seconds"] = None if seconds is None else round(seconds, 2)
-                row["times plain"] = None if plain is None else round(plain, 2)
+                row["times plain"] = None if times_plain is None else round(times_plain, 2)
             found.append(row)
     return found
 

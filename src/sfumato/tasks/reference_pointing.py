@@ -37,7 +37,7 @@ from sfumato.runs.task import Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
 from sfumato.tasks.explain import check_method, costs_of
-from sfumato.tasks.shared.word_maps import number
+from sfumato.tasks.shared.word_maps import or_nan
 
 GROUPS = 5
 KEPT = ("group", "head")
@@ -116,7 +116,7 @@ class ReferencePointing:
             for row in record.rows:
                 own = found.setdefault(row["what"], {})
                 for measure in (name for name in (*MEASURES, *REGIONS) if name in row):
-                    own.setdefault(measure, []).append(number(row[measure]))
+                    own.setdefault(measure, []).append(or_nan(row[measure]))
         rows: list[dict[str, Any]] = [
             {"what": name} | {measure: bootstrap(values) for measure, values in measures.items()}
             for name, measures in found.items()

@@ -33,7 +33,7 @@ from sfumato.tasks.shared.word_maps import (
     TaggedOptions,
     costs_of_maps,
     measured_maps,
-    number,
+    or_nan,
     parser_named,
     tagged_items,
     warn_of_one,
@@ -175,7 +175,7 @@ class _Pairs:
             for row in record.rows:
                 self.relations.append(row["relation"])
                 self._owners.append((item.request.prompt, item.request.seed))
-                values.append([number(row[f"{name} at {tau}"]) for tau in TAUS for name in MEASURES])
+                values.append([or_nan(row[f"{name} at {tau}"]) for tau in TAUS for name in MEASURES])
         self._values = np.array(values, np.float64).reshape(-1, len(TAUS), len(MEASURES))
         self.about: dict[str, Any] = sampling.about | {
             "tags": tags,

@@ -38,7 +38,7 @@ from sfumato.tasks.shared.scene_images import (
     title,
     two_objects,
 )
-from sfumato.tasks.shared.word_maps import Sampling, number, requests_of_pairs, warn_of_one
+from sfumato.tasks.shared.word_maps import Sampling, or_nan, requests_of_pairs, warn_of_one
 
 VISIBLE = 16
 """A pixel is changed when one of its three values differs by more than this, of 255."""
@@ -118,7 +118,7 @@ class SwappedAdjectives:
             (row,) = record.rows
             if not row["object in both"]:
                 continue
-            measured.append([number(row[name]) for name in MEASURES])
+            measured.append([or_nan(row[name]) for name in MEASURES])
             if len(pictures) < EXAMPLES:
                 pictures.append(_shown(item, record.arrays["images"]))
         columns = np.array(measured, np.float64).reshape(-1, len(MEASURES)).T

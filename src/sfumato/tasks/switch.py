@@ -22,7 +22,7 @@ from sfumato.tasks.shared.over_seeds import OTHER, OverSeedsOptions, items_of, o
 
 CLAIM = Claim(
     "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 steps "
-    "SSIM to the original is at least 0.9, and a switch in the last 100 hardly matters.",
+    "normalised SSIM to the original is at least 0.9, and a switch in the last 100 hardly matters.",
     paper="the thesis on the diffusion profile, figure 5.17",
 )
 

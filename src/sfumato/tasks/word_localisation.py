@@ -27,7 +27,7 @@ from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
-from sfumato.tasks.shared.word_maps import costs_of_maps, mapped_in, number
+from sfumato.tasks.shared.word_maps import costs_of_maps, mapped_in, or_nan
 
 KINDS = ("all", "nouns", "colours", "others")
 AFTERWARDS = "ovam"
@@ -172,7 +172,7 @@ class _Scores:
             self.dropped += 1
             return
         for name, values in self._values.items():
-            values.append(number(row[name]))
+            values.append(or_nan(row[name]))
         self._kinds.append(KINDS.index(row["kind"]))
         self._prompts.append(self._numbers.setdefault(prompt, len(self._numbers)))
 
