@@ -27,7 +27,7 @@ from sfumato.caching.images import Generator
 from sfumato.errors import OptionError
 from sfumato.games import plan, play
 from sfumato.games.coalitions import all_coalitions, numbers
-from sfumato.games.estimators.exact import shapley
+from sfumato.games.estimators.exact import shapley_values
 from sfumato.games.players import players_of
 from sfumato.games.values import PromptValue
 from sfumato.request import Request
@@ -100,7 +100,7 @@ def of_prompts(players: int, games: int) -> list[Value]:
 
 def needed(made: list[Value], players: int, name: str) -> dict[str, int | None]:
     """The least budget from which the median error over games stays below each limit."""
-    truths = [shapley(value(all_coalitions(players)), players) for value in made]
+    truths = [shapley_values(value(all_coalitions(players)), players) for value in made]
     medians = []
     for budget in budgets(players):
         try:

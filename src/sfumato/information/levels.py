@@ -95,7 +95,7 @@ def fitted_chances(levels: Levels, places: NDArray[np.int64], values: Floats) ->
     return np.asarray(0.9 * density / density.sum() + 0.1 * even)
 
 
-def draw(chances: Floats, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def drawn_levels(chances: Floats, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """So many levels, spread evenly over the chances (systematic sampling), and so is every beginning: (draw,)."""
     ends = np.cumsum(chances) / chances.sum()
     points = (np.arange(count) + generator.random()) / count

@@ -114,7 +114,7 @@ def check_distances(given: Sequence[str]) -> None:
         raise OptionError(f"there is no distance {wrong[0]!r}; choose from: {', '.join(DISTANCES)}")
 
 
-def play(
+def perturbation_curves(
     recovery: Recovery, saliency: NDArray[np.floating], game: Game, judge: Judge, points: int = POINTS
 ) -> list[Curve]:
     """Play one game on one map.

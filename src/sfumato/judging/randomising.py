@@ -49,7 +49,7 @@ def randomisation(
     """
     request = model.complete(explanation.request)
     maps = named_maps(explanation)
-    blocks = blocks_of(model, request)[::-1]
+    blocks = blocks_with_weights(model, request)[::-1]
     ends = sorted({round(len(blocks) * (stage + 1) / stages) for stage in range(stages)} - {0})
     chance = np.array([by_chance(one, request.seed) for one in maps.values()])
     likeness = np.full((len(ends) + 1, len(maps)), np.nan)
@@ -89,7 +89,7 @@ def randomisation(
     return [row], node
 
 
-def blocks_of(model: Model, request: Request) -> list[str]:
+def blocks_with_weights(model: Model, request: Request) -> list[str]:
     """The parts of the denoiser that hold weights, in order of execution: its children, those in lists one by one."""
     names = [name for name, part in _parts(model.denoiser) if any(True for _ in part.parameters())]
     order: dict[str, None] = {}

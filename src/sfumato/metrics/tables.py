@@ -19,7 +19,7 @@ from sfumato.results.json_text import json_text, json_value
 
 
 @dataclass(frozen=True)
-class Score:
+class Cell:
     """One method's score in one metric."""
 
     method: str
@@ -42,7 +42,7 @@ class LocalisationTable:
         settings: What the numbers depend on: level, resamples, seed, and whether items are grouped.
     """
 
-    rows: tuple[Score, ...]
+    rows: tuple[Cell, ...]
     items: int
     dropped: int
     settings: Mapping[str, Any]
@@ -137,7 +137,7 @@ def localisation_table(
         for metric in metrics:
             values = scores.get((name, metric), [])
             interval = bootstrap(values, groups=chosen, level=level, resamples=resamples, seed=seed)
-            rows.append(Score(name, metric, *interval, control=name not in given))
+            rows.append(Cell(name, metric, *interval, control=name not in given))
     settings = {"level": level, "resamples": resamples, "seed": seed, "grouped": groups is not None}
     return LocalisationTable(tuple(rows), len(kept), len(truths) - len(kept), settings)
 

@@ -20,11 +20,11 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
+    first_request,
     followed,
     followed_in,
     followed_in_plan,
     items_of,
-    request_of,
     sampling_of_seeds,
 )
 
@@ -59,7 +59,7 @@ class Ablation:
         Raises:
             OptionError: One of these.
         """
-        request = model.complete(request_of(model, options))
+        request = model.complete(first_request(model, options))
         followed(model, request, options.mask)
         _swept(model, request)
 

@@ -30,7 +30,7 @@ from sfumato.results.upscale import resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, request_of, sampling_of_seeds
+from sfumato.tasks.shared.over_seeds import OverSeedsOptions, first_request, items_of, sampling_of_seeds
 
 AT = 200
 SIDE = 8
@@ -82,7 +82,7 @@ class Artifact:
         Raises:
             OptionError: It has no second contracting block.
         """
-        _layer(model, model.complete(request_of(model, options)))
+        _layer(model, model.complete(first_request(model, options)))
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: ArtifactOptions) -> Iterator[Item]:
         """An item for each seed."""

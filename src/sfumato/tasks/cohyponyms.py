@@ -22,7 +22,7 @@ from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.studio.grammar import Group, Plan, caption_of, expected, parsed
+from sfumato.studio.grammar import Group, ScenePlan, caption_of, expected, parsed
 from sfumato.studio.reader import matches, read
 from sfumato.studio.shapes import COHYPONYMS, COLOURS, SHAPES
 from sfumato.tasks.explain import check_method
@@ -67,7 +67,9 @@ def cohyponym_captions(pairs: int, seed: int) -> list[str]:
         kin = next(kind for kind in COHYPONYMS.values() if first in kind)
         nouns = chance.choice([one for one in kin if one != first]), chance.choice([s for s in SHAPES if s not in kin])
         colours = chance.sample(tuple(COLOURS), 2)
-        captions += [caption_of(Plan((Group(first, colours[0]), Group(noun, colours[1])), "and")) for noun in nouns]
+        captions += [
+            caption_of(ScenePlan((Group(first, colours[0]), Group(noun, colours[1])), "and")) for noun in nouns
+        ]
     return captions
 
 
@@ -145,7 +147,7 @@ def pair_record(both: Sequence[Mapped]) -> Record:
     return Record(arrays={"images": np.stack(images), "maps": np.stack(maps)}, rows=rows)
 
 
-def _pair_fault(one: Plan, other: Plan) -> str:
+def _pair_fault(one: ScenePlan, other: ScenePlan) -> str:
     """Why two captions are no pair with a cohyponym and an unrelated noun; "" where they are."""
     (first, near), (same, far) = ([group.shape for group in plan.groups] for plan in (one, other))
     kin = next((kind for kind in COHYPONYMS.values() if first in kind), ())

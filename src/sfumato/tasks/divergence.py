@@ -27,10 +27,10 @@ from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, ta
 from sfumato.tasks.shared.over_seeds import (
     OTHER,
     OverSeedsOptions,
+    first_request,
     items_of,
     other_of,
     over_time,
-    request_of,
     sampling_of_seeds,
 )
 
@@ -70,7 +70,7 @@ class Divergence:
             OptionError: Both conditions are the same.
             ModelError: The model does not take one of them.
         """
-        model.complete(request_of(model, options))
+        model.complete(first_request(model, options))
         model.encode([other_of(model, options, options.other)])
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: DivergenceOptions) -> Iterator[Item]:

@@ -18,7 +18,7 @@ from sfumato.metrics import Decision, Interval, bootstrap, lies, overlap, some, 
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
 from sfumato.models.words import split
-from sfumato.plots.studies import sweep_sheet
+from sfumato.plots.studies import threshold_sheet
 from sfumato.progress import Progress
 from sfumato.results.hard_maps import TAU
 from sfumato.runs.finding import Finding
@@ -115,7 +115,7 @@ class Relations:
         )
         bars = {name: signs[name][TAU] for name in names}
         curves = {name: np.array([signs[name][tau].mean for tau in TAUS]) for name in names}
-        figure = sweep_sheet(bars, TAUS, curves, f"mIoD - mIoH, tau {TAU:g}", "threshold tau", mark=TAU)
+        figure = threshold_sheet(bars, TAUS, curves, f"mIoD - mIoH, tau {TAU:g}", "threshold tau", mark=TAU)
         if pairs.without:
             warnings.warn(
                 f"in {pairs.without} of {len(records)} prompts the tagger ({pairs.about['tags']}) finds no word that "

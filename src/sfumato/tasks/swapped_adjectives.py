@@ -23,7 +23,7 @@ from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
-from sfumato.studio.grammar import Group, Plan, caption_of, parsed
+from sfumato.studio.grammar import Group, ScenePlan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES
 from sfumato.tasks.generate import generated
@@ -65,11 +65,11 @@ def swapped_captions(pairs: int, seed: int) -> list[str]:
     for _ in range(pairs):
         first, second = chance.sample(SHAPES, 2)
         one, other, stays = chance.sample(tuple(COLOURS), 3)
-        captions += [caption_of(Plan((Group(first, c), Group(second, stays)), "and")) for c in (one, other)]
+        captions += [caption_of(ScenePlan((Group(first, c), Group(second, stays)), "and")) for c in (one, other)]
     return captions
 
 
-def _pair_fault(one: Plan, other: Plan) -> str:
+def _pair_fault(one: ScenePlan, other: ScenePlan) -> str:
     """Why two captions do not differ in the first object's colour alone; "" where they do."""
     first, second = one.groups[0], other.groups[0]
     swapped = replace(one, groups=(replace(first, colour=second.colour), *one.groups[1:]))

@@ -18,7 +18,14 @@ from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.shared.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, request_of, sampling_of_seeds
+from sfumato.tasks.shared.over_seeds import (
+    OTHER,
+    OverSeedsOptions,
+    first_request,
+    items_of,
+    other_of,
+    sampling_of_seeds,
+)
 
 CLAIM = Claim(
     "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 steps "
@@ -54,7 +61,7 @@ class Switch:
             OptionError: Both conditions are the same, or there are fewer than 3 steps.
             ModelError: The model does not take one of them.
         """
-        request = model.complete(request_of(model, options))
+        request = model.complete(first_request(model, options))
         model.encode([other_of(model, options, options.other)])
         switched_at(model, request, MethodOptions())
 

@@ -31,7 +31,7 @@ def exact(players: int, budget: int, generator: np.random.Generator) -> Plan:
         worth = np.empty(count)
         worth[order] = values
         return Estimate(
-            phi=shapley(worth, players),
+            phi=shapley_values(worth, players),
             error=np.zeros(players),
             freedom=np.full(players, math.inf),
             empty=float(worth[0]),
@@ -42,7 +42,7 @@ def exact(players: int, budget: int, generator: np.random.Generator) -> Plan:
     return Plan("exact", rows[order], fit)
 
 
-def shapley(worth: Floats, players: int) -> Floats:
+def shapley_values(worth: Floats, players: int) -> Floats:
     """Shapley values of a whole game: phi_i = sum over S without i of |S|! (d-1-|S|)! / d! (v(S + i) - v(S)).
 
     Args:
