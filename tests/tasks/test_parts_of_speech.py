@@ -40,7 +40,7 @@ def scenes() -> Model:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figure is drawn."""
-    monkeypatch.setattr(parts_of_speech, "sweep_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
+    monkeypatch.setattr(parts_of_speech, "threshold_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
 
 
 def records_of(given: Sequence[Mapped]) -> list[tuple[Item, Record]]:
