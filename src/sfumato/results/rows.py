@@ -16,6 +16,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     A mapping or an interval takes a column for each of its parts, named by the path that the part has in the JSON.
 
     Example:
+        >>> from sfumato.results.interval import Interval
         >>> print(as_csv([{"map": "daam", "AP": Interval(0.5, 0.4, 0.6, 10)}]), end="")
         map,AP.value,AP.low,AP.high,AP.n
         daam,0.5,0.4,0.6,10

@@ -157,7 +157,7 @@ def say(plan: ScenePlan) -> tuple[Said, ...]:
 def caption_of(plan: ScenePlan) -> str:
     """Write the caption of a plan.
 
-    >>> caption_of(Plan((Group("star", "orange"),), background="gray", phrase="comma"))
+    >>> caption_of(ScenePlan((Group("star", "orange"),), background="gray", phrase="comma"))
     'an orange star, gray background'
     """
     return " ".join(said.word for said in say(plan)).replace(" ,", ",")
