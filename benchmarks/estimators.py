@@ -26,8 +26,8 @@ from sfumato.caching.cache import Cache, default_folder
 from sfumato.caching.images import Generator
 from sfumato.errors import OptionError
 from sfumato.games import plan, play
-from sfumato.games.coalitions import every, numbers
-from sfumato.games.estimators.exact import shapley
+from sfumato.games.coalitions import all_coalitions, numbers
+from sfumato.games.estimators.exact import shapley_values
 from sfumato.games.players import players_of
 from sfumato.games.values import PromptValue
 from sfumato.request import Request
@@ -91,7 +91,7 @@ def of_prompts(players: int, games: int) -> list[Value]:
         words = players_of(model.tokens(caption))
         if len(words) == players and len(found) < games:
             value = PromptValue(generator, model.complete(Request(caption, seed=seed)), words, measure)
-            rows = every(players)
+            rows = all_coalitions(players)
             table = np.concatenate([value(rows[start : start + 8]) for start in range(0, len(rows), 8)])
             found.append(lambda s, table=table: table[numbers(s)])
             print(f"{caption!r}: {len(table)} coalitions", file=sys.stderr)
@@ -100,7 +100,7 @@ def of_prompts(players: int, games: int) -> list[Value]:
 
 def needed(made: list[Value], players: int, name: str) -> dict[str, int | None]:
     """The least budget from which the median error over games stays below each limit."""
-    truths = [shapley(value(every(players)), players) for value in made]
+    truths = [shapley_values(value(all_coalitions(players)), players) for value in made]
     medians = []
     for budget in budgets(players):
         try:

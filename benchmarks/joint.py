@@ -151,7 +151,7 @@ class Case:
 
 
 Read = Callable[[], torch.Tensor]
-Contender = Callable[[Case, Sequence[int]], tuple[torch.Tensor, Read | None]]
+Reading = Callable[[Case, Sequence[int]], tuple[torch.Tensor, Read | None]]
 
 
 def plain(case: Case, tokens: Sequence[int]) -> tuple[torch.Tensor, Read | None]:
@@ -197,7 +197,7 @@ def watched(case: Case, sums: AttentionSums) -> Iterator[None]:
         yield
 
 
-CONTENDERS: dict[str, tuple[Contender, str]] = {
+CONTENDERS: dict[str, tuple[Reading, str]] = {
     "plain": (plain, ""),
     "plain, again": (plain, ""),
     "sfumato, 20 tokens": (ours, "prompt"),

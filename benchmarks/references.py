@@ -30,8 +30,8 @@ from benchmarks import peers
 from benchmarks.estimators import KINDS, Value
 from sfumato.errors import OptionError
 from sfumato.games import plan, play
-from sfumato.games.coalitions import every
-from sfumato.games.estimators.exact import shapley
+from sfumato.games.coalitions import all_coalitions
+from sfumato.games.estimators.exact import shapley_values
 
 Floats = NDArray[np.float64]
 SHARES = (0.25, 0.5)
@@ -105,7 +105,7 @@ CONTENDERS: dict[str, Callable[[Counted, int, int, int], Floats]] = {
 
 def error(contender: str, value: Value, players: int, budget: int, seed: int) -> float:
     """The relative error with the largest number of samples whose distinct coalitions stay within the budget."""
-    truth = shapley(value(every(players)), players)
+    truth = shapley_values(value(all_coalitions(players)), players)
     call = CONTENDERS[contender]
     best = np.inf
     low, high = 1, 4 * budget

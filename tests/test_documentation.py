@@ -131,6 +131,19 @@ def test_every_method_has_a_page_in_the_navigation_and_a_row_in_the_readme() -> 
         )
 
 
+def test_every_task_stands_in_the_module_of_its_name_and_in_the_documentation() -> None:
+    from importlib.util import find_spec
+
+    import sfumato
+
+    written = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "command-line.md")
+    for task in sfumato.tasks():
+        if type(task.parts).__module__.startswith("sfumato."):
+            assert find_spec(f"sfumato.tasks.{task.name}"), task.name
+            named = re.search(rf"(?:sfumato run |^#+ |`){task.name}\b", written, re.MULTILINE)
+            assert named, f"say in the documentation what came out of {task.name}"
+
+
 def runs_on(page: str) -> dict[str, tuple[str, str]]:
     """By method, what it needs and where it runs, as the generated table of a page has it."""
     text = (ROOT / page).read_text(encoding="utf-8")

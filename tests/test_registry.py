@@ -165,3 +165,20 @@ def test_a_broken_package_leaves_the_others_usable(monkeypatch: pytest.MonkeyPat
     with pytest.warns(SfumatoWarning, match=r"method 'broken' \(package.broken\) cannot be loaded and is left out"):
         names = [m.name for m in registry.methods()]
     assert sorted(names) == sorted([*BUILT_IN, "good"])
+
+
+def test_packages_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def entry_points(*, group: str) -> tuple[SimpleNamespace, ...]:
+        looked.append(group)
+        return ()
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    assert [one.name for one in registry.methods()] == [one.name for one in registry.methods()] == BUILT_IN
+    assert looked == ["sfumato.methods"]
+    register("mine")
+    assert "mine" in [one.name for one in registry.methods()]
+    monkeypatch.syspath_prepend("elsewhere")  # where other packages may lie
+    registry.methods()
+    assert len(looked) == 2

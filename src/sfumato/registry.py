@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -37,6 +38,7 @@ class Registry(Generic[T]):
     def __init__(self, noun: str, package: str, group: str, unknown: type[SfumatoError]) -> None:
         self._noun, self._package, self._group, self._unknown = noun, package, group, unknown
         self._entries: dict[str, T] = {}
+        self._looked: tuple[Any, ...] = ()
 
     def add(self, name: str, entry: T) -> None:
         """Register an entry.
@@ -49,19 +51,25 @@ class Registry(Generic[T]):
         self._entries[name] = entry
 
     def all(self) -> tuple[T, ...]:
-        """All entries by name. A package that cannot be loaded is a warning."""
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
-        for entry in entry_points(group=self._group):
-            try:
-                entry.load()
-            except Exception as error:
-                warnings.warn(
-                    f"the {self._noun} {entry.name!r} ({entry.value}) cannot be loaded and is left out: {error}",
-                    SfumatoWarning,
-                    stacklevel=3,
-                )
+        """All entries by name. A package that cannot be loaded is a warning.
+
+        Packages are looked for once, and again where ``sys.path`` has changed.
+        """
+        where = entry_points, *sys.path
+        if where != self._looked:
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+            for entry in entry_points(group=self._group):
+                try:
+                    entry.load()
+                except Exception as error:
+                    warnings.warn(
+                        f"the {self._noun} {entry.name!r} ({entry.value}) cannot be loaded and is left out: {error}",
+                        SfumatoWarning,
+                        stacklevel=3,
+                    )
+            self._looked = where
         return tuple(self._entries[name] for name in sorted(self._entries))
 
     def find(self, name: str) -> T:

@@ -145,13 +145,13 @@ def test_maps_of_a_part_look_for_its_channel(model: Model, profile: Explanation)
 
 @pytest.mark.parametrize("step", [-1, 3, "1", True, None])
 def test_steps_that_are_none_are_refused(profile: Explanation, step: Any) -> None:
-    with pytest.raises(RequestError, match="steps are 0 to 2"):
+    with pytest.raises(RequestError, match="step is .*; expected a whole number from 0 to 2"):
         shown_maps(profile, "activations", key="k", step=step)
 
 
 @pytest.mark.parametrize("channel", [-1, 8, "0", True, 1.5])
 def test_channels_that_are_none_are_refused(profile: Explanation, channel: Any) -> None:
-    with pytest.raises(RequestError, match="has channels 0 to 7"):
+    with pytest.raises(RequestError, match="the channel of .* is .*; expected a whole number from 0 to 7"):
         shown_maps(profile, "activations", key="k", step=0, channels={"downs.0.2.fn": channel})
 
 

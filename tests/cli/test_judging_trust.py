@@ -16,8 +16,9 @@ import sfumato
 from sfumato.errors import SfumatoWarning
 from sfumato.judging.trust import trust
 from sfumato.request import Request
+from sfumato.results.json_text import json_value
 from sfumato.results.opening import open as open_explanation
-from sfumato.results.rows import as_csv, plain_rows
+from sfumato.results.rows import as_csv
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 from tests.methods.steps import CLIP
@@ -112,7 +113,7 @@ def test_the_checks_are_those_of_the_library(
     assert set(printed) == {"trust", "rows", "skipped", "notes", "folder"}
     model, made = sfumato.load(str(model_folder)), open_explanation(results / "words")
     found = trust(model, made, ["randomisation", "noise"], repeats=2, stages=3, strength=0.2)
-    assert printed["trust"] == plain_rows(found.rows())
+    assert printed["trust"] == json_value(found.rows())
     assert (tmp_path / "checked" / "trust.csv").read_text(encoding="utf-8") == as_csv(found.rows())
     assert float(rows_of(tmp_path / "checked" / "trust.csv")[0]["value.low"]) == printed["trust"][0]["value"]["low"]
     assert (printed["rows"], printed["skipped"], printed["folder"]) == ([], [], str(tmp_path / "checked"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sfumato.studio.scoring import Measured, Scores
+from sfumato.studio.scoring import Figure, Scores
 from tests.cli.running import run
 
 
@@ -20,8 +20,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, lent: Any) -> list[dict[str, Any]]:
         calls.append({"model": model, "prompts": prompts, **options})
         options["progress"]("prompts", prompts, prompts)
         figures = (
-            Measured("one object right", 0.95, 0.9, 1.0, 40, 0.95),
-            Measured("counts right", 0.5, 0.1, 0.9, 3, None),
+            Figure("one object right", 0.95, 0.9, 1.0, 40, 0.95),
+            Figure("counts right", 0.5, 0.1, 0.9, 3, None),
         )
         return Scores("studio/scenes", prompts, figures)
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite, OptionError, SfumatoError
 from sfumato.games import ESTIMATORS, Plan, check_axioms, default_estimator, plan, play
-from sfumato.games.coalitions import every, numbers
-from sfumato.games.estimators.exact import shapley
+from sfumato.games.coalitions import all_coalitions, numbers
+from sfumato.games.estimators.exact import shapley_values
 from sfumato.games.estimators.surrogate import lime
 from sfumato.results.importance import half_width
 
@@ -43,7 +43,7 @@ class Game:
 
 def by_orders(game: Any, players: int) -> NDArray[np.float64]:
     """Shapley values by their definition: the mean of what each player adds over all orders of joining."""
-    worth = game(every(players))
+    worth = game(all_coalitions(players))
     total = np.zeros(players)
     for order in itertools.permutations(range(players)):
         held = 0
@@ -54,7 +54,7 @@ def by_orders(game: Any, players: int) -> NDArray[np.float64]:
 
 
 def truth(game: Any, players: int) -> NDArray[np.float64]:
-    return shapley(game(every(players)), players)
+    return shapley_values(game(all_coalitions(players)), players)
 
 
 def budget_for(name: str, players: int) -> int:
@@ -162,7 +162,7 @@ def test_errors_are_as_large_as_they_say(name: str) -> None:
 
 def known_games(seed: int) -> dict[str, NDArray[np.float64]]:
     """The values of all coalitions of seven players: with interactions, the largest member, a cosine, pure chance."""
-    draw, x = np.random.default_rng(seed), every(7).astype(float)
+    draw, x = np.random.default_rng(seed), all_coalitions(7).astype(float)
     ways = draw.normal(size=8) + x @ draw.normal(size=(7, 8))
     return {
         "interactions": Game(7, seed)(x > 0),
@@ -183,7 +183,7 @@ def test_intervals_hold_the_true_worth_as_often_as_they_say(name: str, budget: i
         for kind, values in known_games(seed).items():
             found = planned.fit(values[numbers(planned.coalitions)])
             half = half_width(found.error, found.freedom)
-            inside = np.abs(found.phi - shapley(values, 7)) <= half
+            inside = np.abs(found.phi - shapley_values(values, 7)) <= half
             hits.setdefault(kind, []).extend(inside[np.isfinite(half)].tolist())
     assert all(len(one) > 150 for one in hits.values())
     assert np.mean([hit for one in hits.values() for hit in one]) == pytest.approx(0.95, abs=0.03)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.errors import OptionError, RequestError
-from sfumato.games.coalitions import every
+from sfumato.games.coalitions import all_coalitions
 from sfumato.games.players import blanked, players_of, remaining
 from sfumato.models.lexicon import pos
 from sfumato.models.words import Tokens, split, tokenise
@@ -54,7 +54,7 @@ def test_blanks_keep_the_places_of_the_other_words() -> None:
     tokens, tokenizer = read(prompt), clip_tokenizer()
     players = players_of(tokens)
     whole = tokenizer(prompt).input_ids
-    for row, text in zip(rows := every(7), blanked(prompt, players, rows, tokenizer.pad_token), strict=True):
+    for row, text in zip(rows := all_coalitions(7), blanked(prompt, players, rows, tokenizer.pad_token), strict=True):
         found = tokenizer(text).input_ids
         assert len(found) == len(whole)
         for player, stays in zip(players, row, strict=True):

@@ -17,12 +17,12 @@ from sfumato.information.calibrating import (
     Calibration,
     Sums,
     cross_validated,
-    explained,
-    fitted,
+    explained_energy,
+    fitted_weights,
     fitted_without,
     folds_of,
     group_of,
-    load,
+    load_calibration,
     sums_of,
 )
 from sfumato.methods.daam import select
@@ -50,21 +50,21 @@ def test_weights_that_made_the_target_are_found_again() -> None:
     rows = np.random.default_rng(0).random((6, 200))
     wanted = weights @ rows
     sums = [Sums(rows @ rows.T, rows @ wanted, float(wanted @ wanted))]
-    np.testing.assert_allclose(fitted(sums, 1e-12), weights, atol=1e-5)
-    assert explained(sums, weights) == pytest.approx(1)
+    np.testing.assert_allclose(fitted_weights(sums, 1e-12), weights, atol=1e-5)
+    assert explained_energy(sums, weights) == pytest.approx(1)
 
 
 def test_maps_that_made_the_information_explain_most_of_it() -> None:
     weights = np.array([0.0, 2.0, 0.0, 1.0, 0.5, 0.0])
-    found = fitted(prompts(6, weights), 1e-9)  # every word is scaled on its own, so this is no exact answer
+    found = fitted_weights(prompts(6, weights), 1e-9)  # every word is scaled on its own, so this is no exact answer
     assert np.corrcoef(found, weights)[0, 1] > 0.95
-    assert explained(prompts(4, weights, seed=9), found) > 0.95
+    assert explained_energy(prompts(4, weights, seed=9), found) > 0.95
 
 
 def test_weights_are_never_negative_and_a_large_penalty_makes_them_small() -> None:
     sums = prompts(5, np.array([1.0, 0.0, 0.0, 0.2]), noise=1.0)
-    assert (fitted(sums, 1e-3) >= 0).all()
-    assert fitted(sums, 1e3).sum() < 0.01 * fitted(sums, 1e-3).sum()
+    assert (fitted_weights(sums, 1e-3) >= 0).all()
+    assert fitted_weights(sums, 1e3).sum() < 0.01 * fitted_weights(sums, 1e-3).sum()
 
 
 def test_the_share_explained_is_that_of_the_residual_written_out() -> None:
@@ -73,7 +73,7 @@ def test_the_share_explained_is_that_of_the_residual_written_out() -> None:
     weights = generator.random(4)
     sums = Sums(rows @ rows.T, rows @ wanted, float(wanted @ wanted))
     residual = np.square(wanted - weights @ rows).sum()
-    assert explained([sums], weights) == pytest.approx(1 - residual / (wanted @ wanted))
+    assert explained_energy([sums], weights) == pytest.approx(1 - residual / (wanted @ wanted))
 
 
 def test_weights_without_a_fold_have_not_seen_its_prompts() -> None:
@@ -82,7 +82,7 @@ def test_weights_without_a_fold_have_not_seen_its_prompts() -> None:
     found = [fitted_without(sums, 1e-2, fold, folds) for fold in range(5)]
     for fold, weights in enumerate(found):
         own = [one for place, one in enumerate(sums) if place % 5 != fold]
-        np.testing.assert_array_equal(weights, fitted(own, 1e-2))
+        np.testing.assert_array_equal(weights, fitted_weights(own, 1e-2))
     assert len({weights.tobytes() for weights in found}) == 5
 
 
@@ -115,7 +115,7 @@ def test_steps_belong_to_fifths_of_the_run(step: int, count: int, group: int) ->
 def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
     weights = np.random.default_rng(0).random((5, 2, 4)).round(8)
     (tmp_path / "c.json").write_text(Calibration(("one", "two"), weights, {"model": "m"}).to_json())
-    found = load(str(tmp_path / "c.json"))
+    found = load_calibration(str(tmp_path / "c.json"))
     assert (found.layers, found.about) == (("one", "two"), {"model": "m"})
     np.testing.assert_array_equal(found.weights, weights)
     np.testing.assert_array_equal(found.of(7, 10, "two", 3), weights[3, 1, :3])
@@ -135,7 +135,7 @@ def test_what_is_no_calibration_is_refused_with_what_to_do(content: bytes | None
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(OptionError, match="make one: sfumato run calibration"):
-        load(str(file))
+        load_calibration(str(file))
 
 
 def written(tmp_path: Path, model: Model, weights: Callable[[int, int], np.ndarray]) -> str:
@@ -202,5 +202,5 @@ def test_calibration_goes_with_neither_parity_nor_keep(tmp_path: Path) -> None:
 def test_a_damaged_calibration_is_one_clear_error(content: str, tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(OptionError, match="sfumato run calibration") as caught:
-        load(str(tmp_path / "calibration.json"))
+        load_calibration(str(tmp_path / "calibration.json"))
     assert len(str(caught.value).splitlines()) == 1

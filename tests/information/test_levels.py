@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
-from sfumato.information.levels import LIMIT, Levels, draw, fitted, levels_at, trained_levels
+from sfumato.information.levels import LIMIT, Levels, drawn_levels, fitted_chances, levels_at, trained_levels
 from sfumato.models.model import Model
 from tests.information.gaussian import gaussian
 from tests.information.made_up import bump, levels, repeated, total
@@ -122,7 +122,7 @@ def test_draws_are_spread_evenly_over_the_chances() -> None:
         chances = random.dirichlet(np.full(20, 0.4))
         chances[[2, 11]] = 0
         chances /= chances.sum()
-        found = draw(chances, count, random)
+        found = drawn_levels(chances, count, random)
         often = np.bincount(found, minlength=20)
         assert often.sum() == count
         assert (np.abs(often - count * chances) < 1 + 1e-9).all()
@@ -133,7 +133,7 @@ def test_draws_are_spread_evenly_over_the_chances() -> None:
 
 def test_every_beginning_of_the_draws_is_spread_as_well() -> None:
     for seed in range(20):
-        found = draw(np.full(480, 1 / 480), 48, chance(seed))
+        found = drawn_levels(np.full(480, 1 / 480), 48, chance(seed))
         for so_many in (8, 16, 24, 40):
             quarters = np.bincount(found[:so_many] // 120, minlength=4)
             assert np.abs(quarters - so_many / 4).max() <= 2, (seed, so_many, quarters)
@@ -141,14 +141,16 @@ def test_every_beginning_of_the_draws_is_spread_as_well() -> None:
 
 def test_draws_are_those_of_the_seed() -> None:
     chances = np.full(100, 0.01)
-    np.testing.assert_array_equal(draw(chances, 30, chance(1)), draw(chances, 30, chance(1)))
-    assert (draw(chances, 30, chance(1)) != draw(chances, 30, chance(2))).any()
+    np.testing.assert_array_equal(drawn_levels(chances, 30, chance(1)), drawn_levels(chances, 30, chance(1)))
+    assert (drawn_levels(chances, 30, chance(1)) != drawn_levels(chances, 30, chance(2))).any()
 
 
 @pytest.mark.parametrize("so_many", [1, 5, 16])
 def test_a_level_is_drawn_as_often_as_its_chance_says_at_every_place(so_many: int) -> None:
     chances = np.array([0.05, 0.3, 0.15, 0.4, 0.1])
-    often = np.mean([np.bincount(draw(chances, 16, chance(s))[:so_many], minlength=5) for s in range(4000)], axis=0)
+    often = np.mean(
+        [np.bincount(drawn_levels(chances, 16, chance(s))[:so_many], minlength=5) for s in range(4000)], axis=0
+    )
     np.testing.assert_allclose(often / so_many, chances, atol=4 * 0.5 / np.sqrt(4000))
 
 
@@ -160,7 +162,7 @@ def test_weighing_by_chances_has_no_bias_whatever_they_are(seed: int) -> None:
     chances = 0.9 * chances + 0.1 / 40
     estimates = []
     for _ in range(3000):
-        places = draw(chances, 6, random)
+        places = drawn_levels(chances, 6, random)
         estimates.append(np.mean(values[places] * known.width[places] / chances[places]))
     error = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
     assert abs(np.mean(estimates) - (values * known.width).sum()) < 4 * error
@@ -170,9 +172,9 @@ def test_weighing_by_chances_has_no_bias_whatever_they_are(seed: int) -> None:
 def test_chances_go_where_the_integrand_is(middle: float, spread: float) -> None:
     known = levels()
     even = known.width / known.width.sum()
-    places = draw(even, 100, chance())
+    places = drawn_levels(even, 100, chance())
     values = np.array([bump(middle, spread)(at) for at in known.log_snr[places]])
-    chances = fitted(known, places, values)
+    chances = fitted_chances(known, places, values)
     assert chances.sum() == pytest.approx(1)
     assert (chances >= 0.1 * even - 1e-12).all()
     of_bump = chances - 0.1 * even
@@ -186,12 +188,12 @@ def test_chances_go_where_the_integrand_is(middle: float, spread: float) -> None
 @pytest.mark.parametrize("values", [np.zeros(12), np.full(12, -2.0)])
 def test_where_nothing_was_found_chances_are_even(values: Floats) -> None:
     known = levels()
-    np.testing.assert_allclose(fitted(known, np.arange(0, 120, 10), values), known.width / known.width.sum())
+    np.testing.assert_allclose(fitted_chances(known, np.arange(0, 120, 10), values), known.width / known.width.sum())
 
 
 def test_one_sample_alone_leaves_chances_to_all_levels() -> None:
     known = levels()
-    chances = fitted(known, np.array([150]), np.array([3.0]))
+    chances = fitted_chances(known, np.array([150]), np.array([3.0]))
     assert chances.sum() == pytest.approx(1)
     assert abs(known.log_snr[np.argmax(chances / known.width)] - known.log_snr[150]) < 0.1
     assert chances.min() > 0

@@ -9,7 +9,7 @@ import pytest
 
 import sfumato
 from sfumato.errors import ModelError, OptionError, RequestError
-from sfumato.information.parts import Asked, asked_of
+from sfumato.information.parts import ConditionQuery, asked_of
 from sfumato.pipelines.label_unet import LabelUNet
 from sfumato.request import Request
 from tests.families import family
@@ -20,12 +20,14 @@ from tests.pipelines import stable_diffusion
 PROMPT = "a red cat, a dog"
 
 
-def asked(prompt: str = PROMPT, given: Any = "rest", players: Any = None, pairs: tuple[str, ...] = ()) -> Asked:
+def asked(
+    prompt: str = PROMPT, given: Any = "rest", players: Any = None, pairs: tuple[str, ...] = ()
+) -> ConditionQuery:
     model = model_of("text")
     return asked_of(model, model.complete(Request(prompt, height=16, width=24)), players, given, pairs)
 
 
-def compared(one: Asked) -> list[tuple[str, str]]:
+def compared(one: ConditionQuery) -> list[tuple[str, str]]:
     """Of every term the context without and the one with."""
     return [(one.contexts.texts[a], one.contexts.texts[b]) for a, b in one.contexts.terms]
 

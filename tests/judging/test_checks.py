@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 from sfumato.errors import SfumatoError
-from sfumato.judging.checks import Measured, alike, by_chance, measured
+from sfumato.judging.checks import CheckResult, by_chance, measured
 from sfumato.judging.maps import named_maps, shares_of
-from sfumato.metrics import Interval, rank_correlation
+from sfumato.metrics import Interval
 from sfumato.metrics.verdicts import LEAST
 from sfumato.results.explanation import Explanation
 from tests.judging.made_up import GRID, REQUEST, explained, pattern, patterns, shared, stepped
@@ -21,8 +21,8 @@ from tests.results import synthetic
 SOME = Interval(0.5, 0.4, 0.6, 9)
 
 
-def of(wanted: Any, low: float, high: float, n: int = 9) -> Measured:
-    return Measured("seeds", "number", SOME, "control", SOME, Interval((low + high) / 2, low, high, n), wanted)
+def of(wanted: Any, low: float, high: float, n: int = 9) -> CheckResult:
+    return CheckResult("seeds", "number", SOME, "control", SOME, Interval((low + high) / 2, low, high, n), wanted)
 
 
 @pytest.mark.parametrize(
@@ -90,24 +90,6 @@ def test_a_map_is_like_random_ones_by_chance_only() -> None:
     assert by_chance(pattern(0), 3) == by_chance(pattern(0), 3)
     assert math.isnan(by_chance(np.ones(GRID), 0))
     assert math.isfinite(by_chance(np.array([[0.2, 0.5, 0.3]]), 0))  # shares are one line
-
-
-def test_a_table_of_rank_correlations() -> None:
-    ones = [pattern(0), pattern(1), np.ones(GRID), pattern(2, (3, 4)), np.round(3 * pattern(3))]
-    others = [pattern(1), pattern(4, (3, 4)), np.round(2 * pattern(5)), pattern(6, (12, 8)), np.zeros(GRID)]
-    table = alike(ones, others)
-    assert table.shape == (5, 5)
-    for row, one in enumerate(ones):
-        for column, other in enumerate(others):
-            if one.shape == other.shape:  # others cannot be compared
-                expected = rank_correlation(one, other)
-                np.testing.assert_allclose(table[row, column], expected, atol=1e-12)
-            else:
-                assert math.isnan(table[row, column])
-    assert table[1, 0] == pytest.approx(1)
-    assert np.isnan(table[2]).all()
-    assert np.isnan(table[:, 4]).all()
-    assert np.isnan(alike([np.ones((1, 1))], [np.ones((1, 1))])).all()
 
 
 def test_maps_of_words_are_compared_by_name() -> None:

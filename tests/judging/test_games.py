@@ -10,7 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite, OptionError
-from sfumato.judging.games import BLUR, BLUR_SIGMA, DISTANCES, GAMES, Curve, Game, Judge, judge_of, play, ranks
+from sfumato.judging.games import (
+    BLUR,
+    BLUR_SIGMA,
+    DISTANCES,
+    GAMES,
+    Curve,
+    Game,
+    Judge,
+    judge_of,
+    perturbation_curves,
+    saliency_order,
+)
 from sfumato.saliency.recovering import Recovery
 from sfumato.saliency.similarities import blurred
 from sfumato.similarity.clip import Clip
@@ -42,7 +53,7 @@ def squared(one: Recovery) -> Judge:
 
 def played(saliency: NDArray[np.floating], game: Game, points: int = 96) -> dict[str, Curve]:
     one = recovery()
-    return {curve.measure: curve for curve in play(one, saliency, game, squared(one), points)}
+    return {curve.measure: curve for curve in perturbation_curves(one, saliency, game, squared(one), points)}
 
 
 def random_map(seed: int) -> NDArray[np.float64]:
@@ -119,17 +130,17 @@ def test_points_that_cannot_be_are_refused(points: int) -> None:
 
 def test_ranks_order_the_places() -> None:
     saliency = np.array([[0.1, 5.0, -2.0], [3.0, 0.2, 4.0]])
-    np.testing.assert_array_equal(ranks(saliency, (2, 3)), [4, 0, 5, 2, 3, 1])
-    np.testing.assert_array_equal(ranks(saliency.astype(np.float16), (2, 3)), [4, 0, 5, 2, 3, 1])
+    np.testing.assert_array_equal(saliency_order(saliency, (2, 3)), [4, 0, 5, 2, 3, 1])
+    np.testing.assert_array_equal(saliency_order(saliency.astype(np.float16), (2, 3)), [4, 0, 5, 2, 3, 1])
 
 
 def test_ties_are_broken_always_alike_and_not_by_their_place() -> None:
     saliency = np.zeros(GRID)
     saliency[0, 0] = 1
-    first = ranks(saliency, GRID)
+    first = saliency_order(saliency, GRID)
     assert first[0] == 0
     assert sorted(first.tolist()) == list(range(96))
-    np.testing.assert_array_equal(first, ranks(5 * saliency, GRID))
+    np.testing.assert_array_equal(first, saliency_order(5 * saliency, GRID))
     assert abs(np.corrcoef(first[1:], np.arange(95))[0, 1]) < 0.3
     np.testing.assert_allclose(
         played(saliency, "deletion")["squared"].values, played(saliency, "deletion")["squared"].values
@@ -178,7 +189,7 @@ def test_what_is_better_depends_on_the_game_and_on_the_measure() -> None:
 def test_a_picture_that_nothing_changes_has_no_distance() -> None:
     one = toy(torch.zeros_like, grid=GRID)
     for game in GAMES:
-        for found in play(one, random_map(0), game, squared(one), 8):
+        for found in perturbation_curves(one, random_map(0), game, squared(one), 8):
             if found.measure == "squared":
                 np.testing.assert_array_equal(found.values, np.zeros(9))
 
@@ -186,14 +197,14 @@ def test_a_picture_that_nothing_changes_has_no_distance() -> None:
 def test_pictures_that_are_not_finite_are_an_error() -> None:
     one = toy(lambda sample: torch.where(sample == 0, float("nan"), sample), grid=GRID)
     with pytest.raises(NonFinite, match="the denoiser's output is NaN or infinite at step 0"):
-        play(one, random_map(0), "deletion", Judge({}, None), 8)
+        perturbation_curves(one, random_map(0), "deletion", Judge({}, None), 8)
 
 
 def test_the_latent_and_what_it_recovers_stay_as_they_are() -> None:
     one = recovery()
     sample, clean = one.sample.clone(), one.clean.clone()
     for game in GAMES:
-        play(one, energy(one), game, squared(one), 8)
+        perturbation_curves(one, energy(one), game, squared(one), 8)
     assert torch.equal(one.sample, sample)
     assert torch.equal(one.clean, clean)
     assert one.calls == 1 + 2 * 9

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 import sfumato
 from sfumato.errors import OptionError, SfumatoError
 from sfumato.generation.generate import generate
-from sfumato.judging.games import judge_of, play
-from sfumato.judging.judge import Played, Verdict
+from sfumato.judging.games import judge_of, perturbation_curves
+from sfumato.judging.judge import PlayedCurve, Verdict
 from sfumato.judging.judge import judge as judged_by
 from sfumato.judging.maps import saliencies
 from sfumato.metrics.controls import control_map
-from sfumato.metrics.structure import resized
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 from sfumato.saliency.recovering import Recovery
 from sfumato.similarity.clip import Clip
 from tests.judging.test_games import curve
@@ -167,7 +167,7 @@ def test_the_curves_are_those_of_the_games(verdict: Verdict, steps: Explanation)
         "random": control_map("random", GRIDS["text"], request.seed, 2),
     }
     for name, saliency in expected.items():
-        for own in play(recovery, saliency, "insertion", measures, POINTS):
+        for own in perturbation_curves(recovery, saliency, "insertion", measures, POINTS):
             (found,) = (
                 one.curve
                 for one in verdict.played
@@ -271,7 +271,7 @@ def verdict_of(values: dict[str, list[float]]) -> Verdict:
     """Areas by map, in both games and measures, one image each."""
     return Verdict(
         tuple(
-            Played(image, 0, name, curve([area, area], game=game, measure=measure))  # type: ignore[arg-type]
+            PlayedCurve(image, 0, name, curve([area, area], game=game, measure=measure))  # type: ignore[arg-type]
             for game in ("deletion", "insertion")
             for measure in ("local_ssim", "score")
             for name, areas in values.items()

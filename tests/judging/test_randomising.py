@@ -15,7 +15,7 @@ from sfumato.judging import randomising
 from sfumato.judging.again import again
 from sfumato.judging.checks import by_chance
 from sfumato.judging.maps import named_maps
-from sfumato.judging.randomising import blocks_of, permuted, randomisation
+from sfumato.judging.randomising import blocks_with_weights, permuted, randomisation
 from sfumato.metrics import rank_correlation
 from sfumato.models.fingerprint import weight_hash
 from sfumato.models.model import Model
@@ -180,12 +180,12 @@ def test_the_digest_of_the_weights_knows(model: Model) -> None:
 
 
 def test_blocks_are_in_order_of_execution() -> None:
-    assert blocks_of(model_of("text"), REQUEST) == UNET
-    assert blocks_of(model_of("unconditional"), REQUESTS["unconditional"]) == [
+    assert blocks_with_weights(model_of("text"), REQUEST) == UNET
+    assert blocks_with_weights(model_of("unconditional"), REQUESTS["unconditional"]) == [
         "time_embedding", "conv_in", "down_blocks.0", "mid_block", "up_blocks.0", "conv_norm_out", "conv_out",
     ]  # fmt: skip
     # a level of the label model is a list of four parts, which nobody calls as a whole
-    assert blocks_of(model_of("labels"), REQUESTS["labels"]) == [
+    assert blocks_with_weights(model_of("labels"), REQUESTS["labels"]) == [
         "time_mlp", "init_conv", *(f"downs.0.{n}" for n in range(4)), *(f"downs.1.{n}" for n in range(3)),
         "mid_block1", "mid_attn", "mid_block2", *(f"ups.0.{n}" for n in range(4)), "final_conv",
     ]  # fmt: skip
@@ -196,7 +196,7 @@ def test_blocks_are_in_order_of_execution() -> None:
 def test_blocks_of_transformers(name: str) -> None:
     one = family(name)
     model = one.wrapped()
-    found = blocks_of(model, model.complete(one.request()))
+    found = blocks_with_weights(model, model.complete(one.request()))
     stacks = [block for block in found if block[-1].isdecimal()]
     order = ["transformer_blocks", "joint_transformer_blocks", "single_transformer_blocks"]
     assert stacks == sorted(stacks, key=lambda block: (order.index(block.split(".")[0]), block))
@@ -209,7 +209,7 @@ def test_every_weight_belongs_to_one_block_and_looking_leaves_nothing(kind: str)
     model = model_of(kind)
     before, calls = fingerprint(model.pipeline), []
     hook = model.denoiser.register_forward_hook(lambda *given: calls.append(1))
-    found = blocks_of(model, REQUESTS[kind].with_(images=1))
+    found = blocks_with_weights(model, REQUESTS[kind].with_(images=1))
     hook.remove()
     assert len(calls) == 1
     assert fingerprint(model.pipeline) == before
@@ -221,7 +221,7 @@ def test_a_part_that_is_never_called_comes_first() -> None:
     model = sfumato.wrap(stable_diffusion())
     model.denoiser.register_module("unused", nn.Linear(2, 2))
     model.denoiser.register_module("empty", nn.ReLU())
-    assert blocks_of(model, REQUEST) == ["unused", *UNET]
+    assert blocks_with_weights(model, REQUEST) == ["unused", *UNET]
 
 
 def test_ever_more_of_the_model_gets_random(model: Model, explanation: Explanation) -> None:

@@ -20,9 +20,10 @@ import sfumato
 from sfumato.errors import OptionError
 from sfumato.generation.generate import generate
 from sfumato.generation.step_gradients import region_gradients, step_with_gradients
-from sfumato.metrics.structure import normalised_ssim, resized
+from sfumato.metrics.structure import normalised_ssim
 from sfumato.models.model import Model
 from sfumato.request import Request
+from sfumato.results.upscale import resized
 from tests.labels import REQUEST, square, tiny_labels
 from tests.pipelines import PROMPT, fingerprint
 

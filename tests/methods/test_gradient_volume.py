@@ -21,11 +21,12 @@ from sfumato.generation.step_gradients import region_gradients, step_with_gradie
 from sfumato.generation.trace import Trace
 from sfumato.methods.gradient_volume import thresholded
 from sfumato.metrics import effective_area
-from sfumato.metrics.structure import maximum_channel, resized
+from sfumato.metrics.structure import maximum_channel
 from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 from tests.labels import REQUEST, SIDE, square, tiny_labels
 from tests.pipelines import PROMPT, fingerprint
 

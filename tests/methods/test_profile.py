@@ -23,11 +23,12 @@ from sfumato.generation.feature_layers import layers_of
 from sfumato.generation.generate import generate
 from sfumato.generation.step_gradients import region_gradients, step_with_gradients
 from sfumato.generation.trace import Trace
-from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
+from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim
 from sfumato.models import schedulers
 from sfumato.models.model import Model
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 from tests.families import family
 from tests.labels import REQUEST, square, tiny_labels
 from tests.pipelines import PROMPT, fingerprint

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sfumato.errors import OptionError
 from sfumato.metrics import Interval, bootstrap
+from sfumato.metrics.intervals import group_numbers, percentile_ends, resampled
 
 numbers = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
@@ -86,3 +87,37 @@ def test_wrong_arguments_are_said() -> None:
         bootstrap([1, 2], level=95)
     with pytest.raises(OptionError, match="resamples is 0"):
         bootstrap([1, 2], resamples=0)
+
+
+def test_groups_are_numbered_as_they_come() -> None:
+    assert group_numbers(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
+    assert group_numbers([]).tolist() == []
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20))
+def test_whole_groups_are_drawn_as_many_as_there_are(groups: list[int]) -> None:
+    sizes = {group: groups.count(group) for group in groups}
+    for items in resampled(groups, 5):
+        owners = [groups[item] for item in items]
+        times = {group: owners.count(group) / size for group, size in sizes.items() if group in owners}
+        assert all(count == round(count) for count in times.values())  # none is drawn in part
+        assert sum(times.values()) == len(sizes)
+
+
+def test_the_mean_of_drawn_items_has_the_interval_of_the_mean() -> None:
+    values, groups = np.random.default_rng(8).random(30), [place // 3 for place in range(30)]
+    found = bootstrap(values, groups=groups, resamples=500)
+    means = [values[items].mean() for items in resampled(groups, 500)]
+    assert percentile_ends(means) == pytest.approx((found.low, found.high))
+
+
+def test_numbers_that_are_not_defined_move_no_end() -> None:
+    assert percentile_ends([math.nan, 2.0, 1.0, 3.0], level=0.5) == (1.5, 2.5)
+    assert all(math.isnan(end) for end in percentile_ends([math.nan]))
+
+
+def test_an_interval_is_written_in_the_format_of_a_number() -> None:
+    found = Interval(0.5, 0.251, 0.749, 12)
+    assert f"{found:.0%}" == "50% [25%, 75%]"
+    assert f"{found:.2f}" == "0.50 [0.25, 0.75]"
+    assert f"{found}" == str(found) == "0.500 [0.251, 0.749] (n=12)"

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from sfumato.errors import OptionError
-from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
+from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim
+from sfumato.results.upscale import resized
 
 
 def drawn(*shape: int, seed: int = 0) -> NDArray[np.float64]:

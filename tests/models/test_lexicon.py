@@ -9,7 +9,7 @@ from sfumato.studio import scenes
 
 
 def test_every_word_of_the_scenes_is_known() -> None:
-    words = {word for seed in range(2000) for word in split_words(scenes.caption_of(scenes.plan(seed)))}
+    words = {word for seed in range(2000) for word in split_words(scenes.caption_of(scenes.scene_plan(seed)))}
     assert {"crosses", "an", "touching", "three", "dotted", "teal", ","} <= words
     assert [word for word in words if pos(word) == "x"] == []
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import SfumatoError
-from sfumato.judging.judge import Played, Verdict
+from sfumato.judging.judge import PlayedCurve, Verdict
 from sfumato.plots.games import games_sheet
 from sfumato.plots.overlays import overlay
 from sfumato.plots.saliency import SHOWN, relevance_sheet, saliency_sheet
@@ -132,7 +132,7 @@ def verdict(images: int, measures: tuple[str, ...]) -> Verdict:
     rising = [0, 0.4, 0.8, 1.0]
     return Verdict(
         tuple(
-            Played(image, 0, name, curve([one + 0.1 * image for one in rising], game=game, measure=measure))  # type: ignore[arg-type]
+            PlayedCurve(image, 0, name, curve([one + 0.1 * image for one in rising], game=game, measure=measure))  # type: ignore[arg-type]
             for game in ("deletion", "insertion")
             for measure in measures
             for name in ("mine", "random", "centre")

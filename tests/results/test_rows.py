@@ -12,7 +12,8 @@ from PIL import Image
 
 from sfumato.metrics import bootstrap
 from sfumato.results.interval import Interval, decimal
-from sfumato.results.rows import as_csv, plain_rows
+from sfumato.results.json_text import json_value
+from sfumato.results.rows import as_csv
 from sfumato.runs.finding import Finding
 from tests.results.synthetic import scene
 
@@ -23,7 +24,7 @@ ROWS = [
 
 
 def test_an_interval_is_value_low_high_and_n_in_json_and_csv() -> None:
-    first, second = json.loads(json.dumps(plain_rows(ROWS), allow_nan=False))
+    first, second = json.loads(json.dumps(json_value(ROWS), allow_nan=False))
     assert first["AP"] == {"value": 0.375, "low": 0.25, "high": 0.5, "n": 2}
     assert second["AP"] == {"value": None, "low": None, "high": None, "n": 0}
     read = list(csv.DictReader(io.StringIO(as_csv(ROWS))))
@@ -35,7 +36,7 @@ def test_an_interval_is_value_low_high_and_n_in_json_and_csv() -> None:
 def test_a_finding_has_numbers_where_it_shows_intervals() -> None:
     about = {"AUC by tau": {"0.4": Interval(0.5, 0.4, 0.6, 9)}}
     found = json.loads(Finding("one", "source", True, "sentence", ROWS, Image.fromarray(scene()), about).to_json())
-    assert found["rows"] == plain_rows(ROWS)
+    assert found["rows"] == json_value(ROWS)
     assert found["about"]["AUC by tau"]["0.4"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
 
 

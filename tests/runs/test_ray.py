@@ -31,7 +31,7 @@ from sfumato.runs.executors import ray as executor
 from sfumato.runs.executors import ray_cluster, ray_worker
 from sfumato.runs.executors.executor import ATTEMPTS
 from sfumato.runs.executors.ray import Ray
-from sfumato.runs.executors.ray_worker import TOKEN, Measured, RayWorker, Ready, Refused
+from sfumato.runs.executors.ray_worker import TOKEN, MeasuredShard, RayWorker, Ready, Refused
 from sfumato.runs.manifest import Manifest, Planned
 from sfumato.runs.running import run
 from sfumato.runs.worker import Done, Job, ModelSource, Work
@@ -234,8 +234,8 @@ class FakeRay:
         return [{"Alive": True, "Resources": one} for one in self.resources]
 
 
-def done_of(work: Work) -> Measured:
-    return Measured(Done(work, f"shards/{work.shard:05d}.npz", "", 0, 0.0, ()))
+def done_of(work: Work) -> MeasuredShard:
+    return MeasuredShard(Done(work, f"shards/{work.shard:05d}.npz", "", 0, 0.0, ()))
 
 
 def measured_on(ray: FakeRay, folder: Path, count: int = 6, **settings: Any) -> list[Done]:
@@ -374,7 +374,7 @@ def test_a_worker_that_does_not_share_the_folder_gets_the_pictures_and_returns_t
         if name == "begin":
             return Ready(False)
         assert given[2] == {"inputs/a.png": b"picture"}
-        return Measured(done_of(given[0]).done, b"shard")
+        return MeasuredShard(done_of(given[0]).done, b"shard")
 
     pool = executor._Pool(FakeRay(answer), Ray(1), job_in(tmp_path), "token", own=False)
 
@@ -412,9 +412,9 @@ def test_an_actor_writes_where_it_finds_the_token_of_the_driver(
         assert apart.begin(job_in(tmp_path), "of another run") == Ready(False)
 
     assert not (tmp_path / TOKEN).exists()
-    assert shared.measure(work, 1, {}) == Measured(done_of(work).done)
+    assert shared.measure(work, 1, {}) == MeasuredShard(done_of(work).done)
     assert (tmp_path / "shards" / "00000.npz").exists()
-    assert apart.measure(work, 1, {"inputs/b.png": b""}) == Measured(done_of(work).done, b"b.png")
+    assert apart.measure(work, 1, {"inputs/b.png": b""}) == MeasuredShard(done_of(work).done, b"b.png")
 
 
 def test_an_actor_without_the_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 
 from sfumato.metrics.structure import normalised_ssim
 from sfumato.saliency import similarities
-from sfumato.saliency.similarities import C3, SIGMA, WINDOW, Local, blurred, local_similarity, parity, renamed
+from sfumato.saliency.similarities import C3, SIGMA, WINDOW, Local, blurred, local_similarity, parity, similarity_name
 
 HALF = WINDOW // 2
 ALL: list[Local] = ["structure", "local_ssim", "luminance", "contrast", "cosine"]
@@ -130,7 +130,7 @@ def test_the_old_name_of_local_ssim_is_accepted_with_a_warning() -> None:
 
     with pytest.warns(DeprecationWarning, match="'ssim' is called 'local_ssim' here"):
         assert DfRiseOptions(similarity="ssim").similarity == "local_ssim"
-    assert renamed("features") == "features"
+    assert similarity_name("features") == "features"
 
 
 def test_three_kinds_of_ssim_differ_on_one_pair() -> None:

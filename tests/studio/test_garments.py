@@ -23,7 +23,7 @@ from sfumato.studio.garments import (
     variants,
     worn_as,
 )
-from sfumato.studio.garments_reader import measured, read
+from sfumato.studio.garments_reader import measured_garment, read_garment
 
 SEEDS = range(12)
 
@@ -89,10 +89,10 @@ def test_garments_differ_in_one_thing_alone() -> None:
 def test_the_reader_reads_true_targets_also_when_they_are_blurred_and_noisy(seed: int) -> None:
     one = pair(seed)
     wanted = {"pattern": one.garment.pattern, "base": one.garment.base, "logo": one.garment.logos[0].kind}
-    assert read(one, one.target) == wanted
+    assert read_garment(one, one.target) == wanted
     random = np.random.default_rng(seed)
     worn_out = ndimage.gaussian_filter(one.target.astype(float), (1.5, 1.5, 0)) + random.normal(0, 12, one.target.shape)
-    assert read(one, worn_out.clip(0, 255).astype(np.uint8)) == wanted
+    assert read_garment(one, worn_out.clip(0, 255).astype(np.uint8)) == wanted
 
 
 def test_the_reader_sees_another_pattern_colour_or_mark() -> None:
@@ -100,20 +100,20 @@ def test_the_reader_sees_another_pattern_colour_or_mark() -> None:
     for thing, value in (("pattern", "dots"), ("base", "teal"), ("logo", "cross")):
         changed = variants(one.garment)[thing][value]
         image = worn_as(changed, one.placing, one.scene)
-        assert read(one, image)[thing] == value
-        assert measured(one, image)[thing] == float(changed == one.garment)
+        assert read_garment(one, image)[thing] == value
+        assert measured_garment(one, image)[thing] == float(changed == one.garment)
 
 
 def test_measures_of_a_perfect_and_of_an_untouched_picture() -> None:
     one = pair(2)
-    best = measured(one, one.target)
+    best = measured_garment(one, one.target)
     assert (best["pattern"], best["base"], best["logo"], best["colour error"]) == (1, 1, 1, 0)
     assert best["psnr inside"] > 100
-    bare = measured(one, one.scene)
+    bare = measured_garment(one, one.scene)
     assert bare["psnr inside"] < 25
     assert bare["psnr outside"] > 100
     shifted = one.target.astype(int) + np.where(one.mask, 10, 0)[..., None]
-    assert measured(one, shifted.clip(0, 255).astype(np.uint8))["psnr inside"] == pytest.approx(28.13, abs=1.5)
+    assert measured_garment(one, shifted.clip(0, 255).astype(np.uint8))["psnr inside"] == pytest.approx(28.13, abs=1.5)
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

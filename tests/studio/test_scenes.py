@@ -38,7 +38,7 @@ def test_a_seed_fixes_the_scene() -> None:
         np.testing.assert_array_equal(first.image, again.image)
         np.testing.assert_array_equal(first.masks, again.masks)
         assert (first.caption, first.things, first.background) == (again.caption, again.things, again.background)
-        assert scenes.caption_of(scenes.plan(seed)) == first.caption
+        assert scenes.caption_of(scenes.scene_plan(seed)) == first.caption
     assert len({scene.caption for scene in SCENES}) > 120
 
 
@@ -109,12 +109,12 @@ def test_captions_are_english() -> None:
                 assert (word == "an") == (following[0] in "aeiou")
         many = any(word in scenes.NUMERALS for word in words)
         assert many == any(word in {scenes.plural(noun) for noun in scenes.SHAPES} for word in words)
-    assert scenes.caption_of(scenes.Plan((scenes.Group("cross", "red", count=2),))) == "two red crosses"
-    assert scenes.caption_of(scenes.Plan((scenes.Group("star", "orange"),))) == "an orange star"
+    assert scenes.caption_of(scenes.ScenePlan((scenes.Group("cross", "red", count=2),))) == "two red crosses"
+    assert scenes.caption_of(scenes.ScenePlan((scenes.Group("star", "orange"),))) == "an orange star"
 
 
 def test_a_caption_says_exactly_what_was_planned() -> None:
-    plans = [scenes.plan(seed) for seed in range(3000)]
+    plans = [scenes.scene_plan(seed) for seed in range(3000)]
     for plan in plans:
         assert scenes.parse(scenes.caption_of(plan)) == plan
     assert len({scenes.caption_of(plan) for plan in plans}) == len(set(plans))
@@ -154,7 +154,7 @@ def test_letter_case_and_spacing_do_not_matter() -> None:
 def test_relations_are_true_of_the_pixels() -> None:
     seen: Counter[str] = Counter()
     for seed in range(400):
-        if scenes.plan(seed).kind != "relation":
+        if scenes.scene_plan(seed).kind != "relation":
             continue
         scene = scenes.scene(seed)
         relation = scene.relation
@@ -205,7 +205,7 @@ def test_objects_stay_in_the_picture_and_apart() -> None:
 
 
 def test_two_objects_differ_in_colour() -> None:
-    pairs = [plan for plan in map(scenes.plan, range(1000)) if len(plan.groups) == 2]
+    pairs = [plan for plan in map(scenes.scene_plan, range(1000)) if len(plan.groups) == 2]
     assert all(first.colour != second.colour for first, second in (plan.groups for plan in pairs))
     assert any(first.shape == second.shape for first, second in (plan.groups for plan in pairs))
 
@@ -220,7 +220,7 @@ def test_sizes_do_not_overlap() -> None:
 
 
 def test_kinds_are_as_frequent_as_documented() -> None:
-    plans = [scenes.plan(seed) for seed in range(4000)]
+    plans = [scenes.scene_plan(seed) for seed in range(4000)]
     kinds = Counter(plan.kind for plan in plans)
     for kind, share in {"one": 0.33, "count": 0.17, "relation": 0.38, "and": 0.12}.items():
         assert kinds[kind] / len(plans) == pytest.approx(share, abs=0.025)
@@ -233,7 +233,7 @@ def test_training_never_sees_what_is_held_out() -> None:
     assert trained.isdisjoint(kept)
     assert not any(scenes.held_out(caption) for caption in trained)
     assert all(scenes.held_out(caption) for caption in kept)
-    drawn = [scenes.held_out(scenes.caption_of(scenes.plan(seed))) for seed in range(4000)]
+    drawn = [scenes.held_out(scenes.caption_of(scenes.scene_plan(seed))) for seed in range(4000)]
     assert np.mean(drawn) == pytest.approx(0.04, abs=0.012)
 
 
@@ -241,7 +241,7 @@ def test_a_training_scene_is_the_first_allowed_of_its_stream() -> None:
     skipped = 0
     for index in range(60):
         seed = 64 * index
-        while scenes.held_out(scenes.caption_of(scenes.plan(seed))):
+        while scenes.held_out(scenes.caption_of(scenes.scene_plan(seed))):
             seed, skipped = seed + 1, skipped + 1
         assert scenes.training_scene(index).caption == scenes.scene(seed).caption
     assert skipped > 0
@@ -251,7 +251,7 @@ def test_a_training_scene_is_the_first_allowed_of_its_stream() -> None:
 
 def test_the_split_does_not_depend_on_the_background() -> None:
     for seed in range(500):
-        plan = scenes.plan(seed)
+        plan = scenes.scene_plan(seed)
         bare = scenes.caption_of(replace(plan, background=None, phrase=None))
         named = scenes.caption_of(replace(plan, background="teal", phrase="on a"))
         assert scenes.held_out(bare) == scenes.held_out(named)

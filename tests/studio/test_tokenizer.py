@@ -13,7 +13,7 @@ from sfumato.errors import ModelError
 from sfumato.models.lexicon import LEXICON, split_words
 from sfumato.studio import tokenizer as module
 from sfumato.studio.grammar import caption_of
-from sfumato.studio.scenes import held_out_captions, plan
+from sfumato.studio.scenes import held_out_captions, scene_plan
 from sfumato.studio.tokenizer import (
     END,
     MAX_LENGTH,
@@ -53,7 +53,7 @@ def test_some_words_take_several_tokens_and_most_take_one() -> None:
 
 
 def test_every_caption_consists_of_known_words() -> None:
-    captions = [caption_of(plan(seed)) for seed in range(2000)] + list(held_out_captions(50))
+    captions = [caption_of(scene_plan(seed)) for seed in range(2000)] + list(held_out_captions(50))
     used = {word for caption in captions for word in split_words(caption)}
     assert used == set(scene_words())
     assert all(word == "," or word in LEXICON for word in used)

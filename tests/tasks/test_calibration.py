@@ -15,7 +15,7 @@ import pytest
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
-from sfumato.information.calibrating import FOLDS, GROUPS, fitted, load, sums_of
+from sfumato.information.calibrating import FOLDS, GROUPS, fitted_weights, load_calibration, sums_of
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
 from sfumato.models.words import split
@@ -94,7 +94,7 @@ def test_the_weights_are_those_of_all_prompts_together_and_all_facts_are_told() 
         sums_of(one.arrays["features"].astype(float).reshape(-1, 3, 6, 5), one.maps["information"].astype(float))
         for _, one in given
     ]
-    weights = fitted(sums, found.about["ridge"])
+    weights = fitted_weights(sums, found.about["ridge"])
     content = json.loads(found.files[FILE])
     expected = (weights / weights.sum()).reshape(GROUPS, 2, 2).round(8)
     np.testing.assert_array_equal(np.array([content["weights"][name] for name in LAYERS]).swapaxes(0, 1), expected)
@@ -176,7 +176,7 @@ def test_a_calibration_is_made_kept_and_used(done: Run, scenes: Model) -> None:
     told = {"samples": 3, "prompts": 5, "seeds": "7 to 11", "steps": 2, "model": "studio/scenes"}
     assert finding.about.items() >= told.items()
     assert done.finding["files"] == [FILE]
-    made = load(str(done.folder / FILE))
+    made = load_calibration(str(done.folder / FILE))
     assert made.weights.min() >= 0
     assert made.weights.sum() == pytest.approx(1)
     assert made.about["weights_sha256"] == finding.about["weights_sha256"]

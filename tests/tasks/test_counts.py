@@ -57,7 +57,7 @@ def scenes() -> Model:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figure is drawn."""
-    monkeypatch.setattr(counts, "sweep_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
+    monkeypatch.setattr(counts, "threshold_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
 
 
 def found_of(images: Sequence[Mapped]) -> Finding:

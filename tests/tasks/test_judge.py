@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
-from sfumato.judging.checks import Measured, measured
+from sfumato.judging.checks import CheckResult, measured
 from sfumato.judging.trust import trust
 from sfumato.models.model import Model
 from sfumato.request import Request
@@ -88,7 +88,7 @@ def _finite(row: Any) -> dict[str, Any]:
 
 def test_a_number_of_an_image_is_plain() -> None:
     same = Interval(0.5, 0.4, 0.6, 8)
-    row = _row(Measured("seeds", "shares", same, "words", same, same, "below"))
+    row = _row(CheckResult("seeds", "shares", same, "words", same, same, "below"))
     assert {type(cell) for cell in row.values()} <= {str, float, int}
 
 

@@ -17,10 +17,10 @@ from sfumato.runs.task import Item, find_task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
     OverSeedsOptions,
+    first_request,
     followed,
     followed_in,
     other_of,
-    request_of,
 )
 from tests.labels import REQUEST, SIDE, square, tiny_labels
 
@@ -38,7 +38,7 @@ def test_the_usual_other_label_is_another_one(model: Model, label: str | None) -
 
 def test_the_usual_other_prompt_is_another_one(tiny_pipeline: StableDiffusionPipeline) -> None:
     words = sfumato.wrap(tiny_pipeline)
-    usual = request_of(words, OverSeedsOptions()).prompt
+    usual = first_request(words, OverSeedsOptions()).prompt
     other = other_of(words, OverSeedsOptions(), None)
     assert usual
     assert other != usual

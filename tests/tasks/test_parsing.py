@@ -19,7 +19,7 @@ from sfumato.errors import OptionError, SfumatoWarning
 from sfumato.models.lexicon import TAGS, pos
 from sfumato.models.words import names, split
 from sfumato.studio.grammar import RELATIONS
-from sfumato.studio.scenes import caption_of, held_out_captions, plan
+from sfumato.studio.scenes import caption_of, held_out_captions, scene_plan
 from sfumato.tasks.shared import parsing
 from sfumato.tasks.shared.parsing import Parse, Parser, parser_of
 
@@ -129,7 +129,7 @@ def test_every_relation_is_tested() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_a_caption_is_a_tree_without_crossing_arcs(seed: int) -> None:
-    caption = caption_of(plan(seed))
+    caption = caption_of(scene_plan(seed))
     words = split(caption, pos)
     found = LEXICON(caption, words)
     above = {dependent: head for head, dependent, _ in found.dependents}

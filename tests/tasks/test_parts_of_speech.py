@@ -13,7 +13,7 @@ from PIL import Image
 import sfumato
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning
 from sfumato.models.model import Model
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, Record, find_task
@@ -40,7 +40,7 @@ def scenes() -> Model:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figure is drawn."""
-    monkeypatch.setattr(parts_of_speech, "sweep_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
+    monkeypatch.setattr(parts_of_speech, "threshold_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
 
 
 def records_of(given: Sequence[Mapped]) -> list[tuple[Item, Record]]:

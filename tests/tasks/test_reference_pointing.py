@@ -18,7 +18,7 @@ from sfumato.results.images import image_node
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
 from sfumato.tasks import reference_pointing
-from sfumato.tasks.reference_pointing import CONTROLS, MEASURES, REGIONS, pointing, regions
+from sfumato.tasks.reference_pointing import CONTROLS, MEASURES, REGIONS, patch_hits, region_scores
 from tests.references import tiny_references
 
 GRID = (8, 8)
@@ -45,7 +45,7 @@ def test_attention_on_the_true_patches_is_right_everywhere() -> None:
     inside = ~np.isnan(truth[..., 0])
     assert 30 < inside.sum() < 160
     tokens = np.floor(np.nan_to_num(truth) * 8).astype(int) @ [8, 1]
-    found = pointing(attention(np.eye(64)[tokens]), one, GRID, seed=0)
+    found = patch_hits(attention(np.eye(64)[tokens]), one, GRID, seed=0)
     assert set(found) == {
         "all",
         "layer mid_block.attentions.0",
@@ -55,13 +55,13 @@ def test_attention_on_the_true_patches_is_right_everywhere() -> None:
     right, near, error = found["all"]
     assert (right, near) == (1, 1)
     assert 0 < error < 0.75  # half of a patch's diagonal
-    beside = pointing(attention(np.eye(64)[np.clip(tokens + 1, 0, 63)]), one, GRID, seed=0)["all"]
+    beside = patch_hits(attention(np.eye(64)[np.clip(tokens + 1, 0, 63)]), one, GRID, seed=0)["all"]
     assert beside[0] < 0.1
     assert beside[1] > 0.9
 
 
 def test_controls_know_what_they_are_told_and_no_more() -> None:
-    found = [pointing(attention(np.full((16, 16, 64), 1 / 64)), pair(seed), GRID, seed=seed) for seed in range(8)]
+    found = [patch_hits(attention(np.full((16, 16, 64), 1 / 64)), pair(seed), GRID, seed=seed) for seed in range(8)]
     means = {name: np.mean([one[f"control: {name}"] for one in found], axis=0) for name in CONTROLS}
     assert means["random"][0] < 0.05
     assert means["same place of the box"][0] > means["same place"][0] > means["random"][0]
@@ -104,7 +104,7 @@ def integrated(fine: np.ndarray[Any, Any], coarse: np.ndarray[Any, Any], backwar
 
 def test_maps_that_are_the_masks_score_best_and_maps_of_nothing_as_the_controls() -> None:
     one = pair(2)
-    found = regions(integrated(one.worn, one.worn, one.reference_mask), one, seed=0)
+    found = region_scores(integrated(one.worn, one.worn, one.reference_mask), one, seed=0)
     for name in ("image: forward", "image: forward, as published", "reference: backward"):
         truth = one.reference_mask if name.startswith("reference") else one.worn
         np.testing.assert_allclose(found[name], [1, 1, 1, truth.mean()])
@@ -115,13 +115,13 @@ def test_maps_that_are_the_masks_score_best_and_maps_of_nothing_as_the_controls(
         share = truth.mean()
         np.testing.assert_allclose(found[f"{side}: control: whole image"], [share, 0, share, 1])
     flat = np.ones((SIZE, SIZE))
-    even = regions(integrated(flat, flat, flat), one, seed=0)
+    even = region_scores(integrated(flat, flat, flat), one, seed=0)
     assert even["image: forward"] == even["image: control: whole image"]
 
 
 def test_as_published_the_coarse_layer_outweighs_the_fine_one() -> None:
     one = pair(2)
-    found = regions(integrated(one.worn, ~one.worn, one.reference_mask), one, seed=0)
+    found = region_scores(integrated(one.worn, ~one.worn, one.reference_mask), one, seed=0)
     assert found["image: forward, as published"][1] == pytest.approx(-3)  # the coarse layer's: the complement
     assert found["image: forward"][1] == 0  # both cancel
 

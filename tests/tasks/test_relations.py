@@ -54,7 +54,7 @@ def scenes() -> Model:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figure is drawn."""
-    monkeypatch.setattr(relations, "sweep_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
+    monkeypatch.setattr(relations, "threshold_sheet", lambda *given, **more: Image.new("RGB", (4, 4)))
 
 
 def found_of(given: Sequence[Mapped], parser: Parser | None = None) -> Finding:

@@ -18,13 +18,13 @@ from PIL import Image
 import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.model import Model
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.running import run
 from sfumato.runs.task import Item, find_task
-from sfumato.studio.grammar import OUTER_SHAPES, RELATIONS, Plan, caption_of, held_out, parsed
+from sfumato.studio.grammar import OUTER_SHAPES, RELATIONS, ScenePlan, caption_of, held_out, parsed
 from sfumato.studio.reader import masks_of_words, read
-from sfumato.studio.scenes import SHAPES, SIZE, plan, scene_of
+from sfumato.studio.scenes import SHAPES, SIZE, scene_of, scene_plan
 from sfumato.studio.segmenter import CLASSES, class_map, shape_probabilities
 from sfumato.tasks import scrambled
 from sfumato.tasks.scrambled import (
@@ -48,7 +48,7 @@ SEEDS = st.integers(0, 10**4)
 HELD_OUT = relation_captions(30)
 
 
-def training_may_say(drawn: Plan) -> bool:
+def training_may_say(drawn: ScenePlan) -> bool:
     """Whether the generator of training scenes can draw such a caption of two objects and a relation."""
     first, second = drawn.groups
     return (
@@ -61,7 +61,7 @@ def training_may_say(drawn: Plan) -> bool:
 
 @given(st.integers(0, 2**32))
 def test_the_generator_says_no_more_of_two_objects(seed: int) -> None:
-    drawn = plan(seed)
+    drawn = scene_plan(seed)
     assert drawn.kind != "relation" or training_may_say(drawn)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.loading import load
-from sfumato.results.rows import plain_rows
+from sfumato.results.json_text import json_value
 from sfumato.runs.task import Item, ModelFacts, NoOptions, Record, find_task
 from sfumato.tasks import segment_matching
-from sfumato.tasks.segment_matching import CHOICES, PLAYERS, WAYS, overlap
+from sfumato.tasks.segment_matching import CHOICES, PLAYERS, WAYS
 
 FEATURES = frozenset({"words", "replay"})
 
@@ -22,14 +21,6 @@ FEATURES = frozenset({"words", "replay"})
 @pytest.fixture(scope="module")
 def model() -> Any:
     return load("studio/scenes")
-
-
-def test_the_overlap_of_known_masks() -> None:
-    one, other = np.zeros((2, 4, 4), bool)
-    assert overlap(one, other) == 0
-    one[:2], other[1:3] = True, True
-    assert overlap(one, one) == 1
-    assert overlap(one, other) == pytest.approx(1 / 3)
 
 
 def test_rows_are_means_over_the_words_of_all_prompts() -> None:
@@ -80,7 +71,7 @@ def test_both_ways_and_both_kinds_of_players_are_judged(model: Any, tmp_path: Pa
         "segment_matching", model, out=tmp_path / "alone", prompts=["two red stars"], common={"seed": 1}
     )
     second = items[items["caption"] == "two red stars"]
-    assert plain_rows(second[[*CHOICES]].to_dict("records")) == plain_rows(alone.items[[*CHOICES]].to_dict("records"))
+    assert json_value(second[[*CHOICES]].to_dict("records")) == json_value(alone.items[[*CHOICES]].to_dict("records"))
 
 
 def test_no_prompts_are_refused(model: Any, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sfumato_training.progress import logging_to
 from sfumato_training.recipes import train
 from sfumato_training.scenes.config import Config
 from sfumato_training.scenes.recipe import RECIPE
@@ -69,3 +71,19 @@ def trained(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     silent = Silent()
     train("scenes", tiny, out, progress=silent)
     return out, silent
+
+
+@pytest.fixture(scope="module")
+def config(request: pytest.FixtureRequest) -> Any:
+    """The config of a module's training: its TINY settings of its RECIPE."""
+    return build(request.module.RECIPE.config, request.module.TINY)
+
+
+@pytest.fixture(scope="module")
+def out(config: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which all stages of a module's training ran."""
+    name = request.module.RECIPE.name
+    folder = tmp_path_factory.mktemp(name)
+    with logging_to(folder / "log.jsonl") as log:
+        train(name, config, folder, progress=log)
+    return folder

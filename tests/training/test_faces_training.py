@@ -26,9 +26,7 @@ from sfumato_training.faces.export import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from sfumato_training.faces.networks import trained_pipeline
 from sfumato_training.faces.reader import bits, trained_reader
 from sfumato_training.faces.recipe import RECIPE
-from sfumato_training.progress import logging_to
 from sfumato_training.recipes import recipe, train
-from sfumato_training.settings import build
 from tests.training.conftest import Silent
 from tests.training.test_training import Cut
 
@@ -47,21 +45,6 @@ TINY = {
         "sample_steps": 1,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def config() -> Config:
-    made: Config = build(RECIPE.config, TINY)
-    return made
-
-
-@pytest.fixture(scope="module")
-def out(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder in which all stages ran."""
-    folder = tmp_path_factory.mktemp("faces")
-    with logging_to(folder / "log.jsonl") as log:
-        train("faces", config, folder, progress=log)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,8 @@ from sfumato_training.insert.data import REFERENCE, TARGET, load_data
 from sfumato_training.insert.export import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from sfumato_training.insert.networks import build_unet, trained_pipeline
 from sfumato_training.insert.recipe import RECIPE
-from sfumato_training.progress import logging_to
 from sfumato_training.recipes import recipe, train
 from sfumato_training.schedule import linear_scheduler
-from sfumato_training.settings import build
 from sfumato_training.shared_settings import VaeConfig, WithVae
 from sfumato_training.trainer import Work
 from tests.training.conftest import Silent
@@ -51,21 +49,6 @@ TINY = {
         "sample_steps": 1,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def config() -> Config:
-    made: Config = build(RECIPE.config, TINY)
-    return made
-
-
-@pytest.fixture(scope="module")
-def out(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder in which all stages ran."""
-    folder = tmp_path_factory.mktemp("insert")
-    with logging_to(folder / "log.jsonl") as log:
-        train("insert", config, folder, progress=log)
-    return folder
 
 
 def test_every_stage_runs_and_what_is_looked_at_is_measured(out: Path, config: Config) -> None:

@@ -23,7 +23,6 @@ from sfumato.studio.segmenter import (
     shape_probabilities,
 )
 from sfumato_training.checkpoints import load_latest
-from sfumato_training.progress import logging_to
 from sfumato_training.recipes import recipe, train
 from sfumato_training.segmenter.config import Config
 from sfumato_training.segmenter.data import load_data, make_data, numbered_scene
@@ -39,7 +38,6 @@ from sfumato_training.segmenter.looking import (
 from sfumato_training.segmenter.recipe import RECIPE
 from sfumato_training.segmenter.unet import trained_unet
 from sfumato_training.segmenter.wear import augmented, blurred, worn
-from sfumato_training.settings import build
 from tests.training.conftest import Silent
 from tests.training.test_training import Cut
 
@@ -54,21 +52,6 @@ TINY = {
 def segmenter() -> Any:
     """The shipped one."""
     return load_segmenter()
-
-
-@pytest.fixture(scope="module")
-def config() -> Config:
-    made: Config = build(RECIPE.config, TINY)
-    return made
-
-
-@pytest.fixture(scope="module")
-def out(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder in which all stages ran."""
-    folder = tmp_path_factory.mktemp("segmenter")
-    with logging_to(folder / "log.jsonl") as log:
-        train("segmenter", config, folder, progress=log)
-    return folder
 
 
 # What the shipped weights find.

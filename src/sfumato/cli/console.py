@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 import unicodedata
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from sfumato.progress import Progress, silent
+from sfumato.results.json_text import json_value
 
 LINE = 500
 NEWS_EVERY = 30.0
@@ -41,19 +41,17 @@ def note(text: str) -> None:
     print(shown(text), file=sys.stderr)
 
 
-def print_json(value: Any) -> None:
-    """Print JSON that any terminal and any reader takes: NaN and infinity become null."""
-    plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
-    print(json.dumps(finite(value), indent=2, ensure_ascii=plain, allow_nan=False, default=str))
+def print_json(value: Any, *, line: bool = False) -> None:
+    """Print JSON that any terminal and any reader takes: NaN and infinity become null.
 
-
-def finite(value: Any) -> Any:
-    """The same value with null where JSON has no number."""
-    if isinstance(value, dict):
-        return {str(key): finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    Args:
+        value: See `sfumato.results.json_text.json_value`; what JSON cannot say becomes text.
+        line: On a single line, at once and in ASCII, for a program that reads line by line.
+    """
+    ascii_only = line or (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    indent = None if line else 2
+    text = json.dumps(json_value(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False, default=str)
+    print(text, flush=line)
 
 
 def print_table(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xarray import DataTree
 
-from sfumato.cli.console import finite
 from sfumato.cli.slugs import word_file
 from sfumato.errors import StoreError
 from sfumato.progress import Progress
 from sfumato.results.explanation import Explanation
+from sfumato.results.json_text import json_text
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
 from sfumato.writing.files import replacing_file
@@ -51,7 +50,7 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
             draw(single).save(folder / f"{name}{mark}.png", compress_level=QUICK)
     if "segments" in explanation.tree.children:
         segment_sheet(explanation).save(folder / "segments.png", compress_level=QUICK)
-    (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
+    (folder / "summary.json").write_text(json_text(summary) + "\n", encoding="utf-8")
     (folder / "numbers.csv").write_text(as_csv(number_rows(summary["numbers"])), encoding="utf-8")
     explanation.save(folder / "explanation.zarr")
     progress("writing the page", 0, 1)
@@ -94,7 +93,3 @@ def _write_overlays(
             name = word_file(row["index"] + 1, len(rows), row["word"])
             overlay(image, explanation.word_map(row["index"], row["image"])).save(folder / name, compress_level=QUICK)
         progress("drawing", row["index"] + 1, len(rows))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,11 +118,8 @@ def judge(
     rows = [row for number, one in enumerate(found.trust) for row in _numbered(one.rows(), number, len(found.trust))]
     notes = list(found.games.notes) if found.games else []
     if as_json:
-        from sfumato.results.rows import plain_rows
-
-        games = plain_rows(found.games.rows()) if found.games else []
-        skipped = list(found.left_out)
-        print_json({"trust": plain_rows(rows), "rows": games, "skipped": skipped, "notes": notes, "folder": out})
+        games, skipped = found.games.rows() if found.games else [], list(found.left_out)
+        print_json({"trust": rows, "rows": games, "skipped": skipped, "notes": notes, "folder": out})
         return
     _say(name, rows, found.games, found.left_out)
     for line in notes:
@@ -160,11 +156,12 @@ def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> No
 def _write_games(verdict: Verdict, folder: Path) -> None:
     """Curves as a picture and as numbers, and the table."""
     from sfumato.plots.games import games_sheet
+    from sfumato.results.json_text import json_text
     from sfumato.results.rows import as_csv
 
     games_sheet({pair: verdict.mean_curves(*pair) for pair in verdict.pairs()}).save(folder / "curves.png")
     (folder / "table.csv").write_text(as_csv(verdict.rows()), encoding="utf-8")
-    (folder / "curves.json").write_text(json.dumps(verdict.curves()) + "\n", encoding="utf-8")
+    (folder / "curves.json").write_text(json_text(verdict.curves(), indent=None) + "\n", encoding="utf-8")
 
 
 def _numbered(rows: Sequence[dict[str, Any]], number: int, count: int) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import typing
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sfumato.cli.console import finite, note, print_json, print_table, progress_shown, say
+from sfumato.cli.console import note, print_json, print_table, progress_shown, say
 from sfumato.cli.listing import say_tasks
 from sfumato.cli.parameters import (
     DEFAULT_MODEL,
@@ -27,7 +26,7 @@ from sfumato.cli.parameters import (
     seeded,
 )
 from sfumato.cli.session import session_of
-from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options, read_prompts, read_shard
+from sfumato.cli.task_options import options_of, parameter_of, parsed_shard, prompts_option, read_options, read_prompts
 from sfumato.errors import OptionError, UnknownTask
 from sfumato.option_values import BATCH
 
@@ -322,7 +321,7 @@ def _run(
     common = {name: value for name, value in request.items() if value is not None}
     if "size" in common:
         common["height"], common["width"] = parse_size(common.pop("size"))
-    part = read_shard(shard)
+    part = parsed_shard(shard)
     target = out or f"runs/{task.name}"
     target += f"-{part[0]:0{len(str(part[1]))}}-of-{part[1]}" if part[1] > 1 and out is None else ""
     session_of(context).stopped = _stopped(target)
@@ -360,7 +359,7 @@ def _say_run(run: Run, named: str, as_json: bool) -> None:
     counts = run.counts
     finding = run.finding if counts.ok else None
     if as_json:
-        print(json.dumps({"state": "ended", "folder": named, "finding": finite(finding)} | _counted(counts)))
+        print_json({"state": "ended", "folder": named, "finding": finding} | _counted(counts), line=True)
     else:
         if finding is not None:
             _say_finding(finding, run)
@@ -391,8 +390,8 @@ def _reported(as_json: bool) -> Iterator[Report]:
     if as_json:
 
         def line(status: Status) -> None:
-            plain = {"state": "running"} | _counted(status.counts)
-            print(json.dumps(finite(plain | {"per_second": status.rate, "seconds_left": status.remaining})), flush=True)
+            rate = {"per_second": status.rate, "seconds_left": status.remaining}
+            print_json({"state": "running"} | _counted(status.counts) | rate, line=True)
 
         yield line
         return

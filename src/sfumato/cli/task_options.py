@@ -69,7 +69,7 @@ def read_prompts(given: str | None) -> str | int | None:
     return int(text[:DIGITS]) if text.isdecimal() and text.isascii() else given
 
 
-def read_shard(given: str | None) -> tuple[int, int]:
+def parsed_shard(given: str | None) -> tuple[int, int]:
     """A part and the number of parts, such as 3/16; all of it where nothing is given.
 
     Raises:

@@ -14,11 +14,11 @@ MOST_LISTED = 20
 """Players up to which all coalitions fit into memory at once."""
 
 
-def every(players: int) -> Coalitions:
+def all_coalitions(players: int) -> Coalitions:
     """All 2^players coalitions, the number of a row being its players' bits: (coalition, player).
 
     Example:
-        >>> every(2).tolist()
+        >>> all_coalitions(2).tolist()
         [[False, False], [True, False], [False, True], [True, True]]
     """
     rows = np.arange(2**players, dtype=np.int64)
@@ -27,7 +27,7 @@ def every(players: int) -> Coalitions:
 
 
 def numbers(coalitions: Coalitions) -> NDArray[np.int64]:
-    """The row number in ``every`` of each coalition."""
+    """The row number in ``all_coalitions`` of each coalition."""
     bits = np.left_shift(1, np.arange(coalitions.shape[1], dtype=np.int64))
     found: NDArray[np.int64] = coalitions.astype(np.int64) @ bits
     return found
@@ -41,11 +41,11 @@ def of_size(players: int, size: int) -> Coalitions:
     return rows
 
 
-def names(coalition: NDArray[np.bool_], players: tuple[str, ...]) -> str:
+def coalition_name(coalition: NDArray[np.bool_], players: tuple[str, ...]) -> str:
     """A coalition in words, for messages.
 
     Example:
-        >>> names(np.array([True, False]), ("red", "circle"))
+        >>> coalition_name(np.array([True, False]), ("red", "circle"))
         '{red}'
     """
     return "{" + ", ".join(name for name, kept in zip(players, coalition.tolist(), strict=True) if kept) + "}"

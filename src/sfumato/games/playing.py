@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.errors import NonFinite, SfumatoError
-from sfumato.games.coalitions import Coalitions, names
+from sfumato.games.coalitions import Coalitions, coalition_name
 from sfumato.games.estimators.planning import Estimate, Plan
 from sfumato.progress import Progress, silent
 
@@ -61,7 +61,7 @@ def play(
         if not np.isfinite(found).all():
             place = int(np.flatnonzero(~np.isfinite(found))[0])
             raise NonFinite(
-                f"the value of {names(part[place], named)} is {found[place]}; no player can be judged by it"
+                f"the value of {coalition_name(part[place], named)} is {found[place]}; no player can be judged by it"
             )
         values[start : start + len(part)] = found
         progress("coalitions", start + len(part), count)

@@ -62,7 +62,7 @@ class Calibration:
         return json.dumps(content, indent=1) + "\n"
 
 
-def load(path: str) -> Calibration:
+def load_calibration(path: str) -> Calibration:
     """Read a calibration.
 
     Raises:
@@ -132,7 +132,7 @@ def sums_of(features: Floats, target: Floats) -> Sums:
     return Sums(rows @ rows.T, rows @ wanted, float(wanted @ wanted))
 
 
-def fitted(sums: Sequence[Sums], ridge: float) -> Floats:
+def fitted_weights(sums: Sequence[Sums], ridge: float) -> Floats:
     """Non-negative least squares with a penalty on the squares of the weights: (feature,).
 
     Args:
@@ -148,7 +148,7 @@ def fitted(sums: Sequence[Sums], ridge: float) -> Floats:
     return np.asarray(weights)
 
 
-def explained(sums: Sequence[Sums], weights: Floats) -> float:
+def explained_energy(sums: Sequence[Sums], weights: Floats) -> float:
     """The share of the targets' energy that weighed features explain."""
     energy = sum(one.energy for one in sums)
     left = sum(one.energy - 2 * weights @ one.targets + weights @ one.products @ weights for one in sums)
@@ -183,11 +183,11 @@ def cross_validated(sums: Sequence[Sums], folds: Sequence[int]) -> tuple[float, 
         found = []
         for fold in range(FOLDS):
             own = [one for one, part in zip(sums, folds, strict=True) if part == fold]
-            found.append(explained(own, fitted_without(sums, ridge, fold, folds)))
+            found.append(explained_energy(own, fitted_without(sums, ridge, fold, folds)))
         scores[ridge] = float(np.mean(found))
     return max(scores, key=lambda ridge: scores[ridge]), scores
 
 
 def fitted_without(sums: Sequence[Sums], ridge: float, fold: int, folds: Sequence[int]) -> Floats:
     """Weights fitted to every image but those of one fold."""
-    return fitted([one for one, part in zip(sums, folds, strict=True) if part != fold], ridge)
+    return fitted_weights([one for one, part in zip(sums, folds, strict=True) if part != fold], ridge)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sfumato.errors import NonFinite
 from sfumato.games.estimators.planning import LEAST_DRAWS
 from sfumato.generation.trace import Trace
-from sfumato.information.levels import Levels, draw, fitted
+from sfumato.information.levels import Levels, drawn_levels, fitted_chances
 from sfumato.information.patches import conditions_of
 from sfumato.inputs.image import Picture
 from sfumato.progress import Progress, silent
@@ -166,7 +166,7 @@ def sample(
     def look(chances: Floats, count: int) -> bool:
         """Whether that is enough."""
         nonlocal expected
-        for place in draw(chances, count, chance).tolist():
+        for place in drawn_levels(chances, count, chance).tolist():
             found.append(asking(float(levels.timesteps[place]), noise))
             drawn.append(place)
             expected = expected + chances
@@ -184,7 +184,7 @@ def sample(
 
     if not look(even, first) and samples > first:
         sums = np.array([one.sum(dtype=np.float64) for one in found])
-        look(fitted(levels, np.array(drawn), sums), samples - first)
+        look(fitted_chances(levels, np.array(drawn), sums), samples - first)
     return so_far()
 
 

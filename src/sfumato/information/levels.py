@@ -72,7 +72,7 @@ def _trained(model: Model) -> int:
     return int(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
 
 
-def fitted(levels: Levels, places: NDArray[np.int64], values: Floats) -> Floats:
+def fitted_chances(levels: Levels, places: NDArray[np.int64], values: Floats) -> Floats:
     """Chances of the levels by a logistic density over log-SNR, with mean and spread of what was found.
 
     Args:
@@ -95,7 +95,7 @@ def fitted(levels: Levels, places: NDArray[np.int64], values: Floats) -> Floats:
     return np.asarray(0.9 * density / density.sum() + 0.1 * even)
 
 
-def draw(chances: Floats, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def drawn_levels(chances: Floats, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """So many levels, spread evenly over the chances (systematic sampling), and so is every beginning: (draw,)."""
     ends = np.cumsum(chances) / chances.sum()
     points = (np.arange(count) + generator.random()) / count

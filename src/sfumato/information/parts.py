@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ConditionQuery:
     """What the denoiser is asked.
 
     Attributes:
@@ -49,7 +49,9 @@ class Asked:
     contexts: Contexts
 
 
-def asked_of(model: Model, request: Request, players: Players | None, given: Given, pairs: Sequence[str] = ()) -> Asked:
+def asked_of(
+    model: Model, request: Request, players: Players | None, given: Given, pairs: Sequence[str] = ()
+) -> ConditionQuery:
     """The parts of a request's condition.
 
     Args:
@@ -114,10 +116,10 @@ def asked_of(model: Model, request: Request, players: Players | None, given: Giv
             base, first, second, both = place(""), alone(a), alone(b), alone(a, b)
         terms += [(base, first), (base, second), (base, both)]
     parts = tuple(Part(name, tuple(word.index for word in words)) for name, words in groups)
-    return Asked(parts, found, Contexts(tuple(texts), tuple(terms)))
+    return ConditionQuery(parts, found, Contexts(tuple(texts), tuple(terms)))
 
 
-def _of_label(model: Model, request: Request, pairs: Sequence[str]) -> Asked:
+def _of_label(model: Model, request: Request, pairs: Sequence[str]) -> ConditionQuery:
     """A label as a whole against none, and each of its bits against the other one, where there is such a label."""
     if pairs:
         raise OptionError("pairs are of words; a label's bits cannot be left out, only flipped")
@@ -132,10 +134,10 @@ def _of_label(model: Model, request: Request, pairs: Sequence[str]) -> Asked:
             parts.append(Part(f"bit {place + 1}, {bit} or {other}"))
             texts.append(flipped)
     terms = tuple((place, 0) for place in range(1, len(texts)))
-    return Asked(tuple(parts), (), Contexts(tuple(texts), terms))
+    return ConditionQuery(tuple(parts), (), Contexts(tuple(texts), terms))
 
 
-def _of_reference(reference: Picture, given: Given) -> Asked:
+def _of_reference(reference: Picture, given: Given) -> ConditionQuery:
     """Every patch of a reference: the whole against the whole without it, or the patch alone against no reference."""
     named = patches_of(reference.height, reference.width)
     parts = tuple(Part(name) for name, _ in named)
@@ -143,11 +145,11 @@ def _of_reference(reference: Picture, given: Given) -> Asked:
         pictures = (reference, *(without_patch(reference, box) for _, box in named))
         terms = tuple((place, 0) for place in range(1, len(pictures)))
         texts = ("the reference", *(f"without {part.name}" for part in parts))
-        return Asked(parts, (), Contexts(texts, terms, pictures=pictures))
+        return ConditionQuery(parts, (), Contexts(texts, terms, pictures=pictures))
     alone = tuple(only_patch(reference, box) for _, box in named)
     terms = tuple((0, place) for place in range(1, len(alone) + 1))
     texts = ("no reference", *(part.name for part in parts))
-    return Asked(parts, (), Contexts(texts, terms, pictures=(None, *alone)))
+    return ConditionQuery(parts, (), Contexts(texts, terms, pictures=(None, *alone)))
 
 
 def _is_label(model: Model, label: str) -> bool:

@@ -23,7 +23,7 @@ Wanted = Literal["above", "below", "like"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class CheckResult:
     """One number of a check.
 
     Attributes:
@@ -72,7 +72,7 @@ def measured(
     controls: Sequence[float],
     wanted: Wanted,
     groups: Sequence[Hashable] | None = None,
-) -> Measured:
+) -> CheckResult:
     """The means of values and of their controls, one for each value, and of the differences.
 
     Args:
@@ -87,35 +87,10 @@ def measured(
     own, others = np.asarray(values, np.float64), np.asarray(controls, np.float64)
     own, others = np.where(np.isnan(others), np.nan, own), np.where(np.isnan(own), np.nan, others)
     value, control, gain = (bootstrap(one, groups=groups) for one in (own, others, own - others))
-    return Measured(check, number, value, against, control, gain, wanted)
+    return CheckResult(check, number, value, against, control, gain, wanted)
 
 
 def by_chance(heat: NDArray[np.float64], seed: int) -> float:
     """The mean rank correlation of a map (y, x) with smooth random ones: about 0, and NaN for a map without order."""
     grid = (heat.shape[0], heat.shape[1])
     return float(np.mean([rank_correlation(heat, control_map("smooth random", grid, seed, n)) for n in range(CHANCES)]))
-
-
-def alike(ones: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Spearman's rank correlation of every map with every other one, (one, other).
-
-    NaN for a map without order, and for two on different grids. Every map is ranked once, however many there are.
-    """
-    first, second = [_ranks(one) for one in ones], [_ranks(other) for other in others]
-    found = np.full((len(ones), len(others)), np.nan)
-    for shape in {one.shape for one in ones}:
-        rows, columns = ([n for n, map_ in enumerate(maps) if map_.shape == shape] for maps in (ones, others))
-        if columns:
-            table = np.stack([first[n] for n in rows]) @ np.stack([second[n] for n in columns]).T
-            found[np.ix_(rows, columns)] = table
-    return found
-
-
-def _ranks(heat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ranks of a map's values, their sum 0 and the sum of their squares 1; NaN where all are the same."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(heat.ravel())
-    ranks -= ranks.mean()
-    size = float(np.linalg.norm(ranks))
-    return np.asarray(ranks / size if size else np.full(ranks.shape, np.nan), np.float64)

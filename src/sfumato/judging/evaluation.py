@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sfumato.errors import OptionError, SfumatoError
-from sfumato.judging.checks import Measured
+from sfumato.judging.checks import CheckResult
 from sfumato.judging.games import GAMES, POINTS
 from sfumato.judging.judge import CHECK, MEMORY, Verdict, judge
 from sfumato.judging.randomising import STAGES
@@ -102,7 +102,7 @@ class Evaluation:
     games: Verdict | None
     left_out: tuple[str, ...]
 
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[CheckResult]:
         """Every number: of each explanation in turn, then of the games."""
         return [one for part in self.trust for one in part.measured] + (self.games.measured() if self.games else [])
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError
 from sfumato.saliency.recovering import Recovery
-from sfumato.saliency.similarities import LOCAL_SSIM, blurred, local_similarity, renamed
+from sfumato.saliency.similarities import LOCAL_SSIM, blurred, local_similarity, similarity_name
 from sfumato.similarity.clip import Clip
 
 Game = Literal["deletion", "insertion"]
@@ -92,7 +92,7 @@ def judge_of(
     Raises:
         OptionError: A distance is unknown, or needs a CLIP.
     """
-    distances = [renamed(name) for name in distances]
+    distances = [similarity_name(name) for name in distances]
     check_distances(distances)
     own = recovery.pictures(recovery.clean)
     if clip is None:
@@ -114,7 +114,7 @@ def check_distances(given: Sequence[str]) -> None:
         raise OptionError(f"there is no distance {wrong[0]!r}; choose from: {', '.join(DISTANCES)}")
 
 
-def play(
+def perturbation_curves(
     recovery: Recovery, saliency: NDArray[np.floating], game: Game, judge: Judge, points: int = POINTS
 ) -> list[Curve]:
     """Play one game on one map.
@@ -133,7 +133,7 @@ def play(
     Raises:
         OptionError: The map has another size, is the same everywhere, or holds NaN; there are too many points.
     """
-    order = ranks(saliency, recovery.grid)
+    order = saliency_order(saliency, recovery.grid)
     count = order.size
     if not 1 <= points <= count:
         raise OptionError(f"points is {points}; this latent has {count} places, so take 1 to {count}")
@@ -156,7 +156,7 @@ def play(
     return found
 
 
-def ranks(saliency: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.int64]:
+def saliency_order(saliency: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.int64]:
     """The rank of every place (place,), 0 for the most salient; ties are broken at random, always alike.
 
     Raises:

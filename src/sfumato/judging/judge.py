@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sfumato.errors import ModelError, OptionError, SfumatoError
 from sfumato.generation.generate import generate
-from sfumato.judging.checks import Measured, measured
-from sfumato.judging.games import GAMES, POINTS, Curve, Game, check_distances, judge_of, play
+from sfumato.judging.checks import CheckResult, measured
+from sfumato.judging.games import GAMES, POINTS, Curve, Game, check_distances, judge_of, perturbation_curves
 from sfumato.judging.maps import Saliency, saliencies
 from sfumato.metrics import Interval, bootstrap
 from sfumato.metrics.controls import CONTROLS as KNOWN_CONTROLS
@@ -22,7 +22,7 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.recovering import Recovery, rows_within, steps_at
-from sfumato.saliency.similarities import LOCAL_SSIM, renamed
+from sfumato.saliency.similarities import LOCAL_SSIM, similarity_name
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import notes_on, own_clip
 
@@ -33,7 +33,7 @@ MEMORY = 1000.0
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedCurve:
     """One curve and what it belongs to.
 
     Attributes:
@@ -66,13 +66,13 @@ class Verdict:
         notes: What a reader should know about the CLIP that judged.
     """
 
-    played: tuple[Played, ...]
+    played: tuple[PlayedCurve, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def chosen(self, game: str, measure: str) -> dict[str, list[Played]]:
+    def chosen(self, game: str, measure: str) -> dict[str, list[PlayedCurve]]:
         """The curves of one game and measure, by map."""
-        found: dict[str, list[Played]] = {}
+        found: dict[str, list[PlayedCurve]] = {}
         for one in self.played:
             if one.curve.game == game and one.curve.measure == measure:
                 found.setdefault(one.map, []).append(one)
@@ -105,7 +105,7 @@ class Verdict:
             gains[name] = bootstrap(areas, groups=[one.group for one, _ in pairs])
         return gains
 
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[CheckResult]:
         """The area of every map next to that of each control, by game and measure."""
         return [
             measured(
@@ -123,7 +123,7 @@ class Verdict:
             if name not in CONTROLS
         ]
 
-    def _pairs_with(self, game: str, measure: str, control: str) -> dict[str, list[tuple[Played, Curve]]]:
+    def _pairs_with(self, game: str, measure: str, control: str) -> dict[str, list[tuple[PlayedCurve, Curve]]]:
         """Every curve of a map with that of a control on the same step of the same image, by map."""
         found = self.chosen(game, measure)
         known = {(one.image, one.step): one.curve for one in found.get(control, [])}
@@ -218,7 +218,7 @@ def judge(
         raise OptionError(f"no game is chosen; choose from: {', '.join(GAMES)}")
     if unknown := [name for name in controls if name not in KNOWN_CONTROLS]:
         raise OptionError(f"there is no control {unknown[0]!r}; choose from: {', '.join(KNOWN_CONTROLS)}")
-    distances = [renamed(name) for name in distances or ()]
+    distances = [similarity_name(name) for name in distances or ()]
     check_distances(distances)
     known = [saliencies(one) for one in explanations]
     for one in explanations:
@@ -226,7 +226,7 @@ def judge(
     prompted = any(explanation.request.prompt for explanation in explanations)
     judged, skipped = _judge(model, clip, distances, scored=prompted)
     measured = distances or ((LOCAL_SSIM,) if judged is None else (LOCAL_SSIM, "features"))
-    played: list[Played] = []
+    played: list[PlayedCurve] = []
     for number, (explanation, maps) in enumerate(zip(explanations, known, strict=True)):
         request = model.complete(explanation.request)
         steps = steps_at(model, request, at or _own_steps(maps))
@@ -249,7 +249,8 @@ def judge(
                     continue
                 for game in games:
                     played += [
-                        Played(number, step, name, curve) for curve in play(recovery, values, game, measures, points)
+                        PlayedCurve(number, step, name, curve)
+                        for curve in perturbation_curves(recovery, values, game, measures, points)
                     ]
     progress("games", 1, 1)
     return Verdict(tuple(played), tuple(skipped), () if judged is None else tuple(notes_on(model, judged)))

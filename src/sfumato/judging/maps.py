@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import SfumatoError
-from sfumato.metrics.structure import resized
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 
 NAMES = ("map", "region", "sensitivity")
 """What the variable is called that holds a node's map."""

@@ -19,7 +19,7 @@ from sfumato.errors import ModelError, NonFinite
 from sfumato.generation.context import GenerationContext
 from sfumato.generation.feature_layers import first_call
 from sfumato.judging.again import again
-from sfumato.judging.checks import Measured, by_chance, measured
+from sfumato.judging.checks import CheckResult, by_chance, measured
 from sfumato.judging.maps import named_maps
 from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
@@ -34,7 +34,7 @@ STAGES = 6
 
 def randomisation(
     model: Model, explanation: Explanation, *, stages: int = STAGES, progress: Progress = silent
-) -> tuple[list[Measured], xr.Dataset]:
+) -> tuple[list[CheckResult], xr.Dataset]:
     """Explain again with ever more blocks of the denoiser random, and compare the maps with those of the whole model.
 
     Args:
@@ -49,7 +49,7 @@ def randomisation(
     """
     request = model.complete(explanation.request)
     maps = named_maps(explanation)
-    blocks = blocks_of(model, request)[::-1]
+    blocks = blocks_with_weights(model, request)[::-1]
     ends = sorted({round(len(blocks) * (stage + 1) / stages) for stage in range(stages)} - {0})
     chance = np.array([by_chance(one, request.seed) for one in maps.values()])
     likeness = np.full((len(ends) + 1, len(maps)), np.nan)
@@ -89,7 +89,7 @@ def randomisation(
     return [row], node
 
 
-def blocks_of(model: Model, request: Request) -> list[str]:
+def blocks_with_weights(model: Model, request: Request) -> list[str]:
     """The parts of the denoiser that hold weights, in order of execution: its children, those in lists one by one."""
     names = [name for name, part in _parts(model.denoiser) if any(True for _ in part.parameters())]
     order: dict[str, None] = {}

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from sfumato.caching.images import Generator
 from sfumato.errors import SfumatoError
 from sfumato.games.players import Player, players_of, remaining
-from sfumato.judging.checks import Measured, alike, measured
+from sfumato.judging.checks import CheckResult, measured
 from sfumato.metrics.controls import control_map
-from sfumato.metrics.structure import resized
+from sfumato.metrics.correlation import pairwise_rank_correlation
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 
 NODE = "removal"
 VISIBLE = 4 / 255
@@ -46,7 +47,7 @@ class Removal:
     others: NDArray[np.float64]
     centre: NDArray[np.float64]
 
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[CheckResult]:
         """Agreement with the change, against the other words' maps and against a centred blob."""
         number = "rank agreement of map and change"
         rows = [measured(NODE, number, list(self.own), "a blob in the middle", list(self.centre), "above")]
@@ -94,23 +95,23 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     for number, text in enumerate(texts):
         images.append(generator([request.with_(prompt=text)])[0].pixels)
         progress("images without a word", number + 1, len(texts))
-    changes = difference(np.stack(images), whole)
+    changes = difference(np.stack(images), whole) / 255
     heat = np.stack(heats).astype(np.float64)
     grid = (heat.shape[1], heat.shape[2])
     coarse = [resized(change, grid) for change in changes]
     blob = control_map("centre", grid, 0, 0)
-    table = alike(coarse, heats)  # (word left out, map)
+    table = pairwise_rank_correlation(coarse, heats)  # (word left out, map)
     table[changes.max((1, 2)) <= VISIBLE] = np.nan
     own = np.diag(table)
     others = np.array([_mean(np.delete(row, place)) for place, row in enumerate(table)])
-    centre = alike(coarse, [blob])[:, 0]
+    centre = pairwise_rank_correlation(coarse, [blob])[:, 0]
     names = tuple(player.name for player in kept)
     return Removal(names, np.stack(images), changes, heat, own, others, centre)
 
 
 def difference(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """The largest difference of a channel at each pixel of images (..., y, x, channel) of uint8, from 0 to 1."""
-    return np.asarray(np.abs(one.astype(np.float64) - other).max(-1) / 255)
+    """The largest difference of a channel at each pixel of images (..., y, x, channel) of uint8, from 0 to 255."""
+    return np.asarray(np.abs(one.astype(np.float64) - other).max(-1))
 
 
 def mapped(model: Model, explanation: Explanation) -> list[tuple[Player, NDArray[np.float64]]]:

@@ -10,8 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.judging.again import again
-from sfumato.judging.checks import Measured, alike, by_chance, measured
+from sfumato.judging.checks import CheckResult, by_chance, measured
 from sfumato.judging.maps import named_maps, shares_of
+from sfumato.metrics.correlation import pairwise_rank_correlation
 from sfumato.models.model import Model
 from sfumato.progress import Progress, silent
 from sfumato.request import SEEDS
@@ -35,7 +36,7 @@ def other_seeds(model: Model, explanation: Explanation, repeats: int, progress: 
     return found
 
 
-def seeds(explanation: Explanation, others: Sequence[Explanation]) -> tuple[list[Measured], dict[str, xr.Dataset]]:
+def seeds(explanation: Explanation, others: Sequence[Explanation]) -> tuple[list[CheckResult], dict[str, xr.Dataset]]:
     """How much words' shares, and maps, differ from seed to seed.
 
     Shares: the mean deviation of a word's share from its mean over seeds, against that of the words' means from each
@@ -59,7 +60,7 @@ def seeds(explanation: Explanation, others: Sequence[Explanation]) -> tuple[list
     own, control, groups = [], [], []
     names = [name for name in maps[0] if all(name in one for one in maps)]
     for first, second in itertools.combinations(range(len(every)), 2):
-        table = alike(*([maps[seed][name] for name in names] for seed in (first, second)))
+        table = pairwise_rank_correlation(*([maps[seed][name] for name in names] for seed in (first, second)))
         for place, name in enumerate(names):
             own.append(float(table[place, place]))
             wrong = np.delete(table[place], place)
@@ -81,7 +82,7 @@ def noise(
     repeats: int = REPEATS,
     strength: float = STRENGTH,
     progress: Progress = silent,
-) -> list[Measured]:
+) -> list[CheckResult]:
     """The largest change of a map under small changes of the starting noise (max-sensitivity, Yeh et al. 2019).
 
     Args:

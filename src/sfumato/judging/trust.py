@@ -15,7 +15,7 @@ from sfumato.caching.images import Generator
 from sfumato.errors import OptionError, SfumatoError
 from sfumato.judging import randomising, removal, steadiness
 from sfumato.judging.again import methods_of
-from sfumato.judging.checks import Measured
+from sfumato.judging.checks import CheckResult
 from sfumato.judging.judge import refuse_another
 from sfumato.judging.maps import named_maps
 from sfumato.models.model import Model
@@ -40,7 +40,7 @@ class Trust:
     """
 
     explanation: Explanation
-    measured: tuple[Measured, ...]
+    measured: tuple[CheckResult, ...]
     left_out: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def trust(
         SfumatoError: The explanation is of another model, of several images, or has nothing that can be checked.
     """
     chosen, left_out = settled(model, explanation, checks, repeats, stages, strength)
-    found: list[Measured] = []
+    found: list[CheckResult] = []
     nodes: dict[str, xr.Dataset] = {}
     if "removal" in chosen:
         done = removal.removal(model, explanation, Generator(model, Cache(default_folder())), progress)
@@ -149,7 +149,7 @@ def cost(explanation: Explanation, model: Model, checks: Sequence[str], repeats:
     return f"{images} images without a word and {runs} runs of {methods}"
 
 
-def node_of(found: Sequence[Measured]) -> xr.Dataset:
+def node_of(found: Sequence[CheckResult]) -> xr.Dataset:
     """The numbers with their intervals (number, end), ends being mean, low and high."""
     intervals: Mapping[str, list[Any]] = {
         name: [getattr(one, name) for one in found] for name in ("value", "control", "gain")

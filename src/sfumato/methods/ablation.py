@@ -27,7 +27,7 @@ from sfumato.generation.step_gradients import region_gradients, step_with_gradie
 from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.methods.masks import mask_of, on_latent
-from sfumato.metrics.structure import maximum_channel, normalised_ssim, resized
+from sfumato.metrics.structure import maximum_channel, normalised_ssim
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
 from sfumato.option_values import STEPS, TIMESTEPS
@@ -35,6 +35,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 
 BATCH = 8
 WATCHED = 10

@@ -20,12 +20,11 @@ from sfumato.errors import ModelError, OptionError
 from sfumato.generation.generate import generate
 from sfumato.generation.recorders.reduce import AttentionSums, Axis, GridMaps
 from sfumato.generation.trace import Trace
-from sfumato.information.calibrating import load
+from sfumato.information.calibrating import load_calibration
 from sfumato.methods.costs import runs
 from sfumato.methods.word_maps import (
     check_layers,
     check_steps,
-    hard,
     mean,
     mean_maps,
     places,
@@ -41,6 +40,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.hard_maps import hard
 from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
 
@@ -117,7 +117,7 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
     check_steps(options.steps, model.steps(completed[0]))
     keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
     sites = text_sites(model, options.layers)
-    weigh = None if options.calibration is None else load(options.calibration).of
+    weigh = None if options.calibration is None else load_calibration(options.calibration).of
     sums = {
         branch: AttentionSums(sites, branch, places(tokens), keep, options.steps, options.budget_mb * 1e6, weigh=weigh)
         for branch, tokens in read.items()

@@ -30,7 +30,7 @@ from sfumato.saliency.nodes import NODES, saliency_node
 from sfumato.saliency.occlusion import Masking, Masks
 from sfumato.saliency.recovering import Branch, Recovery, rows_within, steps_at
 from sfumato.saliency.rise import Compare, Rise, rise
-from sfumato.saliency.similarities import Local, local_similarity, parity, renamed
+from sfumato.saliency.similarities import Local, local_similarity, parity, similarity_name
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
 
@@ -76,7 +76,7 @@ class DfRiseOptions:
 
     def __post_init__(self) -> None:
         """Check what the options mean together."""
-        object.__setattr__(self, "similarity", renamed(self.similarity))
+        object.__setattr__(self, "similarity", similarity_name(self.similarity))
         if self.target == "parity" and self.similarity != "structure":
             raise OptionError(f"similarity is {self.similarity!r}; target=parity compares by structure alone")
         if self.target == "eps" and self.similarity == "perceptual":

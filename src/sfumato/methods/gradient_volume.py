@@ -25,7 +25,7 @@ from sfumato.generation.trace import Trace
 from sfumato.methods.costs import runs
 from sfumato.methods.masks import mask_of, on_latent
 from sfumato.metrics import effective_area
-from sfumato.metrics.structure import maximum_channel, resized
+from sfumato.metrics.structure import maximum_channel
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.models.schedulers import nearest_steps
@@ -34,6 +34,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 
 CHUNK_ON_DEVICE = 16
 """Pixels of one vectorised backward on an accelerator; on a CPU one at a time is as fast and needs less memory."""

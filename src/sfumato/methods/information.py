@@ -21,7 +21,7 @@ from sfumato.generation.generate import generate
 from sfumato.generation.trace import Trace
 from sfumato.information.estimating import Estimator, Sampled, along, sample
 from sfumato.information.levels import LIMIT, Levels, levels_at, trained_levels
-from sfumato.information.parts import Asked, Given, Players, asked_of
+from sfumato.information.parts import ConditionQuery, Given, Players, asked_of
 from sfumato.methods.costs import runs
 from sfumato.methods.word_games import shares
 from sfumato.methods.word_maps import maps_of_words
@@ -140,7 +140,7 @@ def _alone(request: Request, place: int) -> Request:
 
 
 def _sampled(
-    trace: Trace, asked: Asked, levels: Levels | None, options: InformationOptions, progress: Progress
+    trace: Trace, asked: ConditionQuery, levels: Levels | None, options: InformationOptions, progress: Progress
 ) -> Sampled:
     if levels is None:
         levels = levels_at(trace.model, [call.timestep for call in trace.calls])
@@ -171,16 +171,16 @@ def _clean(trace: Trace) -> torch.Tensor:
     return latent
 
 
-def _parts(asked: Asked, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _parts(asked: ConditionQuery, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """What belongs to the parts, without the terms of pairs (term, ...)."""
     return values[: len(asked.parts)]
 
 
-def _coords(asked: Asked) -> Node:
+def _coords(asked: ConditionQuery) -> Node:
     return {"player": ("player", [part.name for part in asked.parts])}
 
 
-def _importance(asked: Asked, found: Sequence[Sampled], options: InformationOptions) -> xr.Dataset:
+def _importance(asked: ConditionQuery, found: Sequence[Sampled], options: InformationOptions) -> xr.Dataset:
     nats = np.stack([_parts(asked, one.totals) for one in found])  # (image, player)
     error = np.stack([_parts(asked, one.errors) for one in found])
     freedom = np.broadcast_to(np.array([one.freedom for one in found])[:, None], nats.shape)
@@ -211,7 +211,7 @@ def _importance(asked: Asked, found: Sequence[Sampled], options: InformationOpti
     )
 
 
-def _maps(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+def _maps(asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
     maps = np.stack([_parts(asked, one.maps) for one in found]).astype(np.float32)
     errors = np.stack([_parts(asked, one.map_errors) for one in found]).astype(np.float32)
     return single(
@@ -223,7 +223,7 @@ def _maps(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
     )
 
 
-def _timing(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+def _timing(asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
     """Nats of every part by interval of log-SNR, which runs from much noise to little."""
     edges = np.linspace(-LIMIT, LIMIT, INTERVALS + 1)
     values = np.stack([_parts(asked, one.over_levels(edges)) for one in found])
@@ -236,7 +236,7 @@ def _timing(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
     )
 
 
-def _words(model: Model, request: Request, asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+def _words(model: Model, request: Request, asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
     """The map of every word; NaN where the tokenizer cut it off."""
     words = model.tokens(request.prompt).words
     known = np.stack([one.maps for one in found])  # (image, term, y, x)
@@ -246,7 +246,7 @@ def _words(model: Model, request: Request, asked: Asked, found: Sequence[Sampled
     return maps_of_words(words, maps, NAME, "nats per position")
 
 
-def _pairs(asked: Asked, found: Sequence[Sampled]) -> xr.Dataset:
+def _pairs(asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
     """What two words tell each alone, twice, and only together: redundancy is the smaller one at each place."""
     names = [part.name for part in asked.parts]
     kinds = ("redundancy", "only the first", "only the second", "synergy")

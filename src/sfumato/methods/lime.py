@@ -15,7 +15,7 @@ from sfumato.games.estimators import default_estimator
 from sfumato.games.estimators.planning import Plan
 from sfumato.games.estimators.surrogate import WIDTH
 from sfumato.games.estimators.surrogate import lime as lime_plan
-from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words
+from sfumato.methods.word_games import WordGameOptions, game_explanation, generations, play_words
 from sfumato.models.model import Model
 from sfumato.option_values import PENALTIES, SEED, WIDTHS
 from sfumato.progress import Progress
@@ -56,4 +56,4 @@ def lime(model: Model, requests: Sequence[Request], options: LimeOptions, progre
     """Fit a surrogate to the game of every request, one after another."""
     play = partial(play_words, model, options=options, planned=options.planned, progress=progress)
     attrs = {"kernel_width": options.width, "ridge": options.ridge}
-    return [explained("lime", request, play(request), attrs) for request in map(model.complete, requests)]
+    return [game_explanation("lime", request, play(request), attrs) for request in map(model.complete, requests)]

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from sfumato.errors import OptionError, RequestError
 from sfumato.inputs.image import read_mask
-from sfumato.metrics.structure import resized
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
 from sfumato.request import Request
+from sfumato.results.upscale import resized
 
 
 def mask_of(model: Model, request: Request, given: Any) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ from sfumato.generation.recorders.samples import Samples, noisy_input
 from sfumato.generation.step_gradients import region_gradients, step_with_gradients
 from sfumato.generation.trace import Trace
 from sfumato.methods.masks import mask_of, on_latent
-from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim, resized
+from sfumato.metrics.structure import frobenius, maximum_channel, normalised_ssim
 from sfumato.models import noise
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps, schedule_of
@@ -36,6 +36,7 @@ from sfumato.registry import method
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.streaming import Array, Node, Sink, sink_of
+from sfumato.results.upscale import resized
 
 Object = Literal["samples", "clean", "ssim", "attention", "activations", "gradients"]
 OBJECTS: tuple[Object, ...] = ("samples", "clean", "ssim", "attention", "activations", "gradients")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sfumato.games.estimators import ESTIMATORS, plan
 from sfumato.games.estimators.planning import Plan
-from sfumato.methods.word_games import WordGameOptions, explained, generations, play_words
+from sfumato.methods.word_games import WordGameOptions, game_explanation, generations, play_words
 from sfumato.models.model import Model
 from sfumato.option_values import SEED
 from sfumato.progress import Progress
@@ -56,6 +56,6 @@ def shapley(
 ) -> list[Explanation]:
     """Play the game of every request, one after another."""
     return [
-        explained("shapley", request, play_words(model, request, options, options.planned, progress), {})
+        game_explanation("shapley", request, play_words(model, request, options, options.planned, progress), {})
         for request in map(model.complete, requests)
     ]

@@ -124,7 +124,7 @@ def play_words(
     return WordGame(players, played, values, generator)
 
 
-def explained(name: str, request: Request, game: WordGame, attrs: dict[str, Any]) -> Explanation:
+def game_explanation(name: str, request: Request, game: WordGame, attrs: dict[str, Any]) -> Explanation:
     """The explanation of a game: its nodes lie under the method's name.
 
     Args:

@@ -17,6 +17,7 @@ from sfumato.generation.recorders.reduce import GridMaps
 from sfumato.generation.recorders.tapping import refuse_compiled
 from sfumato.models.model import Model, Site
 from sfumato.models.words import Tokens, Word
+from sfumato.results.hard_maps import hard
 from sfumato.results.images import centres, single
 from sfumato.results.upscale import bicubic
 
@@ -164,8 +165,3 @@ def mean(maps: Floats) -> Floats:
     if maps.shape[-3] == 0:
         return np.full((*maps.shape[:-3], *maps.shape[-2:]), np.nan)
     return np.asarray(maps.mean(-3))
-
-
-def hard(maps: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
-    """Where a map reaches a share of its maximum; nowhere for a word that was not seen."""
-    return np.asarray(maps >= threshold * maps.max((-1, -2), keepdims=True))

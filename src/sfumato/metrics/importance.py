@@ -95,21 +95,3 @@ def _alike(truth: ArrayLike, found: ArrayLike) -> tuple[NDArray[np.float64], NDA
     if expected.ndim != 1 or expected.shape != given.shape or not expected.size:
         raise OptionError(f"shares have the shapes {expected.shape} and {given.shape}; expected one of each per part")
     return expected, given
-
-
-@metric(
-    "rank correlation",
-    compares="shares",
-    better="higher",
-    bounds=(-1, 1),
-    source="Spearman 1904",
-    summary="Spearman's rank correlation of the shares of all words.",
-)
-def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
-    """Spearman's rank correlation of two arrays of one size; NaN for fewer than two values, or all alike."""
-    from scipy.stats import spearmanr
-
-    first, second = np.ravel(one), np.ravel(other)
-    if len(first) < 2 or not np.ptp(first) or not np.ptp(second):
-        return float("nan")
-    return float(spearmanr(first, second).statistic)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfumato.errors import OptionError
 from sfumato.metrics.registry import metric
-from sfumato.results.summary import TAU, coverage, hard
+from sfumato.results.hard_maps import TAU, coverage, hard, mask_iou
 from sfumato.results.upscale import bicubic
 
 __all__ = ["average_precision", "box", "box_iou", "coverage", "fitted", "hard", "iou", "miou", "pointing"]
@@ -56,8 +56,7 @@ def iou(heat: ArrayLike, mask: ArrayLike, tau: float = TAU) -> float:
     values, truth = fitted(heat, mask)
     if _undefined(values, truth):
         return math.nan
-    marked = hard(values, tau)
-    return float((marked & truth).sum() / (marked | truth).sum())
+    return mask_iou(hard(values, tau), truth)
 
 
 def miou(pairs: Iterable[tuple[ArrayLike, ArrayLike]], tau: float = TAU) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sfumato.errors import OptionError
-from sfumato.results.summary import TAU, hard
+from sfumato.results.hard_maps import TAU, hard, mask_iou
 
 
 class Overlap(NamedTuple):
@@ -49,4 +49,4 @@ def overlap(dependent: ArrayLike, head: ArrayLike, tau: float = TAU) -> Overlap:
     if not one.any() or not other.any():
         return Overlap(math.nan, math.nan, math.nan)
     both = float((one & other).sum())
-    return Overlap(both / float(one.sum()), both / float(other.sum()), both / float((one | other).sum()))
+    return Overlap(both / float(one.sum()), both / float(other.sum()), mask_iou(one, other))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sfumato.errors import OptionError
-from sfumato.metrics.intervals import bootstrap
+from sfumato.metrics.intervals import bootstrap, group_numbers, percentile_ends
 from sfumato.results.interval import Interval
 
 
@@ -65,12 +65,11 @@ def separation(
     if not marked.any() or marked.all():
         none = Interval(math.nan, math.nan, math.nan, int(numbers.size))
         return Separation(none, none)
-    numbering: dict[Hashable, int] = {}
-    member = np.array([numbering.setdefault(owners[i], len(numbering)) for i in np.flatnonzero(kept).tolist()])
+    member = group_numbers([owners[i] for i in np.flatnonzero(kept).tolist()])
     one, other = numbers[marked], numbers[~marked]
     larger = (one[:, None] > other[None]) + 0.5 * (one[:, None] == other[None])  # (item of the kind, other item)
     generator = np.random.default_rng(seed)
-    count = len(numbering)
+    count = int(member.max()) + 1
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)  # (resample, group)
     fewest = min(len(np.unique(member[marked])), len(np.unique(member[~marked])))
     varied = fewest > 1
@@ -87,5 +86,5 @@ def separation(
 
 def _interval(found: list[float], level: float, count: int, groups: int, *, varied: bool) -> Interval:
     """The first number with the quantiles of the others."""
-    low, high = np.quantile(found[1:] or found, [(1 - level) / 2, (1 + level) / 2]) if varied else (math.nan, math.nan)
-    return Interval(found[0], float(low), float(high), count, groups)
+    ends = percentile_ends(found[1:] or found, level) if varied else (math.nan, math.nan)
+    return Interval(found[0], *ends, count, groups)

@@ -66,16 +66,6 @@ def maximum_channel(features: ArrayLike, mask: ArrayLike | None = None) -> int:
     return int(weighed.sum(axis=(1, 2)).argmax())
 
 
-def resized(mask: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """A mask (y, x) brought to another grid, from 0 to 1: means over blocks where it shrinks, else bilinear."""
-    from PIL import Image
-
-    values = np.asarray(mask, np.float32)
-    smaller = shape[0] <= values.shape[0] and shape[1] <= values.shape[1]
-    how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(values).resize((shape[1], shape[0]), how), np.float64).clip(0, 1)
-
-
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     spread = values.std()
     return values / spread if spread > 0 else values

@@ -1,9 +1,7 @@
-"""Many methods scored on the same items with every localisation metric, beside the controls."""
+"""Many methods scored on the same items with every registered metric of maps, next to uninformative baselines."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,15 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from sfumato.errors import OptionError
 from sfumato.metrics.controls import CONTROLS, control_map
 from sfumato.metrics.intervals import bootstrap
-from sfumato.metrics.localisation import TAUS, average_precision, fitted, iou, pointing
+from sfumato.metrics.localisation import fitted
+from sfumato.metrics.registry import checked_metrics, find_metric
 from sfumato.results.interval import Interval
-
-METRICS = (*(f"mIoU@{tau:g}" for tau in TAUS), "AP", "pointing")
-"""What `localisation_scores` gives by default, in order."""
+from sfumato.results.json_text import json_text, json_value
 
 
 @dataclass(frozen=True)
-class Row:
+class Cell:
     """One method's score in one metric."""
 
     method: str
@@ -42,10 +39,10 @@ class LocalisationTable:
         rows: Method by method, in the order they were given; controls last.
         items: How many items were scored.
         dropped: How many were left out for all methods: an empty mask, or a map with a NaN from any method.
-        settings: What the numbers depend on: thresholds, tolerance, level, resamples, seed.
+        settings: What the numbers depend on: level, resamples, seed, and whether items are grouped.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Cell, ...]
     items: int
     dropped: int
     settings: Mapping[str, Any]
@@ -72,20 +69,19 @@ class LocalisationTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in the types that JSON has; a number that is not defined is None."""
-        rows = [{k: _or_none(v) for k, v in asdict(row).items()} for row in self.rows]
+        rows = json_value([asdict(row) for row in self.rows])
         return {"items": self.items, "dropped": self.dropped, "settings": dict(self.settings), "rows": rows}
 
     def to_json(self) -> str:
         """``to_dict`` as text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+        return json_text(self.to_dict())
 
     def __str__(self) -> str:
         width = max(len(name) for name in ["method", *self.methods])
         lines = ["  ".join([f"{'method':<{width}}", *(f"{metric:>20}" for metric in self.metrics)])]
         for method in self.methods:
-            cells = [self.score(method, metric) for metric in self.metrics]
-            texts = [f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells]
-            lines.append("  ".join([f"{method:<{width}}", *(f"{text:>20}" for text in texts)]))
+            cells = [f"{self.score(method, metric):.3f}" for metric in self.metrics]
+            lines.append("  ".join([f"{method:<{width}}", *(f"{cell:>20}" for cell in cells)]))
         return "\n".join(lines)
 
 
@@ -93,35 +89,35 @@ def localisation_table(
     maps: Mapping[str, Sequence[ArrayLike]],
     masks: Sequence[ArrayLike],
     *,
+    metrics: Sequence[str] = (),
     groups: Sequence[Hashable] | None = None,
-    taus: Sequence[float] = TAUS,
-    tolerance: float = 0,
     controls: Sequence[str] = tuple(CONTROLS),
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> LocalisationTable:
-    """Score methods on the same items with mIoU at several thresholds, average precision and the pointing game.
+    """Score methods on the same items with registered metrics of maps.
 
     Args:
         maps: Per method one map (y, x) for each item, on any grid.
         masks: Per item the true mask (y, x); maps are upscaled to it.
+        metrics: Their names, such as "AP"; by default all that compare a map with a mask.
         groups: What each item belongs to, such as its prompt; intervals then come from drawing whole groups.
-        taus: Thresholds of mIoU, relative to each map's maximum.
-        tolerance: Of the pointing game, in pixels of the mask.
         controls: Which of ``CONTROLS`` to score beside the methods.
         level: Of the intervals.
         resamples: Of the bootstrap.
         seed: Of the random controls and the bootstrap.
 
     Returns:
-        Rows named "mIoU@0.3", ..., "AP" and "pointing". An item that cannot be judged for one method (an empty
-        mask, a map with a NaN) is left out for all, so that every row speaks of the same items.
+        Rows by method and metric. An item that cannot be judged for one method (an empty mask, a map with a NaN) is
+        left out for all, so that the rows of a metric are about the same items.
 
     Raises:
         OptionError: Methods, masks and groups do not fit each other, or a control is unknown.
+        UnknownMetric: There is no such metric.
     """
     _check(maps, masks, controls)
+    metrics = checked_metrics(metrics, "map")
     truths = [np.asarray(mask).astype(bool) for mask in masks]
     given = {name: [np.asarray(heat, dtype=np.float64) for heat in heats] for name, heats in maps.items()}
     kept = [
@@ -133,34 +129,29 @@ def localisation_table(
     for name in [*given, *controls]:
         for i in kept:
             heat = given[name][i] if name in given else control_map(name, _size(truths[i]), seed, i)
-            for metric, score in localisation_scores(heat, truths[i], taus=taus, tolerance=tolerance).items():
+            for metric, score in localisation_scores(heat, truths[i], metrics).items():
                 scores.setdefault((name, metric), []).append(score)
     chosen = None if groups is None else [groups[i] for i in kept]
     rows = []
     for name in [*given, *controls]:
-        for metric in [*(f"mIoU@{tau:g}" for tau in taus), "AP", "pointing"]:
+        for metric in metrics:
             values = scores.get((name, metric), [])
             interval = bootstrap(values, groups=chosen, level=level, resamples=resamples, seed=seed)
-            rows.append(Row(name, metric, *interval, control=name not in given))
-    settings = {"taus": list(taus), "tolerance": tolerance, "level": level, "resamples": resamples, "seed": seed}
-    settings["grouped"] = groups is not None
+            rows.append(Cell(name, metric, *interval, control=name not in given))
+    settings = {"level": level, "resamples": resamples, "seed": seed, "grouped": groups is not None}
     return LocalisationTable(tuple(rows), len(kept), len(truths) - len(kept), settings)
 
 
-def localisation_scores(
-    heat: ArrayLike, mask: ArrayLike, *, taus: Sequence[float] = TAUS, tolerance: float = 0
-) -> dict[str, float]:
-    """All localisation metrics of one map of one item: "mIoU@0.3", ..., "AP" and "pointing".
+def localisation_scores(heat: ArrayLike, mask: ArrayLike, metrics: Sequence[str] = ()) -> dict[str, float]:
+    """The metrics of one map of one item, by name.
 
     Args:
         heat: The map (y, x), on any grid.
         mask: The true mask (y, x); the map is upscaled to it.
-        taus: Thresholds of mIoU, relative to the map's maximum.
-        tolerance: Of the pointing game, in pixels of the mask.
+        metrics: Names of registered metrics; by default all that compare a map with a mask.
     """
     fine, truth = fitted(heat, mask)
-    scores = {f"mIoU@{tau:g}": iou(fine, truth, tau) for tau in taus}
-    return scores | {"AP": average_precision(fine, truth), "pointing": pointing(fine, truth, tolerance)}
+    return {name: find_metric(name).function(fine, truth) for name in checked_metrics(metrics, "map")}
 
 
 def _check(maps: Mapping[str, Sequence[ArrayLike]], masks: Sequence[ArrayLike], controls: Sequence[str]) -> None:
@@ -176,7 +167,3 @@ def _check(maps: Mapping[str, Sequence[ArrayLike]], masks: Sequence[ArrayLike], 
 def _size(truth: NDArray[np.bool_]) -> tuple[int, int]:
     height, width = truth.shape
     return height, width
-
-
-def _or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

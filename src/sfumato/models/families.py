@@ -10,7 +10,7 @@ from sfumato.models.flux import FluxModel, QwenModel
 from sfumato.models.kandinsky import KandinskyModel
 from sfumato.models.pixel import LabelModel, PixelModel
 from sfumato.models.reference import PaintByExampleModel, ReferenceModel
-from sfumato.models.tasks import CONTROL, EDITING, IMAGE, INPAINTING, TEXT, Task
+from sfumato.models.tasks import CONTROL, EDITING, IMAGE, INPAINTING, TEXT, PipelineTask
 from sfumato.models.text import (
     AuraText,
     EditText,
@@ -54,7 +54,7 @@ KANDINSKY = Family("kandinsky", ImageEmbeddings, ADDED, KandinskyModel)
 REFERENCE = Family("reference", NoText, frozenset({"reference", "cross-attention", "replay"}), ReferenceModel)
 EXAMPLE = Family("reference", NoText, frozenset({"reference", "cross-attention"}), PaintByExampleModel)
 
-LATENT: dict[str, tuple[Family, Task]] = {
+LATENT: dict[str, tuple[Family, PipelineTask]] = {
     "StableDiffusionPipeline": (UNET, TEXT),
     "StableDiffusionImg2ImgPipeline": (UNET, IMAGE),
     "StableDiffusionInpaintPipeline": (UNET, INPAINTING),

@@ -11,7 +11,7 @@ from sfumato.errors import ModelError
 from sfumato.models.family import Family
 from sfumato.models.latent import LatentModel
 from sfumato.models.model import Source
-from sfumato.models.tasks import Task
+from sfumato.models.tasks import PipelineTask
 
 
 class KandinskyModel(LatentModel):
@@ -24,7 +24,12 @@ class KandinskyModel(LatentModel):
     condition = None
 
     def __init__(
-        self, pipeline: Any, source: Source, family: Family, task: Task, arguments: Mapping[str, Any] | None = None
+        self,
+        pipeline: Any,
+        source: Source,
+        family: Family,
+        task: PipelineTask,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         if missing := [n for n in ("image_embeds", "negative_image_embeds") if n not in (arguments or {})]:
             raise ModelError(

@@ -19,9 +19,9 @@ from sfumato.models.family import Family
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import Notes, notes_of
-from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, known_scheduler
+from sfumato.models.schedulers import DEFAULT_STEPS, check_schedule, known_scheduler
 from sfumato.models.sites import sites_of
-from sfumato.models.tasks import Task
+from sfumato.models.tasks import PipelineTask
 from sfumato.models.turns import alone
 from sfumato.models.words import Tokens, split
 from sfumato.request import Request
@@ -50,7 +50,12 @@ class LatentModel:
     how_to_guide = "raise guidance above 1"
 
     def __init__(
-        self, pipeline: Any, source: Source, family: Family, task: Task, arguments: Mapping[str, Any] | None = None
+        self,
+        pipeline: Any,
+        source: Source,
+        family: Family,
+        task: PipelineTask,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.source = source
@@ -110,7 +115,7 @@ class LatentModel:
             scheduler=known_scheduler(self.pipeline, request.scheduler),
             strength=self._strength(request) if self._starts else request.strength,
         )
-        check_steps(self.pipeline, done)
+        check_schedule(self.pipeline, done)
         self._check_sides(sides)
         if self._starts and self.steps(done) < 1:
             raise ModelError(

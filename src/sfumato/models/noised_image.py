@@ -11,7 +11,7 @@ from torch import nn
 
 from sfumato.errors import ModelError, RequestError
 from sfumato.models import noise, schedulers
-from sfumato.models.tasks import Task
+from sfumato.models.tasks import PipelineTask
 from sfumato.models.text import Text
 from sfumato.request import Request
 
@@ -23,7 +23,7 @@ class Embedding(Protocol):
     """What a model must answer to look at a given image; `sfumato.models.latent.LatentModel` does."""
 
     pipeline: Any
-    task: Task
+    task: PipelineTask
     text: Text
 
     @property

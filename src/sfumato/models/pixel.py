@@ -15,7 +15,7 @@ from sfumato.errors import ModelError
 from sfumato.models import noise
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import Notes, notes_of
-from sfumato.models.schedulers import DEFAULT_STEPS, check_steps, choices, known_scheduler
+from sfumato.models.schedulers import DEFAULT_STEPS, check_schedule, choices, known_scheduler
 from sfumato.models.words import Tokens
 from sfumato.request import Request
 
@@ -73,7 +73,7 @@ class PixelModel:
             width=sides[1],
             scheduler=known_scheduler(self.pipeline, request.scheduler),
         )
-        check_steps(self.pipeline, done)
+        check_schedule(self.pipeline, done)
         self._check_scheduler(str(done.scheduler))
         return done
 

@@ -57,7 +57,7 @@ def known_scheduler(pipeline: Any, wanted: str | None) -> str:
     return short
 
 
-def check_steps(pipeline: Any, request: Request) -> None:
+def check_schedule(pipeline: Any, request: Request) -> None:
     """Try the schedule of a completed request on a copy of the scheduler.
 
     Raises:

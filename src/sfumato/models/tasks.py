@@ -13,7 +13,7 @@ Image = Literal["start", "control", "edit"]
 
 
 @dataclass(frozen=True)
-class Task:
+class PipelineTask:
     """One way to use the networks of a pipeline.
 
     Attributes:
@@ -86,8 +86,8 @@ class Task:
         return found
 
 
-TEXT = Task("text-to-image")
-IMAGE = Task("image-to-image", image="start")
-INPAINTING = Task("inpainting", image="start", mask=True)
-CONTROL = Task("text-to-image with a control image", image="control")
-EDITING = Task("editing by instruction", image="edit")
+TEXT = PipelineTask("text-to-image")
+IMAGE = PipelineTask("image-to-image", image="start")
+INPAINTING = PipelineTask("inpainting", image="start", mask=True)
+CONTROL = PipelineTask("text-to-image with a control image", image="control")
+EDITING = PipelineTask("editing by instruction", image="edit")

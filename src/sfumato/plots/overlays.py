@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from sfumato.errors import OptionError
-from sfumato.results.summary import hard
+from sfumato.results.hard_maps import hard
 from sfumato.results.upscale import bicubic
 
 COLORMAP = "inferno"

@@ -18,7 +18,7 @@ _LINE = 28
 """Letters of a title that fit above a picture of an example."""
 
 
-def sweep_sheet(
+def threshold_sheet(
     bars: Mapping[str, Interval],
     taus: Sequence[float],
     curves: Mapping[str, NDArray[np.float64]],

@@ -13,11 +13,13 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
+from sfumato.bounds import checked_int
 from sfumato.errors import SfumatoError, UnknownWord
 from sfumato.request import Request
 from sfumato.results import schema, store
+from sfumato.results.hard_maps import TAU
 from sfumato.results.importance import importance_methods, importance_rows
-from sfumato.results.summary import TAU, summarise, word_rows
+from sfumato.results.summary import summarise, word_rows
 
 _LISTED_WORDS = 40
 
@@ -191,11 +193,7 @@ class Explanation:
         return Image.fromarray(np.ascontiguousarray(self.tree["image"]["pixels"].isel(image=i).values))
 
     def _checked(self, image: int) -> int:
-        count = self.request.images
-        if isinstance(image, bool) or not isinstance(image, int | np.integer) or not 0 <= image < count:
-            last = "only image 0" if count == 1 else f"images 0 to {count - 1}"
-            raise SfumatoError(f"there is no image {image!r}; this explanation has {last}")
-        return int(image)
+        return checked_int("image", image, 0, self.request.images - 1, SfumatoError)
 
     @staticmethod
     def _places(words: xr.Dataset, word: str | int) -> list[int]:

@@ -51,6 +51,10 @@ class Interval(_Numbers):
         }
         return finite | {"n": int(self.n)}
 
+    def __format__(self, spec: str) -> str:
+        """The mean and the ends, each in the format of a number: ``f"{found:.0%}"`` is such as "50% [45%, 55%]"."""
+        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]" if spec else str(self)
+
     def __str__(self) -> str:
         return f"{decimal(self.mean)} [{decimal(self.low)}, {decimal(self.high)}] (n={self.n})"
 

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from PIL import Image
 
 from sfumato.errors import OptionError
-from sfumato.results.upscale import bicubic
+from sfumato.results.upscale import bicubic, resized
 
 NODE = "pairs"
 Floats = NDArray[np.float64]
@@ -42,7 +41,7 @@ def seen_from_part(grids: Iterable[xr.Dataset], inside: NDArray[np.bool_]) -> Fl
     """
 
     def mean(rows: Floats) -> Floats:
-        shares = _shares(inside, (rows.shape[1], rows.shape[2]))
+        shares = resized(inside, (rows.shape[1], rows.shape[2]))
         return np.asarray(np.einsum("lyxt,yx->lt", rows, shares) / shares.sum())
 
     return _mean(grids, "rows", mean)
@@ -83,9 +82,3 @@ def _cell(grid: tuple[int, ...], place: tuple[float, float]) -> tuple[int, int]:
     if not all(0 <= one < 1 for one in place):
         raise OptionError(f"the place {place} lies outside the image; give shares of its height and width, 0 to 1")
     return int(place[0] * grid[0]), int(place[1] * grid[1])
-
-
-def _shares(inside: NDArray[np.bool_], grid: tuple[int, int]) -> Floats:
-    """The share of every cell of a grid that a mask covers."""
-    small = Image.fromarray(inside.astype(np.float32)).resize((grid[1], grid[0]), Image.Resampling.BOX)
-    return np.asarray(small, np.float64)

@@ -1,19 +1,13 @@
-"""Rows of a table as JSON and as CSV: an interval is four numbers in both, under the same names."""
+"""Rows of a table as CSV: an interval is four numbers, under the names that it has in JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sfumato.results.interval import Interval
-
-
-def plain_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as JSON holds them: an interval is a mapping (``Interval.to_dict``), a number that is not finite None."""
-    return [{str(column): _plain(cell) for column, cell in row.items()} for row in rows]
+from sfumato.results.json_text import json_value
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -22,11 +16,12 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     A mapping or an interval takes a column for each of its parts, named by the path that the part has in the JSON.
 
     Example:
+        >>> from sfumato.results.interval import Interval
         >>> print(as_csv([{"map": "daam", "AP": Interval(0.5, 0.4, 0.6, 10)}]), end="")
         map,AP.value,AP.low,AP.high,AP.n
         daam,0.5,0.4,0.6,10
     """
-    flat = [_flat(row) for row in plain_rows(rows)]
+    flat = [_flat(json_value(row)) for row in rows]
     file = io.StringIO()
     known = dict.fromkeys(column for row in flat for column in row)
     # where other rows have an interval, a cell without one is empty in each of its columns
@@ -36,20 +31,6 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(flat)
     return file.getvalue()
-
-
-def _plain(cell: Any) -> Any:
-    match cell:
-        case Interval():
-            return cell.to_dict()
-        case float():
-            return cell if math.isfinite(cell) else None
-        case Mapping():
-            return {str(name): _plain(part) for name, part in cell.items()}
-        case list() | tuple():
-            return [_plain(part) for part in cell]
-        case _:
-            return cell
 
 
 def _flat(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:

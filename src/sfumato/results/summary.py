@@ -7,41 +7,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from sfumato.errors import OptionError
 from sfumato.request import Request
+from sfumato.results.hard_maps import TAU, coverage
 from sfumato.results.importance import importance_methods, importance_rows
 from sfumato.results.numbers import numbers_of
 from sfumato.results.upscale import bicubic
-
-TAU = 0.4  # DAAM's best threshold, relative to the map's maximum
-
-
-def hard(heat: ArrayLike, tau: float = TAU) -> NDArray[np.bool_]:
-    """The places where a map reaches ``tau`` times its maximum.
-
-    Args:
-        heat: (y, x), any real values.
-        tau: Threshold relative to the maximum, from 0 to 1.
-
-    Returns:
-        (y, x). Marks nothing where there is nothing to threshold: in a map without a positive value, or with a NaN.
-    """
-    if not 0 <= tau <= 1:
-        raise OptionError(f"tau is {tau!r}; expected a share of the maximum, from 0 to 1")
-    values = np.asarray(heat)
-    top = values.max() if values.size else np.nan
-    if not (np.isfinite(top) and top > 0):
-        return np.zeros(values.shape, dtype=bool)
-    marked: NDArray[np.bool_] = values >= tau * top
-    return marked
-
-
-def coverage(heat: ArrayLike, tau: float = TAU) -> float:
-    """The share of the image where a map reaches ``tau`` times its maximum; NaN for a map with a NaN."""
-    values = np.asarray(heat)
-    return float("nan") if np.isnan(values).any() else float(hard(values, tau).mean())
 
 
 def peak(heat: ArrayLike) -> tuple[int, int]:

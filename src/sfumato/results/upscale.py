@@ -1,4 +1,7 @@
-"""Bicubic upscaling of maps without torch: equal to ``torch.nn.functional.interpolate`` in its bicubic mode."""
+"""Maps and masks on other grids without torch.
+
+Maps are upscaled bicubic, equal to ``torch.nn.functional.interpolate``; a mask gives each cell the share it covers.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,16 @@ def bicubic(maps: ArrayLike, size: tuple[int, int]) -> NDArray[Any]:
     with np.errstate(invalid="ignore"):  # infinity times a weight of zero
         resampled = rows @ given.astype(np.float64) @ columns.T  # (..., height, width)
     return resampled.astype(kind, copy=False)
+
+
+def resized(mask: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """A mask (y, x) brought to another grid, from 0 to 1: means over blocks where it shrinks, else bilinear."""
+    from PIL import Image
+
+    values = np.asarray(mask, np.float32)
+    smaller = shape[0] <= values.shape[0] and shape[1] <= values.shape[1]
+    how = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(values).resize((shape[1], shape[0]), how), np.float64).clip(0, 1)
 
 
 def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ from sfumato.metrics import Outcome
 from sfumato.metrics.registry import MEASURE, about_metrics
 from sfumato.reading import read_json
 from sfumato.results.interval import Interval
-from sfumato.results.rows import as_csv, plain_rows
+from sfumato.results.json_text import json_text
+from sfumato.results.rows import as_csv
 from sfumato.runs.settings import SETTINGS
 from sfumato.writing.files import replacing_file, write_text
 
@@ -75,10 +75,9 @@ class Finding:
         The metrics among the columns stand in "metrics", each with its direction, bounds, unit and source.
         """
         parts = {part: getattr(self, part) for part in ("name", "source", "verdict", "sentence", "about")}
-        (plain,) = plain_rows([parts])
         metrics = about_metrics(name for row in self.rows for name in (*row, row.get(MEASURE)))
         named = {"files": list(self.files)} if self.files else {}
-        return json.dumps(plain | {"metrics": metrics, "rows": plain_rows(self.rows)} | named, indent=2)
+        return json_text(parts | {"metrics": metrics, "rows": self.rows} | named, ascii_only=True)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Finding:

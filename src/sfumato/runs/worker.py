@@ -22,7 +22,7 @@ from sfumato.models.bars import other_bars_hidden
 from sfumato.models.identity import identity_digest
 from sfumato.progress import Progress, silent
 from sfumato.request import PICTURES, Request
-from sfumato.results.rows import plain_rows
+from sfumato.results.json_text import json_value
 from sfumato.runs.manifest import Planned
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import library_versions
@@ -235,9 +235,9 @@ def request_to(folder: Path, request: Request) -> dict[str, Any]:
     return found
 
 
-def request_from(folder: Path, plain: Mapping[str, Any]) -> Request:
+def request_from(folder: Path, json_value: Mapping[str, Any]) -> Request:
     """The request that `request_to` wrote."""
-    found = dict(plain)
+    found = dict(json_value)
     for name in PICTURES:
         if name in found:
             found[name] = _read(folder, found[name])
@@ -275,9 +275,9 @@ def _checked(record: Record) -> Record:
         picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size
     ):
         raise RunError(f"the picture of a record is {picture.shape} of {picture.dtype}; expected (y, x, 3) of uint8")
-    (plain,) = plain_rows([{"values": record.values, "rows": list(record.rows)}])
-    json.dumps(plain)  # what JSON cannot hold is an error of this item
-    return Record(plain["values"], arrays, plain["rows"], maps, picture)
+    kept = json_value({"values": record.values, "rows": list(record.rows)})
+    json.dumps(kept)  # what JSON cannot hold is an error of this item
+    return Record(kept["values"], arrays, kept["rows"], maps, picture)
 
 
 def _free_memory(error: Exception) -> None:

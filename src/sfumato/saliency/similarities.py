@@ -22,7 +22,7 @@ WINDOW, SIGMA = 15, 1.5
 C1, C2, C3 = 1e-4, 9e-4, 4.5e-4
 
 
-def renamed(name: str) -> str:
+def similarity_name(name: str) -> str:
     """The name of a similarity or distance; ``ssim`` was the name of the local SSIM and is accepted for one release."""
     if name != OLD_NAME:
         return name

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.results.hard_maps import mask_iou
+
 MOST = 10
 SAME = 0.85
 """Intersection over union from which two segments are one."""
@@ -44,10 +46,6 @@ def ranked(segments: Iterable[Segment], most: int = MOST) -> list[Segment]:
     for one in sorted((s for s in segments if s.mask.any()), key=lambda s: s.area * s.quality, reverse=True):
         if len(kept) == most:
             break
-        if all(_overlap(one.mask, other.mask) < SAME for other in kept):
+        if all(mask_iou(one.mask, other.mask) < SAME for other in kept):
             kept.append(one)
     return kept
-
-
-def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    return float((one & other).sum() / (one | other).sum())

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sfumato.errors import ModelError, OptionError
+from sfumato.errors import OptionError
 from sfumato.studio.faces import ATTRIBUTES, SIZE
+from sfumato.studio.networks import trained_network
 
 WEIGHTS = Path(__file__).parent / "weights" / "faces" / "reader" / "model.safetensors"
 _BATCH = 256
@@ -36,17 +37,9 @@ def load_reader(path: Path = WEIGHTS) -> nn.Sequential:
     Raises:
         ModelError: There is none, or it cannot be read.
     """
-    from safetensors.torch import load_file
-
-    try:
-        weights = load_file(str(path))
-        reader = build_reader(weights["0.weight"].shape[0])
-        reader.load_state_dict({name: value.float() for name, value in weights.items()})
-    except Exception as error:
-        raise ModelError(
-            f"the reader of faces cannot be read ({error}); train it with `sfumato train faces`"
-        ) from error
-    return reader.eval().requires_grad_(False)
+    return trained_network(
+        path, lambda weights: build_reader(weights["0.weight"].shape[0]), "the reader of faces", "sfumato train faces"
+    )
 
 
 def probabilities(

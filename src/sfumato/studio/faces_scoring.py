@@ -17,7 +17,7 @@ from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.faces import ATTRIBUTES, LABELS
 from sfumato.studio.faces_reader import labels_of, load_reader
-from sfumato.studio.scoring import Measured, Scores
+from sfumato.studio.scoring import Figure, Scores
 
 BATCH = 8
 AIM = 0.9
@@ -53,7 +53,7 @@ def score_faces(model: Model, samples: int = 320, *, seed: int = 0, progress: Pr
         images += [np.asarray(image.convert("RGB")) for image in generate(model, requests).images]
         progress("faces", len(images), samples)
     right = np.array([list(shown) for shown in labels_of(images, reader)]) == np.array([list(one) for one in wanted])
-    figures = [Measured(f"{name} right", *bootstrap(right[:, n]), None) for n, name in enumerate(ATTRIBUTES)]
-    figures.append(Measured("bits right", *bootstrap(right.mean(1)), AIM))
-    figures.append(Measured("all four right", *bootstrap(right.all(1)), None))
+    figures = [Figure(f"{name} right", *bootstrap(right[:, n]), None) for n, name in enumerate(ATTRIBUTES)]
+    figures.append(Figure("bits right", *bootstrap(right.mean(1)), AIM))
+    figures.append(Figure("all four right", *bootstrap(right.all(1)), None))
     return Scores(model.source.name, samples, tuple(figures))

@@ -12,7 +12,7 @@ from sfumato.studio.garments import Pair, variants, worn_as
 THINGS = ("pattern", "base", "logo")
 
 
-def read(pair: Pair, image: npt.NDArray[np.uint8]) -> dict[str, str]:
+def read_garment(pair: Pair, image: npt.NDArray[np.uint8]) -> dict[str, str]:
     """The "pattern", "base" colour and "logo" of a garment in an image (y, x, channel).
 
     Each is taken from the nearest of the pictures in which that thing alone differs, by mean squared difference over
@@ -30,7 +30,7 @@ def read(pair: Pair, image: npt.NDArray[np.uint8]) -> dict[str, str]:
     return found
 
 
-def measured(pair: Pair, image: npt.NDArray[np.uint8]) -> dict[str, float]:
+def measured_garment(pair: Pair, image: npt.NDArray[np.uint8]) -> dict[str, float]:
     """How well an image shows the pair's target.
 
     Returns:
@@ -38,7 +38,7 @@ def measured(pair: Pair, image: npt.NDArray[np.uint8]) -> dict[str, float]:
         the mask in decibel, against the target, and "colour error", the mean absolute difference over the garment, as
         a share of the range.
     """
-    garment, found = pair.garment, read(pair, image)
+    garment, found = pair.garment, read_garment(pair, image)
     apart = image.astype(np.float64) - pair.target
     return {
         "pattern": float(found["pattern"] == garment.pattern),

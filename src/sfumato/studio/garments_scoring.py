@@ -15,8 +15,8 @@ from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
 from sfumato.studio.garments import Pair, pair
-from sfumato.studio.garments_reader import THINGS, measured
-from sfumato.studio.scoring import Measured, Scores
+from sfumato.studio.garments_reader import THINGS, measured_garment
+from sfumato.studio.scoring import Figure, Scores
 
 BATCH = 8
 
@@ -51,12 +51,12 @@ def score_garments(model: Model, samples: int = 200, *, seed: int = 0, progress:
         pairs = [pair(seed + number) for number in range(start, min(start + BATCH, samples))]
         requests = [request_of(one, seed + start + number) for number, one in enumerate(pairs)]
         images = generate(model, requests).images
-        found += [measured(one, _at_size(image, one)) for one, image in zip(pairs, images, strict=True)]
+        found += [measured_garment(one, _at_size(image, one)) for one, image in zip(pairs, images, strict=True)]
         progress("pairs", len(found), samples)
     figures = []
     for name in found[0]:
         label = f"{name} right" if name in THINGS else name
-        figures.append(Measured(label, *bootstrap([one[name] for one in found]), None))
+        figures.append(Figure(label, *bootstrap([one[name] for one in found]), None))
     return Scores(model.source.name, samples, tuple(figures))
 
 

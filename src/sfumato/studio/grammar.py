@@ -61,7 +61,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScenePlan:
     """What a caption says.
 
     Attributes:
@@ -124,7 +124,7 @@ class Expectation:
     background: str | None
 
 
-def say(plan: Plan) -> tuple[Said, ...]:
+def say(plan: ScenePlan) -> tuple[Said, ...]:
     """Put a plan into words, each with what it speaks of.
 
     Args:
@@ -154,10 +154,10 @@ def say(plan: Plan) -> tuple[Said, ...]:
     return tuple(said)
 
 
-def caption_of(plan: Plan) -> str:
+def caption_of(plan: ScenePlan) -> str:
     """Write the caption of a plan.
 
-    >>> caption_of(Plan((Group("star", "orange"),), background="gray", phrase="comma"))
+    >>> caption_of(ScenePlan((Group("star", "orange"),), background="gray", phrase="comma"))
     'an orange star, gray background'
     """
     return " ".join(said.word for said in say(plan)).replace(" ,", ",")
@@ -178,7 +178,7 @@ def _group(words: list[str]) -> Group | None:
     return Group(_SINGULAR.get(noun, noun), colour, size, texture, count)
 
 
-def parse(caption: str) -> Plan | None:
+def parse(caption: str) -> ScenePlan | None:
     """Read a caption by the grammar.
 
     Args:
@@ -192,7 +192,7 @@ def parse(caption: str) -> Plan | None:
     first = _group(words)
     if first is None:
         return None
-    plan = Plan((first,))
+    plan = ScenePlan((first,))
     for relation in (*RELATIONS, "and"):
         parts = relation.split()
         if first.count == 1 and words[: len(parts)] == parts:
@@ -200,7 +200,7 @@ def parse(caption: str) -> Plan | None:
             second = _group(words)
             if second is None or second.count > 1:
                 return None
-            plan = Plan((first, second), relation)
+            plan = ScenePlan((first, second), relation)
             break
     if len(words) >= 3 and words[-1] == "background" and words[-2] in BACKGROUNDS:
         phrases: dict[tuple[str, ...], Phrase] = {(",",): "comma", ("on", "a"): "on a", ("on", "the"): "on the"}
@@ -208,7 +208,7 @@ def parse(caption: str) -> Plan | None:
     return plan if [part.word for part in say(plan)] == said else None
 
 
-def parsed(caption: str) -> Plan:
+def parsed(caption: str) -> ScenePlan:
     """Read a caption by the grammar, or say why that cannot be done.
 
     Raises:
@@ -250,7 +250,7 @@ def expected(caption: str) -> Expectation:
     )
 
 
-def held_out_plan(plan: Plan) -> bool:
+def held_out_plan(plan: ScenePlan) -> bool:
     """Whether training never sees this plan's subject, whatever background is named with it."""
     subject = caption_of(replace(plan, background=None, phrase=None))
     draw = int.from_bytes(hashlib.sha256(b"sfumato scenes " + subject.encode()).digest()[:8], "big") / 2.0**64

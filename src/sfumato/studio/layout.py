@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfumato.studio.grammar import DIRECTIONS, Group, Plan
+from sfumato.studio.grammar import DIRECTIONS, Group, ScenePlan
 from sfumato.studio.shapes import SIZE, SUPERSAMPLE, stencil
 
 MARGIN = 4.0
@@ -47,7 +47,7 @@ class Thing:
     radius: float
 
 
-def arrange(plan: Plan, rng: random.Random) -> tuple[Thing, ...]:
+def arrange(plan: ScenePlan, rng: random.Random) -> tuple[Thing, ...]:
     """Place the objects of a plan.
 
     Args:
@@ -106,7 +106,7 @@ def _direction(relation: str | None) -> Callable[[_Place, _Place], bool]:
     return fits
 
 
-def _inside(plan: Plan, rng: random.Random) -> tuple[Thing, ...]:
+def _inside(plan: ScenePlan, rng: random.Random) -> tuple[Thing, ...]:
     inner, outer = plan.groups
     radius = rng.uniform(34.0, 42.0)
     x, y = _anywhere(radius, rng), _anywhere(radius, rng)
@@ -115,7 +115,7 @@ def _inside(plan: Plan, rng: random.Random) -> tuple[Thing, ...]:
     return (_thing(inner, x, y - lift, small), _thing(outer, x, y, radius))
 
 
-def _touching(plan: Plan, rng: random.Random) -> tuple[Thing, ...]:
+def _touching(plan: ScenePlan, rng: random.Random) -> tuple[Thing, ...]:
     """Stand two objects side by side and push the right one to the left until they meet."""
     left_first = rng.random() < 0.5
     groups = plan.groups if left_first else plan.groups[::-1]

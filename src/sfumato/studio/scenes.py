@@ -24,7 +24,7 @@ from sfumato.studio.grammar import (
     Group,
     Kind,
     Phrase,
-    Plan,
+    ScenePlan,
     caption_of,
     expected,
     held_out,
@@ -61,18 +61,18 @@ __all__ = [
     "Expectation",
     "ExpectedThing",
     "Group",
-    "Plan",
     "Scene",
+    "ScenePlan",
     "Thing",
     "caption_of",
     "expected",
     "held_out",
     "held_out_captions",
     "parse",
-    "plan",
     "plural",
     "scene",
     "scene_of",
+    "scene_plan",
     "training_scene",
 ]
 
@@ -110,7 +110,7 @@ class Scene:
     thing_masks: Mask
 
 
-def plan(seed: int) -> Plan:
+def scene_plan(seed: int) -> ScenePlan:
     """Draw the plan of the scene with this seed, without drawing the picture."""
     return _plan(random.Random(seed))
 
@@ -153,7 +153,7 @@ def training_scene(index: int) -> Scene:
     if index < 0:
         raise OptionError(f"training scenes are numbered from 0; got {index}")
     for seed in itertools.count(index * _SEEDS_PER_INDEX):
-        if not held_out_plan(plan(seed)):
+        if not held_out_plan(scene_plan(seed)):
             return scene(seed)
     raise AssertionError("unreachable: the stream of seeds has no end")
 
@@ -187,9 +187,9 @@ def held_out_captions(n: int = 200, seed: int = 0, kinds: Sequence[Kind] = KINDS
     return tuple(chosen)
 
 
-def _held_out_plans(kind: Kind, rng: random.Random) -> list[Iterator[Plan]]:
+def _held_out_plans(kind: Kind, rng: random.Random) -> list[Iterator[ScenePlan]]:
     """Give the held-out plans of one kind, one stream for each relation or numeral that the kind has."""
-    turns: dict[tuple[str | None, int], list[Plan]] = {}
+    turns: dict[tuple[str | None, int], list[ScenePlan]] = {}
     for subject in _held_out_subjects(kind):
         turns.setdefault((subject.relation, subject.groups[0].count), []).append(subject)
     for subjects in turns.values():
@@ -197,7 +197,7 @@ def _held_out_plans(kind: Kind, rng: random.Random) -> list[Iterator[Plan]]:
     return [_with_some_backgrounds(subjects, random.Random(rng.random())) for subjects in turns.values()]
 
 
-def _with_some_backgrounds(subjects: list[Plan], rng: random.Random) -> Iterator[Plan]:
+def _with_some_backgrounds(subjects: list[ScenePlan], rng: random.Random) -> Iterator[ScenePlan]:
     """Go round the plans several times; every other one names a background."""
     for again in range(1 + 4 * len(BACKGROUNDS)):
         for place, subject in enumerate(subjects):
@@ -205,25 +205,25 @@ def _with_some_backgrounds(subjects: list[Plan], rng: random.Random) -> Iterator
 
 
 @cache
-def _held_out_subjects(kind: Kind) -> tuple[Plan, ...]:
+def _held_out_subjects(kind: Kind) -> tuple[ScenePlan, ...]:
     """What no caption of training is about: few of thousands, each of which has to be written out to be looked at."""
     return tuple(subject for subject in _subjects(kind) if held_out_plan(subject))
 
 
-def _subjects(kind: Kind) -> list[Plan]:
+def _subjects(kind: Kind) -> list[ScenePlan]:
     looks = [Group(shape, colour) for shape in SHAPES for colour in COLOURS]
     if kind == "one":
         return [
-            Plan((replace(look, size=size, texture=texture),))
+            ScenePlan((replace(look, size=size, texture=texture),))
             for look in looks
             for size in (None, *SIZES)
             for texture in (None, *TEXTURES)
         ]
     if kind == "count":
-        return [Plan((replace(look, count=count),)) for look in looks for count in NUMERALS.values()]
+        return [ScenePlan((replace(look, count=count),)) for look in looks for count in NUMERALS.values()]
     relations = RELATIONS if kind == "relation" else ("and",)
     return [
-        Plan((first, second), relation)
+        ScenePlan((first, second), relation)
         for relation in relations
         for first in looks
         for second in looks
@@ -231,30 +231,30 @@ def _subjects(kind: Kind) -> list[Plan]:
     ]
 
 
-def _with_background(subject: Plan, rng: random.Random) -> Plan:
+def _with_background(subject: ScenePlan, rng: random.Random) -> ScenePlan:
     background = rng.choice(tuple(BACKGROUNDS))
     phrase: Phrase = rng.choices(PHRASES, weights=(60, 25, 15))[0]
     return replace(subject, background=background, phrase=phrase)
 
 
-def _plan(rng: random.Random) -> Plan:
+def _plan(rng: random.Random) -> ScenePlan:
     kind = rng.choices(KINDS, weights=(33, 17, 38, 12))[0]
     first_colour, second_colour = rng.sample(tuple(COLOURS), 2)
     first = Group(rng.choice(SHAPES), first_colour)
     if kind == "one":
         size = rng.choice(SIZES) if rng.random() < 0.35 else None
         texture = rng.choice(TEXTURES) if rng.random() < 0.20 else None
-        drawn = Plan((replace(first, size=size, texture=texture),))
+        drawn = ScenePlan((replace(first, size=size, texture=texture),))
     elif kind == "count":
-        drawn = Plan((replace(first, count=rng.choice(tuple(NUMERALS.values()))),))
+        drawn = ScenePlan((replace(first, count=rng.choice(tuple(NUMERALS.values()))),))
     else:
         relation = "and" if kind == "and" else rng.choices(RELATIONS, weights=(7, 7, 7, 7, 5, 5))[0]
         shapes = OUTER_SHAPES if relation == "inside" else SHAPES
-        drawn = Plan((first, Group(rng.choice(shapes), second_colour)), relation)
+        drawn = ScenePlan((first, Group(rng.choice(shapes), second_colour)), relation)
     return _with_background(drawn, rng) if rng.random() < 0.5 else drawn
 
 
-def _scene(drawn: Plan, rng: random.Random) -> Scene:
+def _scene(drawn: ScenePlan, rng: random.Random) -> Scene:
     background = drawn.background if drawn.background is not None else rng.choice(tuple(BACKGROUNDS))
     things = arrange(drawn, rng)
     # What contains another thing is painted first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
+from sfumato.results.json_text import json_text
 from sfumato.studio.grammar import expected, parsed
 from sfumato.studio.reader import matches, read
 from sfumato.studio.scenes import held_out_captions, scene_of
@@ -40,7 +40,7 @@ AIMS = {
 
 
 @dataclass(frozen=True)
-class Measured:
+class Figure:
     """One figure with its 95% bootstrap interval over prompts."""
 
     measure: str
@@ -57,7 +57,7 @@ class Scores:
 
     model: str
     prompts: int
-    figures: tuple[Measured, ...]
+    figures: tuple[Figure, ...]
 
     @property
     def title(self) -> str:
@@ -70,7 +70,7 @@ class Scores:
 
     def to_json(self) -> str:
         """Everything as JSON text."""
-        return json.dumps({"model": self.model, "prompts": self.prompts, "figures": self.rows()}, indent=2)
+        return json_text({"model": self.model, "prompts": self.prompts, "figures": self.rows()})
 
 
 def score(model: Model, prompts: int = 200, *, seed: int = 0, progress: Progress = silent) -> Scores:
@@ -115,7 +115,7 @@ def score(model: Model, prompts: int = 200, *, seed: int = 0, progress: Progress
         truths = [scene_of(caption, seed + i).image for i, caption in enumerate(captions)]
         found["retrieval top-1 of 100, true scenes"] = retrieved(captions, truths)
         found["retrieval top-1 of 100, generated"] = retrieved(captions, images)
-    figures = [Measured(name, *bootstrap(values), AIMS[name]) for name, values in found.items() if values]
+    figures = [Figure(name, *bootstrap(values), AIMS[name]) for name, values in found.items() if values]
     return Scores(model.source.name, len(captions), tuple(figures))
 
 

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sfumato.errors import ModelError, OptionError
+from sfumato.errors import OptionError
+from sfumato.studio.networks import trained_network
 from sfumato.studio.scenes import Scene
 from sfumato.studio.shapes import SHAPES, SIZE
 
@@ -89,18 +90,12 @@ def load_segmenter(path: Path = WEIGHTS) -> Segmenter:
     Raises:
         ModelError: There is none, or it cannot be read.
     """
-    from safetensors.torch import load_file
-
-    try:
-        weights = load_file(str(path))
-        segmenter = build_segmenter(len(weights["down.0.0.bias"]))
-        segmenter.load_state_dict({name: value.float() for name, value in weights.items()})
-    except Exception as error:
-        line = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"the segmenter of scenes cannot be read from {path} ({line}); train it with `sfumato train segmenter`"
-        ) from error
-    return segmenter.eval().requires_grad_(False)
+    return trained_network(
+        path,
+        lambda weights: build_segmenter(len(weights["down.0.0.bias"])),
+        "the segmenter of scenes",
+        "sfumato train segmenter",
+    )
 
 
 def shape_probabilities(

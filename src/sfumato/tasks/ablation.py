@@ -20,11 +20,11 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
+    first_request,
     followed,
     followed_in,
     followed_in_plan,
     items_of,
-    request_of,
     sampling_of_seeds,
 )
 
@@ -35,7 +35,7 @@ LAST = (
 """The last layers of the blocks, in the names of the thesis's network and of diffusers' U-Nets."""
 CLAIM = Claim(
     "Ablating the strongest channel of a block's last layer changes the image more than that of an attention layer, "
-    "and in the contracting path and at high resolution more than elsewhere (SSIM 0.122 for downs.0.3).",
+    "and in the contracting path and at high resolution more than elsewhere (normalised SSIM 0.122 for downs.0.3).",
     paper="the thesis on the diffusion profile, tables 5.1 and 5.2",
 )
 
@@ -59,7 +59,7 @@ class Ablation:
         Raises:
             OptionError: One of these.
         """
-        request = model.complete(request_of(model, options))
+        request = model.complete(first_request(model, options))
         followed(model, request, options.mask)
         _swept(model, request)
 

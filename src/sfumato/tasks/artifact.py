@@ -19,17 +19,18 @@ from sfumato.generation.interventions.channels import AblateChannels
 from sfumato.generation.step_gradients import region_gradients, step_with_gradients
 from sfumato.methods.masks import on_latent
 from sfumato.metrics import bootstrap, lies, verdict_of
-from sfumato.metrics.structure import maximum_channel, resized
+from sfumato.metrics.structure import maximum_channel
 from sfumato.models.identity import identity_digest
 from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
 from sfumato.plots.curves import maps_sheet
 from sfumato.progress import Progress
 from sfumato.request import Request
+from sfumato.results.upscale import resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, request_of, sampling_of_seeds
+from sfumato.tasks.shared.over_seeds import OverSeedsOptions, first_request, items_of, sampling_of_seeds
 
 AT = 200
 SIDE = 8
@@ -81,7 +82,7 @@ class Artifact:
         Raises:
             OptionError: It has no second contracting block.
         """
-        _layer(model, model.complete(request_of(model, options)))
+        _layer(model, model.complete(first_request(model, options)))
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: ArtifactOptions) -> Iterator[Item]:
         """An item for each seed."""

@@ -18,7 +18,7 @@ from sfumato.information.calibrating import (
     Sums,
     check_folds,
     cross_validated,
-    fitted,
+    fitted_weights,
     fitted_without,
     folds_of,
     group_of,
@@ -125,7 +125,7 @@ class AttentionCalibration:
             return _too_few(count, about)
         folds = folds_of(prompts)
         ridge, scores = cross_validated(sums, folds)
-        weights = fitted(sums, ridge)
+        weights = fitted_weights(sums, ridge)
         unseen = [fitted_without(sums, ridge, fold, folds) for fold in range(FOLDS)]
         plain = np.tile(heads.astype(np.float64).ravel(), GROUPS)
         before, after = [], []

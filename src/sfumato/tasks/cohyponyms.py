@@ -17,12 +17,12 @@ from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.studio.grammar import Group, Plan, caption_of, expected, parsed
+from sfumato.studio.grammar import Group, ScenePlan, caption_of, expected, parsed
 from sfumato.studio.reader import matches, read
 from sfumato.studio.shapes import COHYPONYMS, COLOURS, SHAPES
 from sfumato.tasks.explain import check_method
@@ -42,7 +42,7 @@ from sfumato.tasks.shared.word_maps import (
     WordMapOptions,
     costs_of_paired_maps,
     measured_pairs,
-    number,
+    or_nan,
     warn_of_one,
 )
 
@@ -67,7 +67,9 @@ def cohyponym_captions(pairs: int, seed: int) -> list[str]:
         kin = next(kind for kind in COHYPONYMS.values() if first in kind)
         nouns = chance.choice([one for one in kin if one != first]), chance.choice([s for s in SHAPES if s not in kin])
         colours = chance.sample(tuple(COLOURS), 2)
-        captions += [caption_of(Plan((Group(first, colours[0]), Group(noun, colours[1])), "and")) for noun in nouns]
+        captions += [
+            caption_of(ScenePlan((Group(first, colours[0]), Group(noun, colours[1])), "and")) for noun in nouns
+        ]
     return captions
 
 
@@ -107,7 +109,7 @@ class Cohyponyms:
         found = []
         for item, record in records:
             sampling.add(item.request, prompts=2)
-            found.append([[number(row[name]) for row in record.rows] for name in MEASURES])
+            found.append([[or_nan(row[name]) for row in record.rows] for name in MEASURES])
         values = dict(zip(MEASURES, np.array(found, np.float64).transpose(1, 0, 2), strict=True))  # (pair, kind) each
         gaps = {name: bootstrap(both[:, 0] - both[:, 1]) for name, both in values.items()}
         means = {
@@ -145,7 +147,7 @@ def pair_record(both: Sequence[Mapped]) -> Record:
     return Record(arrays={"images": np.stack(images), "maps": np.stack(maps)}, rows=rows)
 
 
-def _pair_fault(one: Plan, other: Plan) -> str:
+def _pair_fault(one: ScenePlan, other: ScenePlan) -> str:
     """Why two captions are no pair with a cohyponym and an unrelated noun; "" where they are."""
     (first, near), (same, far) = ([group.shape for group in plan.groups] for plan in (one, other))
     kin = next((kind for kind in COHYPONYMS.values() if first in kind), ())

@@ -22,7 +22,7 @@ from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.studio.grammar import Group, Plan, caption_of, parsed
+from sfumato.studio.grammar import Group, ScenePlan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES, TEXTURES
 from sfumato.tasks.explain import check_method
@@ -47,7 +47,7 @@ def two_object_captions(count: int, seed: int, *, detailed: bool) -> list[str]:
         groups = [Group(shape, colour) for shape, colour in zip(shapes, colours, strict=True)]
         if detailed:
             groups[0] = replace(groups[0], texture=chance.choice(TEXTURES))
-        captions.append(caption_of(Plan(tuple(groups), "and")))
+        captions.append(caption_of(ScenePlan(tuple(groups), "and")))
     return captions
 
 
@@ -170,7 +170,7 @@ def leak_record(one: Mapped) -> Record:
     return Record(arrays=arrays, rows=rows)
 
 
-def _fault(plan: Plan) -> str:
+def _fault(plan: ScenePlan) -> str:
     """Why a caption does not name two objects whose colours can be told apart; "" where it does."""
     one_colour = len({group.colour for group in plan.groups}) == 1
     return two_objects(plan) or ("both objects have one colour; expected two" if one_colour else "")

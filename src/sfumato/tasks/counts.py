@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from sfumato.metrics import average_precision, bootstrap, lies, separation, verdict_of
 from sfumato.models.model import Model
-from sfumato.plots.studies import sweep_sheet
+from sfumato.plots.studies import threshold_sheet
 from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.results.summary import TAU, coverage
+from sfumato.results.hard_maps import TAU, coverage
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.studio.grammar import NUMERALS, Group, Plan, caption_of, held_out_plan, parsed, say
+from sfumato.studio.grammar import NUMERALS, Group, ScenePlan, caption_of, held_out_plan, parsed, say
 from sfumato.studio.reader import masks_of_words, read
 from sfumato.studio.shapes import COLOURS, SHAPES
 from sfumato.tasks.explain import check_method
@@ -53,7 +53,7 @@ def count_captions(count: int, seed: int) -> list[str]:
     numbers = itertools.cycle(NUMERALS.values())
     pairs = itertools.cycle(look for look in looks for _ in NUMERALS)
     return [
-        caption_of(Plan((Group(shape, colour, count=number),)))
+        caption_of(ScenePlan((Group(shape, colour, count=number),)))
         for _, number, (shape, colour) in zip(range(count), numbers, pairs, strict=False)
     ]
 
@@ -110,7 +110,9 @@ class Counts:
             name: np.array([images.covers(word, tau)[chosen].mean() for tau in TAUS])
             for name, (word, chosen) in cells.items()
         }
-        figure = sweep_sheet(bars, TAUS, curves, f"share of the image covered, tau {TAU:g}", "threshold tau", mark=TAU)
+        figure = threshold_sheet(
+            bars, TAUS, curves, f"share of the image covered, tau {TAU:g}", "threshold tau", mark=TAU
+        )
         rows = [_row(images, number, wrong) for number in NUMERALS.values()]
         told = {**about, "method": options.method} | images.sampling.about | {"wrong": int(wrong.sum())}
         told["AUC by tau"] = {f"{tau:g}": gap.auc for tau, gap in gaps.items()}
@@ -168,7 +170,7 @@ class _Images:
         return np.asarray(self._covers[:, WORDS.index(word), TAUS.index(tau)])
 
 
-def _fault(plan: Plan) -> str:
+def _fault(plan: ScenePlan) -> str:
     return "" if plan.kind == "count" else "it asks for no number of objects; expected a numeral, as: two red circles"
 
 

@@ -27,10 +27,10 @@ from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, ta
 from sfumato.tasks.shared.over_seeds import (
     OTHER,
     OverSeedsOptions,
+    first_request,
     items_of,
     other_of,
     over_time,
-    request_of,
     sampling_of_seeds,
 )
 
@@ -70,7 +70,7 @@ class Divergence:
             OptionError: Both conditions are the same.
             ModelError: The model does not take one of them.
         """
-        model.complete(request_of(model, options))
+        model.complete(first_request(model, options))
         model.encode([other_of(model, options, options.other)])
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: DivergenceOptions) -> Iterator[Item]:
@@ -99,8 +99,8 @@ class Divergence:
         verdict = verdict_of(lies(when, above=PARTS[0], below=PARTS[1]), lies(drop, above=0))
         sentence = (
             f"Samples of {len(parted) - parted.count(0.0)} of {len(parted)} seeds fall below a normalised SSIM of "
-            f"{APART} before the end, on average at t = {when.mean:.0f} [{when.low:.0f}, {when.high:.0f}] (0 where "
-            f"they do not); from t = 100 to the end normalised SSIM falls by {drop}, to {final}."
+            f"{APART} before the end, on average at t = {when:.0f} (0 where they do not); from t = 100 to the end "
+            f"normalised SSIM falls by {drop}, to {final}."
         )
         panels: dict[str, Any] = {"normalised SSIM of the samples of both conditions": (later, {"": alike})}
         if arrays[0]["attention"].size:

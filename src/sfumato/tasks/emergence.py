@@ -1,4 +1,4 @@
-"""How the image emerges: the SSIM of every sample with the one before, over seeds (figure 5.6 of the thesis)."""
+"""How the image emerges: normalised SSIM of every sample with the one before, over seeds (figure 5.6 of the thesis)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.shared.over_seeds import OverSeedsOptions, items_of, over_time, request_of, sampling_of_seeds
+from sfumato.tasks.shared.over_seeds import OverSeedsOptions, first_request, items_of, over_time, sampling_of_seeds
 
 CLAIM = Claim(
-    "SSIM of consecutive samples rises for about 750 of 1,000 steps, has a plateau near t = 250, then a dip and a rise "
-    "in the last 100 steps, alike for all seeds.",
+    "Normalised SSIM of consecutive samples rises for about 750 of 1,000 steps, has a plateau near t = 250, then a dip "
+    "and a rise in the last 100 steps, alike for all seeds.",
     paper="the thesis on the diffusion profile, figure 5.6",
 )
 
@@ -60,7 +60,7 @@ class Emergence:
         Raises:
             OptionError: No step ends in the first 100 timesteps, or none near t = 250.
         """
-        later = _later(model, model.complete(request_of(model, options)))
+        later = _later(model, model.complete(first_request(model, options)))
         if not (_start(later).any() and _plateau(later).any()):
             raise OptionError(
                 f"this run has {len(later)} steps, none of which ends in the first 100 timesteps or near t = 250; take "

@@ -101,7 +101,7 @@ class ExplainPrompts:
         self, model: Model, items: Sequence[Item], options: ExplainOptions, progress: Progress
     ) -> Sequence[Record]:
         """Explain a batch with every method."""
-        return [_record(one, options) for one in explained(model, items, options, progress)]
+        return [_record(one, options) for one in explanations_of(model, items, options, progress)]
 
     def conclude(self, records: Records, options: ExplainOptions, about: Mapping[str, Any]) -> Finding:
         """The number of words and the mean of every number over all of them."""
@@ -135,13 +135,13 @@ def of_each_image(rows: Iterable[Row]) -> Iterator[Item]:
                 yield Item(row.request.with_(seed=seed, images=1), {}, row)
 
 
-def explained(
+def explanations_of(
     model: Model, items: Sequence[Item], options: MethodOptions, progress: Progress
 ) -> list[tuple[Explanation, ...]]:
     """The explanations of each item of a batch by all methods; without any, by the usual one of its request."""
     requests = [one.request for one in items]
     if not options.method and len({usual_method(one) for one in requests}) > 1:
-        return [found for one in items for found in explained(model, [one], options, progress)]
+        return [found for one in items for found in explanations_of(model, [one], options, progress)]
     methods = [find(name) for name in dict.fromkeys(options.method or (usual_method(requests[0]),))]
     found = [
         explain(model, requests, one.name, batch=len(requests), progress=progress, **given)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sfumato.judging.checks import Measured, measured
+from sfumato.judging.checks import CheckResult, measured
 from sfumato.judging.evaluation import CheckOptions, evaluate
 from sfumato.judging.trust import node_of
 from sfumato.models.model import Model
@@ -26,7 +26,7 @@ from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
-from sfumato.tasks.explain import MethodOptions, check_methods, costs_of_methods, explained, of_each_image
+from sfumato.tasks.explain import MethodOptions, check_methods, costs_of_methods, explanations_of, of_each_image
 
 VERDICTS = ("passed", "failed", "inconclusive")
 
@@ -64,7 +64,7 @@ class Judge:
         self, model: Model, items: Sequence[Item], options: JudgeOptions, progress: Progress
     ) -> Sequence[Record]:
         """Explain a batch, then check one explanation after the other."""
-        made = explained(model, items, options, progress)
+        made = explanations_of(model, items, options, progress)
         return [_checked(model, join(list(one)), options, progress) for one in made]
 
     def conclude(self, records: Records, options: JudgeOptions, about: Mapping[str, Any]) -> Finding:
@@ -79,7 +79,7 @@ class Judge:
             for row in record.rows:
                 key = (row["check"], row["number"], row["control"], row["wanted"])
                 found.setdefault(key, []).append({name: row[name] for name in ("value", "its value", "verdict")})
-        pooled: list[Measured] = []
+        pooled: list[CheckResult] = []
         rows: list[dict[str, Any]] = []
         for (check, number, control, wanted), own in found.items():
             values, controls = (
@@ -100,7 +100,7 @@ def _checked(model: Model, explanation: Explanation, options: JudgeOptions, prog
     return Record({"left_out": list(found.left_out), "notes": notes}, rows=[_row(one) for one in found.measured()])
 
 
-def _row(one: Measured) -> dict[str, Any]:
+def _row(one: CheckResult) -> dict[str, Any]:
     """A number of one image, its intervals over maps as plain columns."""
     return one.row() | {
         "value": one.value.mean,
@@ -113,6 +113,6 @@ def _row(one: Measured) -> dict[str, Any]:
     }
 
 
-def _sentence(pooled: Sequence[Measured], images: int) -> str:
+def _sentence(pooled: Sequence[CheckResult], images: int) -> str:
     counts = Counter(one.verdict for one in pooled)
     return f"Over {images:,} images, of {len(pooled)} numbers {', '.join(f'{counts[one]} {one}' for one in VERDICTS)}."

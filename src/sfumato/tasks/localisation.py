@@ -20,11 +20,11 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
+    first_request,
     followed,
     followed_in,
     followed_in_plan,
     items_of,
-    request_of,
     sampling_of_seeds,
 )
 
@@ -57,7 +57,7 @@ class Localisation:
         Raises:
             OptionError: The mask cannot be used, or is smaller than a cell of the latent.
         """
-        request = model.complete(request_of(model, options))
+        request = model.complete(first_request(model, options))
         on_latent(followed(model, request, options.mask), model, request)
 
     def plan(self, facts: ModelFacts, rows: Iterable[Row], options: FollowingOptions) -> Iterator[Item]:

@@ -20,11 +20,10 @@ from scipy import ndimage
 from sfumato.caching.cache import Cache, default_folder
 from sfumato.caching.images import Generator
 from sfumato.errors import OptionError
-from sfumato.information.calibrating import load as load_weights
+from sfumato.information.calibrating import load_calibration as load_weights
 from sfumato.judging.removal import VISIBLE, difference
 from sfumato.metrics import Interval, average_precision, bootstrap, iou, pointing, rank_correlation
 from sfumato.metrics.controls import control_map
-from sfumato.metrics.structure import resized
 from sfumato.models.model import Model
 from sfumato.models.words import without
 from sfumato.option_values import COUNT
@@ -32,8 +31,8 @@ from sfumato.plots.studies import scatter_sheet
 from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.request import Request
-from sfumato.results.rows import plain_rows
-from sfumato.results.upscale import bicubic
+from sfumato.results.json_text import json_value
+from sfumato.results.upscale import bicubic, resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
@@ -151,7 +150,7 @@ class MapFaithfulness:
                 rows.append(with_nan(row))
         if not rows:
             return Finding("map_faithfulness", "", None, NOTHING_SHOWN, [], None, about)
-        about = {**about, "samples": options.samples, "gains over daam": plain_rows(gains(rows))}
+        about = {**about, "samples": options.samples, "gains over daam": json_value(gains(rows))}
         return Finding("map_faithfulness", "", None, _sentence(rows), table(rows, times), figure(rows), about)
 
 
@@ -211,9 +210,9 @@ def table(rows: Rows, times: Times) -> list[dict[str, Any]]:
             row["calls"] = None if calls is None else round(calls)
             if times:
                 known = times.get(name) if scenes == "generated" else None
-                seconds, plain = (None, None) if known is None else np.median(known, axis=0).tolist()
+                seconds, times_plain = (None, None) if known is None else np.median(known, axis=0).tolist()
                 row["seconds"] = None if seconds is None else round(seconds, 2)
-                row["times plain"] = None if plain is None else round(plain, 2)
+                row["times plain"] = None if times_plain is None else round(times_plain, 2)
             found.append(row)
     return found
 
@@ -303,7 +302,7 @@ def _changes(model: Model, request: Request, generator: Generator) -> dict[int, 
     words = model.tokens(request.prompt).words
     texts = [request.prompt, *(without(request.prompt, [word]) for word in words)]
     whole, *others = (one.pixels for one in generator([request.with_(prompt=text) for text in texts]))
-    changes = {word.index: difference(other, whole) for word, other in zip(words, others, strict=True)}
+    changes = {word.index: difference(other, whole) / 255 for word, other in zip(words, others, strict=True)}
     return {place: change for place, change in changes.items() if change.max() > VISIBLE}
 
 

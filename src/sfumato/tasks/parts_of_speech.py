@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sfumato.metrics import Decision, Interval, bootstrap, every, lies, verdict_of
 from sfumato.models.model import Model
-from sfumato.plots.studies import sweep_sheet
+from sfumato.plots.studies import threshold_sheet
 from sfumato.progress import Progress
-from sfumato.results.summary import TAU, coverage
+from sfumato.results.hard_maps import TAU, coverage
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
@@ -116,7 +116,9 @@ class PartsOfSpeech:
         ]
         curves = {NAMES[tag]: np.array([words.values(tag, tau).mean() for tau in TAUS]) for tag in present}
         bars = {NAMES[tag]: interval for tag, interval in covered.items()}
-        figure = sweep_sheet(bars, TAUS, curves, f"share of the image covered, tau {TAU:g}", "threshold tau", mark=TAU)
+        figure = threshold_sheet(
+            bars, TAUS, curves, f"share of the image covered, tau {TAU:g}", "threshold tau", mark=TAU
+        )
         verdict = verdict_of(*low[TAU], *high[TAU])
         told = {**about, "method": options.method} | words.about
         return Finding("parts_of_speech", CLAIM.text, verdict, sentence, rows, figure, told)

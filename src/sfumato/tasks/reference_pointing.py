@@ -37,7 +37,7 @@ from sfumato.runs.task import Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.garments import SIZE, Pair, pair
 from sfumato.studio.garments_scoring import request_of
 from sfumato.tasks.explain import check_method, costs_of
-from sfumato.tasks.shared.word_maps import number
+from sfumato.tasks.shared.word_maps import or_nan
 
 GROUPS = 5
 KEPT = ("group", "head")
@@ -97,10 +97,10 @@ class ReferencePointing:
             one = pair(item.about["pair"])
             found = explain(model, item.request, "i2am", groups=GROUPS, keep=KEPT, progress=progress)
             seed = item.request.seed
-            pointed = pointing(found, one, model.reference_tokens().grid, seed=seed)
+            pointed = patch_hits(found, one, model.reference_tokens().grid, seed=seed)
             rows = [
                 {"what": name} | dict(zip(names, values, strict=True))
-                for names, measured in ((MEASURES, pointed), (REGIONS, regions(found, one, seed=seed)))
+                for names, measured in ((MEASURES, pointed), (REGIONS, region_scores(found, one, seed=seed)))
                 for name, values in measured.items()
             ]
             records.append(Record(rows=rows))
@@ -116,7 +116,7 @@ class ReferencePointing:
             for row in record.rows:
                 own = found.setdefault(row["what"], {})
                 for measure in (name for name in (*MEASURES, *REGIONS) if name in row):
-                    own.setdefault(measure, []).append(number(row[measure]))
+                    own.setdefault(measure, []).append(or_nan(row[measure]))
         rows: list[dict[str, Any]] = [
             {"what": name} | {measure: bootstrap(values) for measure, values in measures.items()}
             for name, measures in found.items()
@@ -124,7 +124,7 @@ class ReferencePointing:
         return Finding("reference_pointing", "", None, _sentence(rows, len(records)), rows, None, about)
 
 
-def pointing(explanation: Explanation, one: Pair, grid: tuple[int, int], *, seed: int) -> dict[str, list[float]]:
+def patch_hits(explanation: Explanation, one: Pair, grid: tuple[int, int], *, seed: int) -> dict[str, list[float]]:
     """How well everything points: by name, the values of `MEASURES`.
 
     Args:
@@ -156,7 +156,7 @@ def pointing(explanation: Explanation, one: Pair, grid: tuple[int, int], *, seed
     return found
 
 
-def regions(explanation: Explanation, one: Pair, *, seed: int) -> dict[str, list[float]]:
+def region_scores(explanation: Explanation, one: Pair, *, seed: int) -> dict[str, list[float]]:
     """The values of `REGIONS` of the integrated maps and of uninformative ones, against the garment's true places.
 
     Args:

@@ -18,9 +18,9 @@ from sfumato.metrics import Decision, Interval, bootstrap, lies, overlap, some, 
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Model
 from sfumato.models.words import split
-from sfumato.plots.studies import sweep_sheet
+from sfumato.plots.studies import threshold_sheet
 from sfumato.progress import Progress
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, Record, Records, task
@@ -33,7 +33,7 @@ from sfumato.tasks.shared.word_maps import (
     TaggedOptions,
     costs_of_maps,
     measured_maps,
-    number,
+    or_nan,
     parser_named,
     tagged_items,
     warn_of_one,
@@ -115,7 +115,7 @@ class Relations:
         )
         bars = {name: signs[name][TAU] for name in names}
         curves = {name: np.array([signs[name][tau].mean for tau in TAUS]) for name in names}
-        figure = sweep_sheet(bars, TAUS, curves, f"mIoD - mIoH, tau {TAU:g}", "threshold tau", mark=TAU)
+        figure = threshold_sheet(bars, TAUS, curves, f"mIoD - mIoH, tau {TAU:g}", "threshold tau", mark=TAU)
         if pairs.without:
             warnings.warn(
                 f"in {pairs.without} of {len(records)} prompts the tagger ({pairs.about['tags']}) finds no word that "
@@ -175,7 +175,7 @@ class _Pairs:
             for row in record.rows:
                 self.relations.append(row["relation"])
                 self._owners.append((item.request.prompt, item.request.seed))
-                values.append([number(row[f"{name} at {tau}"]) for tau in TAUS for name in MEASURES])
+                values.append([or_nan(row[f"{name} at {tau}"]) for tau in TAUS for name in MEASURES])
         self._values = np.array(values, np.float64).reshape(-1, len(TAUS), len(MEASURES))
         self.about: dict[str, Any] = sampling.about | {
             "tags": tags,

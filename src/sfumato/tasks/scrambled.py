@@ -22,7 +22,7 @@ from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
 from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.results.summary import TAU
+from sfumato.results.hard_maps import TAU
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row

@@ -22,6 +22,7 @@ from sfumato.models.model import Model
 from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.results.explanation import Explanation
+from sfumato.results.hard_maps import mask_iou
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Cost, Item, ModelFacts, NoOptions, Record, Records, task
@@ -87,12 +88,6 @@ class SegmentMatching:
         return Finding("segment_matching", "", None, _sentence(rows, len(records)), rows, None, about)
 
 
-def overlap(one: Masks, other: Masks) -> float:
-    """Intersection over union of two masks (y, x); 0 if both are empty."""
-    union = int((one | other).sum())
-    return int((one & other).sum()) / union if union else 0.0
-
-
 def _rows(model: Model, item: Item, progress: Progress) -> list[dict[str, Any]]:
     """A row for each way to cut and each player whose object is in the image, with the overlap of every choice."""
     caption, rows = item.about["caption"], []
@@ -103,9 +98,9 @@ def _rows(model: Model, item: Item, progress: Progress) -> list[dict[str, Any]]:
         best = found.tree["segments/matches"].to_dataset()["best"].values
         for place, player, truth in _truths(model, found, caption, group):
             chosen = (
-                overlap(parts[best[place]].any(0), truth),
-                max(overlap(mask, truth) for mask in _unions(parts)),
-                overlap(parts[draw.integers(len(parts))], truth),
+                mask_iou(parts[best[place]].any(0), truth),
+                max(mask_iou(mask, truth) for mask in _unions(parts)),
+                mask_iou(parts[draw.integers(len(parts))], truth),
             )
             about = {"caption": caption, "cut by": way, "players": group, "player": player}
             rows.append(about | dict(zip(CHOICES, chosen, strict=True)))

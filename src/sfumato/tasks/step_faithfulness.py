@@ -18,7 +18,7 @@ from PIL import Image
 
 from sfumato.explain import explain
 from sfumato.judging.games import GAMES, Curve
-from sfumato.judging.judge import CONTROLS, Played, Verdict, judge
+from sfumato.judging.judge import CONTROLS, PlayedCurve, Verdict, judge
 from sfumato.methods.costs import runs
 from sfumato.methods.df_rise import CHOICES
 from sfumato.metrics import Decision, Interval, lies
@@ -131,7 +131,7 @@ class StepFaithfulness:
         """
         images: dict[str, int] = {}
         prompts: dict[str, int] = {}
-        played: list[Played] = []
+        played: list[PlayedCurve] = []
         calls: dict[str, list[float]] = {}
         notes: dict[str, None] = {}
         left_out: Counter[str] = Counter()
@@ -143,7 +143,7 @@ class StepFaithfulness:
             prompt = prompts.setdefault(item.request.prompt, len(prompts))
             for row, shares, values in zip(record.rows, record.arrays["shares"], record.arrays["values"], strict=True):
                 curve = Curve(row["game"], row["measure"], shares, values)
-                played.append(Played(image, row["step"], row["map"], curve, prompt))
+                played.append(PlayedCurve(image, row["step"], row["map"], curve, prompt))
             for name, each in record.values["calls"].items():
                 calls.setdefault(name, []).append(each)
             notes |= dict.fromkeys(record.values["notes"])

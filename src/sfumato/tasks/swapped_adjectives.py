@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sfumato.judging.removal import difference
 from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.studies import examples_sheet, panels_sheet, stacked
@@ -22,7 +23,7 @@ from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Claim, Cost, Item, ModelFacts, NoOptions, Record, Records, task
-from sfumato.studio.grammar import Group, Plan, caption_of, parsed
+from sfumato.studio.grammar import Group, ScenePlan, caption_of, parsed
 from sfumato.studio.reader import read
 from sfumato.studio.shapes import COLOURS, SHAPES
 from sfumato.tasks.generate import generated
@@ -37,7 +38,7 @@ from sfumato.tasks.shared.scene_images import (
     title,
     two_objects,
 )
-from sfumato.tasks.shared.word_maps import Sampling, number, requests_of_pairs, warn_of_one
+from sfumato.tasks.shared.word_maps import Sampling, or_nan, requests_of_pairs, warn_of_one
 
 VISIBLE = 16
 """A pixel is changed when one of its three values differs by more than this, of 255."""
@@ -64,11 +65,11 @@ def swapped_captions(pairs: int, seed: int) -> list[str]:
     for _ in range(pairs):
         first, second = chance.sample(SHAPES, 2)
         one, other, stays = chance.sample(tuple(COLOURS), 3)
-        captions += [caption_of(Plan((Group(first, c), Group(second, stays)), "and")) for c in (one, other)]
+        captions += [caption_of(ScenePlan((Group(first, c), Group(second, stays)), "and")) for c in (one, other)]
     return captions
 
 
-def _pair_fault(one: Plan, other: Plan) -> str:
+def _pair_fault(one: ScenePlan, other: ScenePlan) -> str:
     """Why two captions do not differ in the first object's colour alone; "" where they do."""
     first, second = one.groups[0], other.groups[0]
     swapped = replace(one, groups=(replace(first, colour=second.colour), *one.groups[1:]))
@@ -117,7 +118,7 @@ class SwappedAdjectives:
             (row,) = record.rows
             if not row["object in both"]:
                 continue
-            measured.append([number(row[name]) for name in MEASURES])
+            measured.append([or_nan(row[name]) for name in MEASURES])
             if len(pictures) < EXAMPLES:
                 pictures.append(_shown(item, record.arrays["images"]))
         columns = np.array(measured, np.float64).reshape(-1, len(MEASURES)).T
@@ -147,9 +148,9 @@ def swap_record(item: Item, images: NDArray[np.uint8]) -> Record:
     if first is None or first_too is None:
         row |= {"object in both": False} | dict.fromkeys(MEASURES)
         return Record(arrays={"images": images}, rows=[row])
-    difference = _difference(images)
+    change = difference(*images)
     own = ndimage.binary_dilation(first.mask | first_too.mask, iterations=MARGIN)
-    energy = difference**2
+    energy = change**2
     stays = (
         second is not None
         and second_too is not None
@@ -157,8 +158,8 @@ def swap_record(item: Item, images: NDArray[np.uint8]) -> Record:
         and np.hypot(second.x - second_too.x, second.y - second_too.y) <= NEAR
     )
     measured = (
-        float((difference[~own] > VISIBLE).mean()) if not own.all() else math.nan,
-        float((difference[own] > VISIBLE).mean()),
+        float((change[~own] > VISIBLE).mean()) if not own.all() else math.nan,
+        float((change[own] > VISIBLE).mean()),
         float(energy[~own].sum() / energy.sum()) if energy.any() else 0.0,
         float((~own).mean()),
         float(stays),
@@ -168,11 +169,6 @@ def swap_record(item: Item, images: NDArray[np.uint8]) -> Record:
     return Record(arrays={"images": images}, rows=[row])
 
 
-def _difference(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The largest difference of each pixel's three values (y, x)."""
-    return np.asarray(np.abs(images[0].astype(np.float64) - images[1]).max(-1))
-
-
 def _shown(item: Item, images: NDArray[np.uint8]) -> list[Panel]:
     titles = (title(item.request.prompt), title(item.about[OTHER]))
-    return [(titles[0], images[0], False), (titles[1], images[1], False), ("change", _difference(images), True)]
+    return [(titles[0], images[0], False), (titles[1], images[1], False), ("change", difference(*images), True)]

@@ -18,11 +18,18 @@ from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
-from sfumato.tasks.shared.over_seeds import OTHER, OverSeedsOptions, items_of, other_of, request_of, sampling_of_seeds
+from sfumato.tasks.shared.over_seeds import (
+    OTHER,
+    OverSeedsOptions,
+    first_request,
+    items_of,
+    other_of,
+    sampling_of_seeds,
+)
 
 CLAIM = Claim(
     "Switching the label within the first 200 to 300 of 1,000 steps gives the image of the new label; after 400 steps "
-    "SSIM to the original is at least 0.9, and a switch in the last 100 hardly matters.",
+    "normalised SSIM to the original is at least 0.9, and a switch in the last 100 hardly matters.",
     paper="the thesis on the diffusion profile, figure 5.17",
 )
 
@@ -54,7 +61,7 @@ class Switch:
             OptionError: Both conditions are the same, or there are fewer than 3 steps.
             ModelError: The model does not take one of them.
         """
-        request = model.complete(request_of(model, options))
+        request = model.complete(first_request(model, options))
         model.encode([other_of(model, options, options.other)])
         switched_at(model, request, MethodOptions())
 
@@ -82,10 +89,9 @@ class Switch:
         end = bootstrap(first[:, late])
         verdict = verdict_of(lies(nearer, above=0), lies(end, above=0.9))
         sentence = (
-            f"After {settled.mean:.0%} [{settled.low:.0%}, {settled.high:.0%}] of the run a switch leaves normalised "
-            f"SSIM to the first condition at 0.9 or more. Switched at t = {times[early]:.0f}, the outcome is nearer to "
-            f"the new condition by {nearer}; switched at t = {times[late]:.0f}, normalised SSIM to the old one is "
-            f"{end}."
+            f"After {settled:.0%} of the run a switch leaves normalised SSIM to the first condition at 0.9 or more. "
+            f"Switched at t = {times[early]:.0f}, the outcome is nearer to the new condition by {nearer}; switched at "
+            f"t = {times[late]:.0f}, normalised SSIM to the old one is {end}."
         )
         table = [
             {

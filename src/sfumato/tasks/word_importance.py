@@ -38,7 +38,7 @@ from sfumato.studio.reader import Reading, SeenThing, read
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import check_few_words, of_each_prompt, short_captions
 from sfumato.tasks.shared.scene_images import check_scene_size
-from sfumato.tasks.shared.word_maps import number
+from sfumato.tasks.shared.word_maps import or_nan
 
 FACTS = 3
 """Of each object: shape, colour, place."""
@@ -110,7 +110,7 @@ class WordImportance:
                 found = scores.setdefault(row["method"], {})
                 for measure, value in row.items():
                     if measure not in ("caption", "method"):
-                        found.setdefault(measure, []).append(number(value))
+                        found.setdefault(measure, []).append(or_nan(value))
         rows: list[dict[str, Any]] = [
             {"method": name} | {measure: bootstrap(values, groups=prompts) for measure, values in found.items()}
             for name, found in scores.items()

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from sfumato.explain import explain
 from sfumato.inputs.schedule import MAX_STEPS
-from sfumato.metrics import CONTROLS, Interval, bootstrap, find_metric
+from sfumato.metrics import CONTROLS, Interval, bootstrap, find_metric, localisation_scores
 from sfumato.metrics.controls import control_map
-from sfumato.metrics.localisation import fitted
 from sfumato.metrics.registry import checked_metrics
 from sfumato.models.model import Model
 from sfumato.progress import Progress
@@ -28,7 +27,7 @@ from sfumato.studio.word_masks import MaskedWord, masked_words
 from sfumato.tasks.explain import check_method
 from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
-from sfumato.tasks.shared.word_maps import costs_of_maps, mapped_in, number
+from sfumato.tasks.shared.word_maps import costs_of_maps, mapped_in, or_nan
 
 KINDS = ("all", "nouns", "colours", "others")
 AFTERWARDS = "ovam"
@@ -144,8 +143,8 @@ def _row(word: MaskedWord, caption: str, seed: int, options: WordLocalisationOpt
     maps = {options.method: np.asarray(word.heat, np.float64)}
     maps |= {name: control_map(name, (height, width), seed, word.place) for name in CONTROLS}
     for name, heat in maps.items():
-        fine, truth = fitted(heat, word.truth)
-        row |= {f"{name}.{metric}": find_metric(metric).function(fine, truth) for metric in options.metrics}
+        scores = localisation_scores(heat, word.truth, options.metrics)
+        row |= {f"{name}.{metric}": value for metric, value in scores.items()}
     return row
 
 
@@ -173,7 +172,7 @@ class _Scores:
             self.dropped += 1
             return
         for name, values in self._values.items():
-            values.append(number(row[name]))
+            values.append(or_nan(row[name]))
         self._kinds.append(KINDS.index(row["kind"]))
         self._prompts.append(self._numbers.setdefault(prompt, len(self._numbers)))
 

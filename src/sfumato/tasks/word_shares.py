@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from sfumato.caching.cache import Cache, default_folder
 from sfumato.caching.images import Generator
@@ -22,6 +21,7 @@ from sfumato.games import plan, play
 from sfumato.games.players import Player, players_of
 from sfumato.games.values import PromptValue
 from sfumato.metrics import Interval, bootstrap, rank_correlation
+from sfumato.metrics.intervals import percentile_ends, resampled
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress
@@ -214,27 +214,11 @@ def _pooled(truth: Sequence[float], values: Sequence[float], groups: Sequence[st
     """Spearman's correlation over all words, with an interval that draws whole prompts; NaN where there are none."""
     one, other = np.asarray(truth, np.float64), np.asarray(values, np.float64)
     known = np.isfinite(one) & np.isfinite(other)
-    names = np.array(groups)
-    places = [at for group in dict.fromkeys(groups) if len(at := np.flatnonzero(known & (names == group)))]
-    if not places:
+    if not known.any():
         return Interval(np.nan, np.nan, np.nan, 0)
-    everything = np.concatenate(places)
-    chance = np.random.default_rng(0)
-    drawn = [
-        np.concatenate([places[place] for place in chance.integers(0, len(places), len(places))])
-        for _ in range(RESAMPLES)
-    ]
-    found = np.array([_spearman(one[at], other[at]) for at in drawn])
-    finite = found[np.isfinite(found)]
-    low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
-    return Interval(rank_correlation(one[everything], other[everything]), float(low), float(high), len(everything))
-
-
-def _spearman(one: Floats, other: Floats) -> float:
-    """As `rank_correlation`, without the test of significance, which takes most of its time."""
-    if len(one) < 2 or not np.ptp(one) or not np.ptp(other):
-        return float("nan")
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+    one, other, owners = one[known], other[known], np.array(groups)[known].tolist()
+    drawn = [rank_correlation(other[at], one[at]) for at in resampled(owners, RESAMPLES)]
+    return Interval(rank_correlation(one, other), *percentile_ends(drawn), len(one), len(set(owners)))
 
 
 def _sentence(rows: Sequence[Mapping[str, Any]], images: int) -> str:

@@ -18,11 +18,12 @@ from sfumato.app.asking.links import Asked
 from sfumato.app.pieces.schematic import drawing
 from sfumato.errors import RequestError
 from sfumato.generation.feature_layers import Layer, layers_of, usual_layers
-from sfumato.metrics.structure import maximum_channel, resized
+from sfumato.metrics.structure import maximum_channel
 from sfumato.models.model import Model
 from sfumato.models.notes import notes_of, regions_of
 from sfumato.request import SEEDS, Request
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 
 MOST_LAYERS = 6
 """As many layers as the source's interface shows at a time."""

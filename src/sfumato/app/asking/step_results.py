@@ -14,8 +14,8 @@ from sfumato.errors import SfumatoError
 from sfumato.explain import explain
 from sfumato.generation.feature_layers import layers_of
 from sfumato.generation.generate import generate
-from sfumato.judging.games import GAMES, judge_of, play
-from sfumato.judging.judge import CONTROLS, Played, Verdict
+from sfumato.judging.games import GAMES, judge_of, perturbation_curves
+from sfumato.judging.judge import CONTROLS, PlayedCurve, Verdict
 from sfumato.judging.maps import saliencies
 from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
@@ -89,12 +89,15 @@ def games_of(
     if own is None:
         raise SfumatoError(f"{name} has no map at step {step}; choose another step")
     judge = judge_of(recovery, "", clip, (measure,))
-    played: list[Played] = []
+    played: list[PlayedCurve] = []
     orders = {name: own} | {control: control_map(control, recovery.grid, request.seed, step) for control in CONTROLS}
     for place, (label, values) in enumerate(orders.items()):
         for number, game in enumerate(GAMES):
             job.progress("games", len(GAMES) * place + number, len(GAMES) * len(orders))
-            played += [Played(0, step, label, curve) for curve in play(recovery, values, game, judge, points)]
+            played += [
+                PlayedCurve(0, step, label, curve)
+                for curve in perturbation_curves(recovery, values, game, judge, points)
+            ]
     return Verdict(tuple(played))
 
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from sfumato.app.asking.profiles import Part, strongest
 from sfumato.app.pieces.piece import piece
+from sfumato.bounds import checked_int
 from sfumato.errors import RequestError
-from sfumato.metrics.structure import resized
 from sfumato.plots.process import short_name
 from sfumato.report.markup import heat_picture, picture_uri
 from sfumato.results.explanation import Explanation
+from sfumato.results.upscale import resized
 
 NOTHING: dict[str, Any] = {"layers": []}
 TITLES = {
@@ -66,8 +67,7 @@ def shown_maps(
         return dict(NOTHING)
     nodes = {name: node.to_dataset() for name, node in explanation.tree[kind].children.items()}
     count = next(iter(nodes.values())).sizes["step"]
-    if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < count:
-        raise RequestError(f"there is no step {step!r} here; steps are 0 to {count - 1}")
+    step = checked_int("step", step, 0, count - 1, RequestError)
     times = next(iter(nodes.values()))["timestep"].values
     title, note = TITLES[kind]
     cards = [
@@ -92,11 +92,10 @@ def _card(
     """One layer; maps are (step, channel, y, x), `most` the maximum channel at every step."""
     count = maps.shape[1]
     inside = None if part is None else strongest(maps[step : step + 1], part)[0]
-    channel = wanted
-    if channel is None:
+    if wanted is None:
         channel = int(most[step]) if inside is None else inside
-    if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < count:
-        raise RequestError(f"{name} has channels 0 to {count - 1}; there is no channel {str(channel)[:40]}")
+    else:
+        channel = checked_int(f"the channel of {name}", wanted, 0, count - 1, RequestError)
     one = maps[step, channel]
     return {
         "name": name,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.app.server.folders import DEEPEST, id_of, newest, subfolders, with_id
 from sfumato.app.server.runs import holds_run
-from sfumato.app.server.visitors import MOST_BYTES, Gone
+from sfumato.app.server.visitors import MOST_BYTES
 from sfumato.errors import SfumatoError
 from sfumato.results.explanation import Explanation
 from sfumato.results.opening import open as open_explanation
 from sfumato.results.store import NAME
-
-DEEPEST = 3
-MOST = 200
 
 
 @dataclass(frozen=True)
@@ -43,12 +39,11 @@ def saved_in(folder: Path) -> Sequence[Saved]:
         name = place.relative_to(folder).as_posix().removesuffix(f"/{NAME}").removesuffix(".zarr")
         if name in ("", NAME, "."):
             name = folder.name
-        digest = hashlib.sha256(place.relative_to(folder).as_posix().encode()).hexdigest()[:16]
         try:
-            found.append(Saved(digest, name, place, place.stat().st_mtime))
+            found.append(Saved(id_of(place.relative_to(folder).as_posix()), name, place, place.stat().st_mtime))
         except OSError:  # it went away meanwhile
             continue
-    return sorted(found, key=lambda one: -one.when)[:MOST]
+    return newest(found)
 
 
 def saved(folder: Path, id: str) -> Saved:  # noqa: A002
@@ -57,10 +52,7 @@ def saved(folder: Path, id: str) -> Saved:  # noqa: A002
     Raises:
         Gone: It is not there.
     """
-    for one in saved_in(folder):
-        if one.id == id:
-            return one
-    raise Gone("this saved result is no longer in the folder; refresh the list")
+    return with_id(saved_in(folder), id, "saved result")
 
 
 def opened(one: Saved) -> Explanation:
@@ -79,14 +71,8 @@ def opened(one: Saved) -> Explanation:
 def _explanations(folder: Path, deep: int) -> Iterator[Path]:
     if holds_run(folder):  # its maps are no explanation
         return
-    try:
-        found = [one for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for entry in sorted(found, key=lambda one: one.name):
-        if entry.name.startswith("."):
-            continue
-        if (Path(entry.path) / "zarr.json").is_file():
-            yield Path(entry.path)
+    for one in subfolders(folder):
+        if (one / "zarr.json").is_file():
+            yield one
         elif deep > 1:
-            yield from _explanations(Path(entry.path), deep - 1)
+            yield from _explanations(one, deep - 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from sfumato.app.server.visitors import COOKIE, Gone, Visitors
 from sfumato.report.page import page
 from sfumato.results.explanation import Explanation
+from sfumato.results.json_text import json_text
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
 
@@ -56,7 +56,7 @@ def _png(explanation: Explanation) -> bytes:
 
 
 def _json(explanation: Explanation) -> bytes:
-    return json.dumps(explanation.summary(), indent=1).encode()
+    return json_text(explanation.summary()).encode()
 
 
 def _csv(explanation: Explanation) -> bytes:

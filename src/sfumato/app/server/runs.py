@@ -7,7 +7,6 @@ asked for a moment ago is told to the next, so that many who watch a run read it
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import threading
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.app.server.visitors import Gone
+from sfumato.app.server.folders import DEEPEST, id_of, newest, subfolders, with_id
 from sfumato.errors import SfumatoError, Unreadable
 from sfumato.reading import read_json
 from sfumato.runs.concluding import TABLE
@@ -25,8 +24,6 @@ from sfumato.runs.opened import is_driven
 from sfumato.runs.own import LOCK
 from sfumato.runs.settings import FORMAT, SETTINGS, settings_of
 
-DEEPEST = 3
-MOST = 200
 FRESH = 1.0
 """Seconds for which a list is told to everybody."""
 FINDING, FIGURE = "finding.json", "figure.png"
@@ -88,7 +85,7 @@ class Runs:
         with self._lock:
             if time.monotonic() >= self._until:
                 found = [self._look(path) for path in _places(self._folder, DEEPEST)]
-                self._listed = sorted(found, key=lambda one: -one.when)[:MOST]
+                self._listed = newest(found)
                 self._known = {path: self._known[path] for path in {one.path for one in found}}
                 self._until = time.monotonic() + FRESH
             return self._listed
@@ -99,10 +96,7 @@ class Runs:
         Raises:
             Gone: It is not there.
         """
-        for one in self.listed():
-            if one.id == id:
-                return one
-        raise Gone("this run is no longer in the folder; refresh the list")
+        return with_id(self.listed(), id, "run")
 
     def _look(self, path: Path) -> Listed:
         mark = _mark(path, (*_CHANGING, LOCK))
@@ -149,8 +143,7 @@ def _read(folder: Path, path: Path, driven: bool) -> Listed:
         wrong = str(error)
     except Exception as error:  # as many kinds as there are ways to damage a database
         wrong = f"the {ITEMS} of the run cannot be read: {error}"
-    digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
-    return Listed(digest, folder.name if place == "." else place, path, when, settings, counts, driven, wrong)
+    return Listed(id_of(place), folder.name if place == "." else place, path, when, settings, counts, driven, wrong)
 
 
 def _mark(path: Path, names: Sequence[str]) -> Mark:
@@ -169,12 +162,5 @@ def _places(folder: Path, deep: int) -> Iterator[Path]:
     if holds_run(folder):
         yield folder
         return
-    if deep < 1:
-        return
-    try:
-        found = [one for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for entry in sorted(found, key=lambda one: one.name):
-        if not entry.name.startswith("."):
-            yield from _places(Path(entry.path), deep - 1)
+    for one in subfolders(folder) if deep else ():
+        yield from _places(one, deep - 1)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from sfumato.errors import OptionError
-from sfumato.games.coalitions import MOST_LISTED, every
+from sfumato.games.coalitions import MOST_LISTED, all_coalitions
 from sfumato.games.estimators.planning import Estimate, Floats, Plan
 
 
@@ -24,14 +24,14 @@ def exact(players: int, budget: int, generator: np.random.Generator) -> Plan:
             f"exact needs all {count:,} coalitions of {players} players, and {budget:,} are allowed; "
             "choose the estimator 'kernel', which needs a few hundred, or raise the budget"
         )
-    rows = every(players)
+    rows = all_coalitions(players)
     order = np.array([0, count - 1, *range(1, count - 1)])
 
     def fit(values: Floats) -> Estimate:
         worth = np.empty(count)
         worth[order] = values
         return Estimate(
-            phi=shapley(worth, players),
+            phi=shapley_values(worth, players),
             error=np.zeros(players),
             freedom=np.full(players, math.inf),
             empty=float(worth[0]),
@@ -42,15 +42,15 @@ def exact(players: int, budget: int, generator: np.random.Generator) -> Plan:
     return Plan("exact", rows[order], fit)
 
 
-def shapley(worth: Floats, players: int) -> Floats:
+def shapley_values(worth: Floats, players: int) -> Floats:
     """Shapley values of a whole game: phi_i = sum over S without i of |S|! (d-1-|S|)! / d! (v(S + i) - v(S)).
 
     Args:
-        worth: (coalition,) value of each coalition, in the order of ``coalitions.every``.
+        worth: (coalition,) value of each coalition, in the order of ``coalitions.all_coalitions``.
         players: d.
     """
     numbers = np.arange(2**players)
-    sizes = every(players).sum(1)
+    sizes = all_coalitions(players).sum(1)
     weight = np.array([1 / (players * math.comb(players - 1, size)) for size in range(players)])
     phi = np.empty(players)
     for player in range(players):
@@ -65,14 +65,14 @@ def interaction_index(worth: Floats, players: int) -> Floats:
     The mean over S without i and j, weighted by |S|! (d-2-|S|)! / (d-1)!, of v(S + i + j) - v(S + i) - v(S + j) + v(S).
 
     Args:
-        worth: (coalition,) value of each coalition, in the order of ``coalitions.every``.
+        worth: (coalition,) value of each coalition, in the order of ``coalitions.all_coalitions``.
         players: d.
 
     Returns:
         (player, player), symmetric, 0 on the diagonal.
     """
     numbers = np.arange(2**players)
-    sizes = every(players).sum(1)
+    sizes = all_coalitions(players).sum(1)
     weight = np.array([1 / ((players - 1) * math.comb(players - 2, size)) for size in range(players - 1)])
     found = np.zeros((players, players))
     for one, other in itertools.combinations(range(players), 2):

@@ -65,7 +65,7 @@ def _regression(
     coalitions = np.concatenate([np.zeros((1, players), bool), np.ones((1, players), bool), half, ~half])
 
     def fit(values: Floats) -> Estimate:
-        return fitted(half, values, weight, chance)
+        return fitted_values(half, values, weight, chance)
 
     return Plan(name, coalitions, fit)
 
@@ -98,7 +98,7 @@ def rounded(expected: Floats, generator: np.random.Generator) -> NDArray[np.int6
     return found
 
 
-def fitted(half: Coalitions, values: Floats, weight: Floats, chance: Floats) -> Estimate:
+def fitted_values(half: Coalitions, values: Floats, weight: Floats, chance: Floats) -> Estimate:
     """Fit worths that sum to v(all) - v(none) to pairs of complementary coalitions.
 
     Args:
@@ -128,7 +128,7 @@ def fitted(half: Coalitions, values: Floats, weight: Floats, chance: Floats) -> 
     error = np.sqrt((left**2) @ (half_way**2))
     freedom = _freedom(left, count, players)
     error[freedom < LEAST_DRAWS - 1] = math.nan
-    return Estimate(phi, error, freedom, empty, full, r2=explained(values[2:], rows @ phi + empty, both))
+    return Estimate(phi, error, freedom, empty, full, r2=weighted_r2(values[2:], rows @ phi + empty, both))
 
 
 def _freedom(left: Floats, count: int, players: int) -> Floats:
@@ -139,7 +139,7 @@ def _freedom(left: Floats, count: int, players: int) -> Floats:
     return np.asarray(alone * (count - players + 1) / count)
 
 
-def explained(values: Floats, fit: Floats, weight: Floats) -> float:
+def weighted_r2(values: Floats, fit: Floats, weight: Floats) -> float:
     """Weighted R^2; NaN if the values do not vary beyond rounding."""
     if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
         return math.nan

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from sfumato.errors import OptionError
-from sfumato.games.coalitions import MOST_LISTED, every
+from sfumato.games.coalitions import MOST_LISTED, all_coalitions
 from sfumato.games.estimators.planning import Estimate, Floats, Plan
-from sfumato.games.estimators.regression import explained, kernel
+from sfumato.games.estimators.regression import kernel, weighted_r2
 
 WIDTH = 0.25
 """Of the kernel, in cosine distance; the one of the reference implementation for text."""
@@ -36,7 +36,7 @@ def lime(
             f"lime has width {width} and ridge {ridge}; expected a width above 0 and a ridge of 0 or more"
         )
     if 2**players <= budget and players <= MOST_LISTED:
-        rows = every(players)
+        rows = all_coalitions(players)
         coalitions = np.concatenate([rows[[0, -1]], rows[1:-1]])
     else:
         coalitions = kernel(players, budget, generator).coalitions
@@ -49,7 +49,7 @@ def lime(
         root = np.sqrt(weight)
         rows = np.concatenate([root[:, None] * (design - middle), math.sqrt(ridge) * np.eye(players)])
         phi = np.linalg.lstsq(rows, np.concatenate([root * (values - level), np.zeros(players)]), rcond=None)[0]
-        r2 = explained(values, level + (design - middle) @ phi, weight)
+        r2 = weighted_r2(values, level + (design - middle) @ phi, weight)
         unknown = np.full(players, math.nan)
         return Estimate(phi, unknown, unknown, float(values[0]), float(values[1]), r2=r2)
 

@@ -17,7 +17,7 @@ from sfumato.reading import path_of
 from sfumato.request import PICTURES
 from sfumato.runs.executors.executor import ATTEMPTS, batch_after
 from sfumato.runs.executors.ray_cluster import check_installed, connected, one_line
-from sfumato.runs.executors.ray_worker import Measured, RayWorker, Ready, Refused
+from sfumato.runs.executors.ray_worker import MeasuredShard, RayWorker, Ready, Refused
 from sfumato.runs.own import TOKEN
 from sfumato.runs.worker import Done, Job, ModelSource, Work, lost
 from sfumato.writing.files import replacing_file, write_text
@@ -183,14 +183,14 @@ class _Pool:
         self._pending[seat.actor.measure.remote(seat.given.work, seat.given.batch, inputs)] = seat
         return True
 
-    def _answered(self, seat: _Seat, answer: Ready | Refused | Measured) -> Done | None:
+    def _answered(self, seat: _Seat, answer: Ready | Refused | MeasuredShard) -> Done | None:
         match answer:
             case Ready():
                 seat.ready, seat.losses = answer, 0
                 return None
             case Refused(kind, reason):
                 raise (StoreError if kind == "store" else RunError)(reason)
-            case Measured(done, content):
+            case MeasuredShard(done, content):
                 seat.given = None
                 if content is not None:
                     with replacing_file(Path(self._job.folder) / done.file) as opened:

@@ -39,7 +39,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredShard:
     """A shard was measured.
 
     Attributes:
@@ -71,7 +71,7 @@ class RayWorker:
             return Refused("run", str(error))
         return Ready(self._shares_folder)
 
-    def measure(self, work: Work, batch: int, inputs: Mapping[str, bytes]) -> Measured | Refused:
+    def measure(self, work: Work, batch: int, inputs: Mapping[str, bytes]) -> MeasuredShard | Refused:
         """Measure a shard.
 
         Args:
@@ -81,13 +81,13 @@ class RayWorker:
         """
         try:
             if self._shares_folder:
-                return Measured(self._worker(work, batch=batch))
+                return MeasuredShard(self._worker(work, batch=batch))
             with tempfile.TemporaryDirectory(prefix="sfumato-run-") as folder:
                 for name, content in inputs.items():
                     (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                     (Path(folder) / name).write_bytes(content)
                 done = Worker(replace(self._job, folder=folder), self._worker.model)(work, batch=batch)
-                return Measured(done, (Path(folder) / done.file).read_bytes())
+                return MeasuredShard(done, (Path(folder) / done.file).read_bytes())
         except StoreError as error:
             return Refused("store", str(error))
         except SfumatoError as error:

@@ -19,7 +19,7 @@ from sfumato.runs.prompts import Row
 from sfumato.runs.task import Item
 from sfumato.saliency.relevance import relevance
 from sfumato.studio.grammar import Kind, caption_of, held_out_plan, parsed, say
-from sfumato.studio.scenes import held_out_captions, plan
+from sfumato.studio.scenes import held_out_captions, scene_plan
 
 Part = Literal["subject", "relation", "object", "background"]
 MOST_WORDS = 6
@@ -38,7 +38,7 @@ def drawn_captions(count: int, seed: int = 0, kind: Kind | None = None) -> tuple
     checked_int("prompts", count, **COUNT, error=OptionError)
     chosen: dict[str, None] = {}
     for number in range(seed * DRAWS, (seed + 1) * DRAWS):
-        drawn = plan(number)
+        drawn = scene_plan(number)
         if kind in (None, drawn.kind) and not held_out_plan(drawn):
             chosen[caption_of(drawn)] = None
         if len(chosen) == count:

@@ -16,7 +16,7 @@ from sfumato.request import Request
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Item, Records
 from sfumato.saliency.recovering import Recovery
-from sfumato.studio.grammar import Plan
+from sfumato.studio.grammar import ScenePlan
 from sfumato.tasks.shared.scene_images import caption_items
 from sfumato.tasks.shared.word_maps import Sampling
 
@@ -51,7 +51,7 @@ def relation_items(rows: Iterable[Row]) -> Iterator[Item | Row]:
     return caption_items(rows, _fault)
 
 
-def _fault(plan: Plan) -> str:
+def _fault(plan: ScenePlan) -> str:
     if plan.kind == "relation":
         return ""
     return "it names no relation between two objects; expected a caption such as: a red circle left of a blue square"

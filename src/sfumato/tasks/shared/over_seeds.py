@@ -62,7 +62,7 @@ class FollowingOptions(OverSeedsOptions):
     )
 
 
-def request_of(model: Model | ModelFacts, options: OverSeedsOptions) -> Request:
+def first_request(model: Model | ModelFacts, options: OverSeedsOptions) -> Request:
     """The request of the first seed; what is not given is usual, or the model's own."""
     if "label" in model.features:
         usual = Request(label=LABELS[0])
@@ -81,7 +81,7 @@ def items_of(facts: ModelFacts, options: OverSeedsOptions, about: Mapping[str, A
         options: Of the task.
         about: What else all measurements depend on.
     """
-    request = request_of(facts, options)
+    request = first_request(facts, options)
     for number in range(options.seeds):
         yield Item(request.with_(seed=options.seed + number), about or {})
 
@@ -92,7 +92,7 @@ def other_of(model: Model | ModelFacts, options: OverSeedsOptions, given: str | 
     Raises:
         OptionError: Both are the same.
     """
-    request = request_of(model, options)
+    request = first_request(model, options)
     own = request.label or request.prompt
     if given is not None and given == own:
         raise OptionError(f"other is {given!r}, as in the request; give another")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from sfumato.errors import OptionError, SfumatoWarning
 from sfumato.models.lexicon import pos
 from sfumato.models.words import Word, split
-from sfumato.studio.grammar import NUMERALS, Plan, parse, say
+from sfumato.studio.grammar import NUMERALS, ScenePlan, parse, say
 
 PREFERRED = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm")
 """The spaCy models for English that "auto" looks for, the most accurate first; any other one comes after these."""
@@ -168,7 +168,7 @@ class _Lexicon:
         return Parse(tags, _caption_dependents(plan))
 
 
-def _caption_dependents(plan: Plan) -> tuple[Dependent, ...]:
+def _caption_dependents(plan: ScenePlan) -> tuple[Dependent, ...]:
     said = say(plan)
     # which noun phrase a word belongs to: that of a thing, or the background; a relation to that of the second thing
     phrases = [_BACKGROUND if part.role != "things" else part.groups[-1] for part in said]

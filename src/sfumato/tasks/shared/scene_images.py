@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sfumato.errors import ModelError, RequestError
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Item, ModelFacts
-from sfumato.studio.grammar import Plan, parsed
+from sfumato.studio.grammar import ScenePlan, parsed
 from sfumato.studio.reader import Reading, SeenThing
 from sfumato.studio.shapes import SIZE
 
@@ -42,7 +42,7 @@ def check_scene_size(task: str, facts: ModelFacts) -> None:
 
 def caption_items(
     rows: Iterable[Row],
-    fault: Callable[[Plan], str],
+    fault: Callable[[ScenePlan], str],
     about: Callable[[Row], Mapping[str, Any]] = lambda row: {},
 ) -> Iterator[Item | Row]:
     """An item for each image of each row whose prompt is a caption of the grammar.
@@ -68,7 +68,7 @@ def caption_items(
 
 
 def pair_items(
-    rows: Iterable[Row], fault: Callable[[Plan], str], pair_fault: Callable[[Plan, Plan], str]
+    rows: Iterable[Row], fault: Callable[[ScenePlan], str], pair_fault: Callable[[ScenePlan, ScenePlan], str]
 ) -> Iterator[Item | Row]:
     """An item for each row with a second caption in the column ``other``, whose image has the same seed.
 
@@ -95,7 +95,7 @@ def paired(captions: Sequence[str]) -> list[dict[str, str]]:
     return [{"prompt": one, OTHER: other} for one, other in zip(captions[::2], captions[1::2], strict=True)]
 
 
-def two_objects(plan: Plan) -> str:
+def two_objects(plan: ScenePlan) -> str:
     """Why a caption does not name two single objects of different shapes, each with a colour; "" where it does."""
     groups = plan.groups
     fits = len(groups) == 2 and len({one.shape for one in groups}) == 2

@@ -159,14 +159,14 @@ def measured_pairs(model: Model, items: Sequence[Item], method: str, progress: P
     return list(zip(made[::2], made[1::2], strict=True))
 
 
-def number(value: float | None) -> float:
+def or_nan(value: float | None) -> float:
     """NaN for what JSON holds as null: a number that is not defined."""
     return float("nan") if value is None else value
 
 
 def with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row whose undefined numbers are NaN."""
-    return {name: number(value) if value is None else value for name, value in row.items()}
+    return {name: or_nan(value) if value is None else value for name, value in row.items()}
 
 
 def warn_of_one(count: int) -> None:

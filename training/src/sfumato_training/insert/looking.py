@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sfumato.studio.garments import pair
-from sfumato.studio.garments_reader import measured
+from sfumato.studio.garments_reader import measured_garment
 from sfumato_training.insert.config import Config
 from sfumato_training.samples import generated, write_sheet
 from sfumato_training.trainer import Work
@@ -33,6 +33,6 @@ def look(work: Work[Config], pipeline: Any, step: int) -> None:
     )
     cells = [np.concatenate([one.reference, one.target, made], axis=1) for one, made in zip(pairs, images, strict=True)]
     samples = write_sheet(work.out, step, np.stack(cells).reshape(-1, 6, *cells[0].shape))
-    found = [measured(one, made) for one, made in zip(pairs, images, strict=True)]
+    found = [measured_garment(one, made) for one, made in zip(pairs, images, strict=True)]
     values = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
     work.progress.event("unet", step, {**values, "samples": samples, "seconds": time.monotonic() - started})

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sfumato.errors import TrainingError
 from sfumato.studio.grammar import held_out_plan
-from sfumato.studio.scenes import Scene, plan, scene, training_scene
+from sfumato.studio.scenes import Scene, scene, scene_plan, training_scene
 from sfumato.studio.segmenter import class_map
 from sfumato.studio.shapes import SIZE
 from sfumato.writing.files import replacing_file, write_text
@@ -68,7 +68,7 @@ def numbered_scene(number: int, nested_every: int) -> Scene:
     """
     if not nested_every or number % nested_every:
         return training_scene(number)
-    plans = ((seed, plan(seed)) for seed in count(number * _SEEDS))
+    plans = ((seed, scene_plan(seed)) for seed in count(number * _SEEDS))
     return scene(next(seed for seed, drawn in plans if drawn.relation == "inside" and not held_out_plan(drawn)))
 
 

@@ -1,0 +1,39 @@
+"""Values as JSON: one conversion and one writer for summaries, findings and tables, on disk, terminal and page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sfumato.results.interval import Interval
+
+
+def json_value(value: Any) -> Any:
+    """The same value as JSON holds it: an interval is a mapping (``Interval.to_dict``), no finite number is None."""
+    match value:
+        case Interval():
+            return value.to_dict()
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(name): json_value(part) for name, part in value.items()}
+        case list() | tuple():
+            return [json_value(part) for part in value]
+        case _:
+            return value
+
+
+def json_text(value: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:
+    """A value as JSON text that any reader takes, without NaN and infinity.
+
+    Args:
+        value: See `json_value`.
+        indent: Spaces for each level; None for a single line.
+        ascii_only: Escape all other characters, for a text that may hold half of a surrogate pair, as paths do.
+
+    Raises:
+        TypeError: The value holds something that JSON cannot say.
+    """
+    return json.dumps(json_value(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
