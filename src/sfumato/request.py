@@ -6,15 +6,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 from sfumato.bounds import checked_int, checked_number, checked_text, shown
 from sfumato.errors import RequestError
 from sfumato.inputs.schedule import MAX_STEPS, parse_schedule
 
 if TYPE_CHECKING:
-    from sfumato.inputs.image import Picture
+    from sfumato.inputs.image import Mask, Picture
 
 MAX_IMAGES = 64
 MAX_SIDE = 8192
@@ -29,12 +29,12 @@ PICTURES = ("image", "mask", "reference")
 """Fields that the key leaves out where nothing is given, so that older keys stay as they were."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """One prompt, or one label, and everything that its images depend on, apart from the model.
 
     A field left at None takes the model's own default when the request is run; the explanation then
-    carries the completed request. Image i of a request starts from seed ``seed + i``, so the first image of
+    carries the `CompletedRequest`. Image i of a request starts from seed ``seed + i``, so the first image of
     several is the image of a single one.
 
     Args:
@@ -86,7 +86,7 @@ class Request:
     image: Picture | None = None
     strength: float | None = None
     label: str | None = None
-    mask: Picture | None = None
+    mask: Mask | None = None
     reference: Picture | None = None
     schedule: str | tuple[int, ...] | None = None
     invert: str | None = None
@@ -148,7 +148,7 @@ class Request:
     @property
     def key(self) -> str:
         """SHA-256 of the canonical form: equal requests have equal keys in every process and version of Python."""
-        plain = {name: value for name, value in self._fields().items() if name not in LATER or value is not None}
+        plain = {name: value for name, value in self.values().items() if name not in LATER or value is not None}
         for name in PICTURES:
             if (picture := getattr(self, name)) is not None:
                 plain[name] = picture.sha256
@@ -156,12 +156,24 @@ class Request:
             plain["more_references"] = [one.sha256 for one in self.more_references]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields are equal; a completed request equals a plain one with its values."""
+        return self.values() == other.values() if isinstance(other, Request) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Of all fields."""
+        return hash(tuple(self.values().values()))
+
+    def values(self, *apart_from: str) -> dict[str, Any]:
+        """The fields by name, all or without some."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart_from}
+
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, ready for JSON; an image as ``Picture.to_dict`` gives it."""
         pictures = {name: getattr(self, name) for name in PICTURES}
         more = None if self.more_references is None else [one.to_dict() for one in self.more_references]
         found = {name: None if one is None else one.to_dict() for name, one in pictures.items()}
-        return self._fields() | found | {"more_references": more}
+        return self.values() | found | {"more_references": more}
 
     def _set_whole(self, name: str, least: int, most: int) -> None:
         object.__setattr__(self, name, checked_int(name, getattr(self, name), least, most, RequestError))
@@ -181,11 +193,11 @@ class Request:
 
     def _read_pictures(self) -> None:
         # few requests have pictures, and what reads them takes a while to import
-        from sfumato.inputs.image import Picture
+        from sfumato.inputs.image import Mask, Picture
 
         for name in PICTURES:
             if (given := getattr(self, name)) is not None:
-                object.__setattr__(self, name, (Picture.of_mask if name == "mask" else Picture.of)(given))
+                object.__setattr__(self, name, (Mask if name == "mask" else Picture).of(given))
         if self.more_references is not None:
             self._read_more(Picture.of)
         if self.mask is not None and self.image is not None:
@@ -206,11 +218,8 @@ class Request:
             raise RequestError("more_references was given without a reference; the first picture is the reference")
         object.__setattr__(self, "more_references", tuple(of(one) for one in given))
 
-    def _fields(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Request:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Rebuild a request from ``to_dict``.
 
         Raises:
@@ -224,8 +233,36 @@ class Request:
         return cls(**values)
 
     def with_(self, **changes: Any) -> Request:
-        """A copy with some fields changed, checked again."""
-        return replace(self, **changes)
+        """A copy with some fields changed, checked again; of a completed request, one that is to be completed again."""
+        return Request(**self.values() | changes)
+
+    def filled(self, **values: Any) -> CompletedRequest:
+        """The completed request with these values, among them those of all open fields; models call it."""
+        return CompletedRequest(**self.values() | values)
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedRequest(Request):
+    """A request whose open fields a model has filled with its defaults; ``model.complete(request)`` makes it.
+
+    It is equal to a plain request with its values and has the same key.
+
+    Raises:
+        RequestError: A field is still open.
+    """
+
+    steps: int = field(kw_only=True)
+    guidance: float = field(kw_only=True)
+    height: int = field(kw_only=True)
+    width: int = field(kw_only=True)
+    scheduler: str = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check every field, and that none is open that a run needs."""
+        super().__post_init__()
+        for name in ("steps", "guidance", "height", "width", "scheduler"):
+            if getattr(self, name) is None:
+                raise RequestError(f"{name} of a completed request is open; complete it: model.complete(request)")
 
 
 def parse_size(text: str, name: str = "size") -> tuple[int, int]:

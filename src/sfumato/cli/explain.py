@@ -221,6 +221,7 @@ def explain(
             "there is nothing to explain; give a prompt, such as: sfumato explain 'a red circle' (models without text "
             "take a --label, a --reference, a --method, or some of them)"
         )
+    painted = mask is not None and image is not None  # the mask says where to paint, not what to follow
     request = Request(
         prompt or "",
         negative_prompt=negative,
@@ -234,6 +235,7 @@ def explain(
         image=image,  # type: ignore[arg-type]  # a path becomes a picture
         reference=reference[0] if reference else None,  # type: ignore[arg-type]
         more_references=reference[1:] or None if reference else None,  # type: ignore[arg-type]
+        mask=mask if painted else None,  # type: ignore[arg-type]
         strength=strength,
         label=label,
         schedule=schedule,
@@ -248,7 +250,7 @@ def explain(
     from sfumato.cli.files import write_results
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_results
-    from sfumato.explain import explain as run
+    from sfumato.explain import explained
     from sfumato.options import option_types, parse_arguments, parse_each
     from sfumato.registry import find
     from sfumato.results.joining import join
@@ -256,9 +258,6 @@ def explain(
 
     usual = "i2am" if reference else "profile" if prompt is None else "daam"
     chosen = [find(name) for name in dict.fromkeys(method or [usual])]
-    painted = mask is not None and image is not None  # the mask says where to paint, not what to follow
-    if painted:
-        request = request.with_(mask=mask)
     task: Task | None = None if image is None else "inpainting" if painted else "image-to-image"
     task = task if invert is None else "text-to-image"
     given_to_all = {"mask": None if painted else mask, "budget": budget, "at": at, "until": until}
@@ -272,15 +271,15 @@ def explain(
         loaded = load_model(
             model, device, progress, task=task, arguments=parse_arguments(argument or ()), adapters=adapter or ()
         )
-        request = loaded.complete(request)
+        completed = loaded.complete(request)
         for one, settings in zip(chosen, configured, strict=True):
             one.check(loaded)
             if not as_json:
-                say(f"cost{f' of {one.name}' if len(chosen) > 1 else ''}: {one.cost(loaded, request, settings)}")
+                say(f"cost{f' of {one.name}' if len(chosen) > 1 else ''}: {one.cost(loaded, completed, settings)}")
         explanation = join(
             [
-                run(loaded, request, one.name, progress=progress, **given)
-                for one, given in zip(chosen, options, strict=True)
+                explained(loaded, [completed], one, settings, progress=progress)[0]
+                for one, settings in zip(chosen, configured, strict=True)
             ]
         )
         summary = explanation.summary()

@@ -27,7 +27,7 @@ from sfumato.runs.manifest import Planned
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import library_versions
 from sfumato.runs.shards import Outcome, file_digest, read_shard, shard_name, write_shard
-from sfumato.runs.task import Item, Record, find_task
+from sfumato.runs.task import CompletedItem, Record, find_task
 from sfumato.writing.files import replacing_file
 from sfumato.writing.reasons import cannot_write
 
@@ -204,7 +204,9 @@ class Worker:
     def _measured(self, items: Sequence[Planned], progress: Progress) -> list[Outcome]:
         """Measure a batch; where that fails, its halves, down to the single items that fail by themselves."""
         try:
-            given = [Item(request_from(self._folder, one.request), one.about) for one in items]
+            given = [
+                CompletedItem(self.model.complete(request_from(self._folder, one.request)), one.about) for one in items
+            ]
             records = self._task.parts.measure(self.model, given, self._options, progress)
             if len(records) != len(items):
                 raise RunError(f"{self._task.name} measured {len(records)} records of {len(items)} items")

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
 from sfumato.errors import RequestError
 from sfumato.models.model import Model
-from sfumato.request import SEEDS, Request
+from sfumato.request import SEEDS, CompletedRequest, Request
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Asked:
         }
         return urlencode(said)
 
-    def requests(self, model: Model) -> list[Request]:
+    def requests(self, model: Model) -> list[CompletedRequest]:
         """One request, or two to compare, completed by the model.
 
         Raises:

@@ -21,7 +21,7 @@ from sfumato.generation.feature_layers import Layer, layers_of, usual_layers
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import notes_of, regions_of
-from sfumato.request import SEEDS, Request
+from sfumato.request import SEEDS, CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 
 MOST_LAYERS = 6
@@ -71,7 +71,7 @@ class Wanted:
             said["layers"] = ",".join(self.layers)
         return urlencode(said)
 
-    def request(self, model: Model, *, condition: str | None = None) -> Request:
+    def request(self, model: Model, *, condition: str | None = None) -> CompletedRequest:
         """The request, completed by the model.
 
         Args:
@@ -147,12 +147,12 @@ def what_it_reads(model: Model) -> Facts:
     return Facts(reads, attributes, tuple(regions_of(model.pipeline)))
 
 
-def facts_of(model: Model, request: Request) -> Facts:
+def facts_of(model: Model, request: CompletedRequest) -> Facts:
     """All facts, which takes one call of the denoiser.
 
     Args:
         model: The model.
-        request: Completed; the grids of layers are those of its size.
+        request: The grids of layers are those of its size.
     """
     known = tuple(layers_of(model, request))
     plain = what_it_reads(model)

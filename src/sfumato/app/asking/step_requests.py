@@ -14,7 +14,7 @@ from sfumato.inputs.schedule import listed
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.registry import find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 STEPS = 12
 """Of a run, until somebody says otherwise: few, so that the first answer comes soon."""
@@ -126,7 +126,7 @@ class StepsAsked:
             raise RequestError(f"both schedules are {found[0]}; compare with another one")
         return found
 
-    def requests(self, model: Model) -> list[Request]:
+    def requests(self, model: Model) -> list[CompletedRequest]:
         """One request for each schedule, completed by the model.
 
         Raises:
@@ -170,7 +170,7 @@ class StepsAsked:
             raise RequestError(f"step {wrong[0]} is chosen, but this run has steps 0 to {count - 1}; mark others")
         return self.at
 
-    def options(self, model: Model, request: Request) -> dict[str, dict[str, Any]]:
+    def options(self, model: Model, request: CompletedRequest) -> dict[str, dict[str, Any]]:
         """By method, in order, what it is told.
 
         Raises:

@@ -22,11 +22,11 @@ from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Workshop, refused
 from sfumato.errors import RequestError, SfumatoError
-from sfumato.explain import explain
+from sfumato.explain import explained
 from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
 from sfumato.registry import find
-from sfumato.request import SEEDS, Request
+from sfumato.request import SEEDS, CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 
 STEPS = 12
@@ -72,7 +72,7 @@ class Given:
         if not self.mask:
             raise RequestError("nothing is marked on the scene; draw where the object is to be painted")
 
-    def request(self, model: Model, *, seed: Any, steps: Any, guidance: Any) -> Request:
+    def request(self, model: Model, *, seed: Any, steps: Any, guidance: Any) -> CompletedRequest:
         """The request, completed by the model.
 
         Raises:
@@ -173,9 +173,9 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
                 raise RequestError(f"{name} reads no reference; choose another model")
             asked = now.request(ready, **settings)
             method = find("i2am")
-            options: dict[str, Any] = {"keep": ("group", "head"), "groups": GROUPS, "budget": 100.0}
-            job.cost = method.cost(ready, asked, method.configure(options))
-            return explain(ready, asked, "i2am", progress=job.progress, **options)
+            options = method.configure({"keep": ("group", "head"), "groups": GROUPS, "budget": 100.0})
+            job.cost = method.cost(ready, asked, options)
+            return explained(ready, [asked], method, options, progress=job.progress)[0]
 
         def finish(result: Explanation) -> dict[Any, Any]:
             kept = seat.visitor.keep(result, f"reference · seed {result.request.seed}")
