@@ -129,7 +129,7 @@ def completions(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     return found
 
 
-@pytest.mark.parametrize("method", ["daam", "profile", "segments"])
+@pytest.mark.parametrize("method", ["daam", "relevance"])
 def test_a_request_is_completed_once(
     method: str, tiny_pipeline: StableDiffusionPipeline, completions: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:

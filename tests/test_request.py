@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.errors import RequestError, SfumatoError
-from sfumato.request import MAX_IMAGES, MAX_SIDE, MAX_STEPS, CompletedRequest, Request
+from sfumato.request import ABOUT, MAX_IMAGES, MAX_SIDE, MAX_STEPS, CompletedRequest, Request, with_pictures
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 REQUESTS = st.builds(
@@ -278,3 +278,29 @@ def test_a_mask_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert request.with_(seed=1).mask is request.mask
     assert request.filled(**FILLED).mask is request.mask
     np.testing.assert_array_equal(request.mask.inside, inside)
+
+
+@pytest.mark.parametrize("name", [name for name, about in ABOUT.items() if about["kind"] in (int, float)])
+def test_the_metadata_of_a_number_hold_its_bounds(name: str) -> None:
+    about, step = ABOUT[name], 1 if ABOUT[name]["kind"] is int else 1e-6
+    more: dict[str, Any] = {"image": np.zeros((8, 8, 3), np.uint8), "invert": "noise"} if name == "at" else {}
+    least = about["least"] if "least" in about else about["above"] + step
+    assert getattr(Request(**more, **{name: least}), name) == least
+    with pytest.raises(RequestError, match=f"^{name} is "):
+        Request(**more, **{name: least - step})
+    if "most" in about:
+        assert getattr(Request(**more, **{name: about["most"]}), name) == about["most"]
+        with pytest.raises(RequestError, match=f"^{name} is "):
+            Request(**more, **{name: about["most"] + step})
+
+
+def test_every_field_says_what_it_is() -> None:
+    assert all(about["help"].endswith(".") for about in ABOUT.values())
+    names = [about.get("name", name) for name, about in ABOUT.items()]
+    assert len(set(names)) == len(names)
+
+
+def test_pictures_alone_are_changed() -> None:
+    given = {"prompt": "a", "image": "i", "mask": None, "more_references": ["m", "n"], "variation": (1, 0.5)}
+    changed = with_pictures(given, str.upper)
+    assert changed == given | {"image": "I", "more_references": ["M", "N"]}

@@ -81,7 +81,7 @@ def removal(model: Model, explanation: Explanation, generator: Generator, progre
     Raises:
         SfumatoError: There are no word maps, or no word to leave out.
     """
-    request = explanation.request
+    request = model.complete(explanation.request)
     known = mapped(model, explanation)
     if not known:
         raise SfumatoError("no word of the prompt has a map, so none can be left out")

@@ -26,7 +26,7 @@ Maps = Mapping[str, NDArray[np.float64]]
 
 def other_seeds(model: Model, explanation: Explanation, repeats: int, progress: Progress = silent) -> list[Explanation]:
     """The explanation made again from the seeds that follow its own."""
-    request = explanation.request
+    request = model.complete(explanation.request)
     found = []
     for number in range(repeats):
         seed = (request.seed + 1 + number) % (SEEDS - 1)
@@ -92,7 +92,7 @@ def noise(
         strength: Of each.
         progress: Told about every one.
     """
-    request = explanation.request
+    request = model.complete(explanation.request)
     maps = named_maps(explanation)
     moved = []
     for turn in range(repeats):

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, check_pattern, decimal, number
+from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, check_pattern, number, request_fields
 from sfumato.app.asking.links import Asked
 from sfumato.app.pieces.schematic import drawing
 from sfumato.errors import RequestError
@@ -21,7 +21,7 @@ from sfumato.generation.feature_layers import Layer, layers_of, usual_layers
 from sfumato.metrics.structure import maximum_channel, resized
 from sfumato.models.model import Model
 from sfumato.models.notes import notes_of, regions_of
-from sfumato.request import SEEDS, CompletedRequest, Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 
 MOST_LAYERS = 6
@@ -84,13 +84,7 @@ class Wanted:
         text = self.condition if condition is None else condition
         if model.features & {"words", "label"}:
             return Asked(self.model, text, self.seed, self.steps, self.guidance).requests(model)[0]
-        return model.complete(
-            Request(
-                seed=number("the seed", self.seed, 0, SEEDS - 1) or 0,
-                steps=number("steps", self.steps, 1, MOST_STEPS),
-                guidance=decimal("guidance", self.guidance, 0, 100),
-            )
-        )
+        return model.complete(Request(**request_fields(seed=self.seed, steps=self.steps, guidance=self.guidance)))
 
     def options(self, facts: Facts) -> dict[str, Any]:
         """Options of the method ``profile``.

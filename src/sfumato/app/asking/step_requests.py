@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
+from sfumato.app.asking.inputs import MOST_TEXT, decimal, number, request_field
 from sfumato.app.asking.links import Asked
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.inputs.schedule import listed
@@ -297,7 +297,7 @@ def steps_of(text: Any) -> int:
     Raises:
         RequestError: It is no such number.
     """
-    return number("steps", text, 1, MOST_STEPS) or STEPS
+    return request_field("steps", text) or STEPS
 
 
 def _spread(count: int) -> list[int]:
