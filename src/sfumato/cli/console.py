@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 import unicodedata
@@ -12,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from sfumato.progress import Progress, silent
+from sfumato.writing.json_text import json_text
 
 LINE = 500
 NEWS_EVERY = 30.0
@@ -44,16 +43,7 @@ def note(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print JSON that any terminal and any reader takes: NaN and infinity become null."""
     plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
-    print(json.dumps(finite(value), indent=2, ensure_ascii=plain, allow_nan=False, default=str))
-
-
-def finite(value: Any) -> Any:
-    """The same value with null where JSON has no number."""
-    if isinstance(value, dict):
-        return {str(key): finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json_text(value, ensure_ascii=plain, default=str))
 
 
 def print_table(

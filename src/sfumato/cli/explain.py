@@ -135,12 +135,12 @@ def explain(
         raise RequestError("--strength was given without --image; it says how much of that image is made anew")
     target = out if out is not None else _default_folder(request)
 
-    from sfumato.cli.files import write_results
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_results
     from sfumato.explain import explained
     from sfumato.options import option_types, parse_arguments, parse_each
     from sfumato.registry import find
+    from sfumato.report.folder import fill_folder
     from sfumato.results.joining import join
     from sfumato.writing.folders import write_folder
 
@@ -170,8 +170,7 @@ def explain(
                 for one, settings in zip(chosen, configured, strict=True)
             ]
         )
-        summary = explanation.summary()
-        write_results(explanation, summary, folder, progress)
+        summary = fill_folder(explanation, folder, progress)
     session_of(context).stopped = f"stopped; the results are whole, in {target}"
     if as_json:
         print_json(summary | {"folder": target})
@@ -182,7 +181,7 @@ def explain(
 
 
 def _default_folder(request: Request) -> str:
-    from sfumato.cli.slugs import slug
+    from sfumato.writing.slugs import slug
 
     return f"out/{slug(request.prompt or request.label or 'image')}-{request.seed}"
 

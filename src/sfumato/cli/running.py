@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import typing
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sfumato.cli.console import finite, note, print_json, print_table, progress_shown, say
+from sfumato.cli.console import note, print_json, print_table, progress_shown, say
 from sfumato.cli.listing import say_tasks
 from sfumato.cli.parameters import (
     DEFAULT_MODEL,
@@ -31,6 +30,7 @@ from sfumato.cli.session import session_of
 from sfumato.cli.task_options import options_of, parameter_of, prompts_option, read_options, read_prompts, read_shard
 from sfumato.errors import OptionError, UnknownTask
 from sfumato.option_values import BATCH
+from sfumato.writing.json_text import json_text
 
 if TYPE_CHECKING:
     from sfumato.runs.execute import Report, Status
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 WITHOUT_RESULT = 3
 """The exit code of a run of which some rows have no result."""
 RUN, REQUEST = "The run", "The images"
+ONE_LINE: dict[str, Any] = {"indent": None, "ensure_ascii": True}
+"""How JSON is written that programs read line by line."""
 
 
 class _Tasks(TyperGroup):
@@ -339,7 +341,7 @@ def _say_run(run: Run, named: str, as_json: bool) -> None:
     counts = run.counts
     finding = run.finding if counts.ok else None
     if as_json:
-        print(json.dumps({"state": "ended", "folder": named, "finding": finite(finding)} | _counted(counts)))
+        print(json_text({"state": "ended", "folder": named, "finding": finding} | _counted(counts), **ONE_LINE))
     else:
         if finding is not None:
             _say_finding(finding, run)
@@ -370,8 +372,8 @@ def _reported(as_json: bool) -> Iterator[Report]:
     if as_json:
 
         def line(status: Status) -> None:
-            plain = {"state": "running"} | _counted(status.counts)
-            print(json.dumps(finite(plain | {"per_second": status.rate, "seconds_left": status.remaining})), flush=True)
+            speed = {"per_second": status.rate, "seconds_left": status.remaining}
+            print(json_text({"state": "running"} | _counted(status.counts) | speed, **ONE_LINE), flush=True)
 
         yield line
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from sfumato.report.page import page
 from sfumato.results.explanation import Explanation
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
+from sfumato.writing.json_text import json_text
 
 AT_ONCE = 2
 """Forms that are built at the same time; the others wait."""
@@ -56,7 +56,7 @@ def _png(explanation: Explanation) -> bytes:
 
 
 def _json(explanation: Explanation) -> bytes:
-    return json.dumps(explanation.summary(), indent=1).encode()
+    return json_text(explanation.summary()).encode()
 
 
 def _csv(explanation: Explanation) -> bytes:
