@@ -11,8 +11,12 @@ from diffusers import StableDiffusionPipeline
 
 import sfumato
 from sfumato.errors import ModelError, RequestError, SfumatoError, UnknownMethod
+from sfumato.explain import explained
+from sfumato.generation.generate import generate
+from sfumato.models import latent
 from sfumato.models.fingerprint import weight_hash
-from sfumato.request import Request
+from sfumato.registry import Method, find
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.schema import validate
 
 REQUEST = Request("a red cat", seed=3, steps=2, guidance=7.5, height=16, width=16)
@@ -109,3 +113,53 @@ def test_a_pipeline_of_diffusers_is_wrapped(tiny_pipeline: StableDiffusionPipeli
     np.testing.assert_array_equal(found.words["map"].values, wanted.words["map"].values)
     with pytest.raises(ModelError, match="the model is 'studio/scenes'; give one that sfumato.load"):
         sfumato.explain("studio/scenes", request)  # type: ignore
+
+
+@pytest.fixture
+def completions(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """The requests that models have filled, in order."""
+    found: list[Request] = []
+    filled = latent.LatentModel._filled
+
+    def noted(self: latent.LatentModel, request: Request) -> CompletedRequest:
+        found.append(request)
+        return filled(self, request)
+
+    monkeypatch.setattr(latent.LatentModel, "_filled", noted)
+    return found
+
+
+@pytest.mark.parametrize("method", ["daam", "relevance"])
+def test_a_request_is_completed_once(
+    method: str, tiny_pipeline: StableDiffusionPipeline, completions: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured: list[object] = []
+    configure = Method.configure
+    monkeypatch.setattr(Method, "configure", lambda self, given: configured.append(given) or configure(self, given))
+    model = sfumato.wrap(tiny_pipeline)
+    made = sfumato.explain(model, REQUEST.with_(height=None), method)
+    assert (len(completions), len(configured)) == (1, 1)
+    assert isinstance(made.request, CompletedRequest)
+    assert model.complete(made.request) is made.request
+    assert len(completions) == 1
+
+
+def test_a_completed_request_is_another_models_too(tiny_pipeline: StableDiffusionPipeline) -> None:
+    one, other = sfumato.wrap(tiny_pipeline), sfumato.wrap(tiny_pipeline)
+    completed = one.complete(REQUEST)
+    again = other.complete(completed)
+    assert again == completed
+    assert again is not completed
+
+
+def test_a_method_may_complete_its_requests_itself(
+    tiny_pipeline: StableDiffusionPipeline, completions: list[Request]
+) -> None:
+    def explain(model: Any, requests: Any, options: Any, progress: Any) -> list[Any]:
+        return [generate(model, model.complete(one)).explanation(0, {}) for one in requests]
+
+    model, daam = sfumato.wrap(tiny_pipeline), find("daam")
+    own = Method("own", "s", daam.options, frozenset(), daam.cost, "p", explain)
+    (made,) = explained(model, [model.complete(REQUEST)], own, own.configure({}))
+    assert made.request == model.complete(REQUEST)
+    assert len(completions) == 2  # the last line's is the second

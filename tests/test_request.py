@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.errors import RequestError, SfumatoError
-from sfumato.request import MAX_IMAGES, MAX_SIDE, MAX_STEPS, Request
+from sfumato.request import ABOUT, MAX_IMAGES, MAX_SIDE, MAX_STEPS, CompletedRequest, Request, with_pictures
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 REQUESTS = st.builds(
@@ -236,3 +237,70 @@ def test_a_request_cannot_be_changed_only_copied() -> None:
     assert request.with_(seed=4) == Request("a", seed=4)
     with pytest.raises(RequestError, match="steps is 0"):
         request.with_(steps=0)
+
+
+FILLED: dict[str, Any] = {"steps": 4, "guidance": 7.5, "height": 64, "width": 96, "scheduler": "ddim"}
+
+
+@given(REQUESTS)
+def test_a_completed_request_is_the_plain_one_with_its_values(request: Request) -> None:
+    completed, plain = request.filled(**FILLED), request.with_(**FILLED)
+    assert isinstance(completed, CompletedRequest)
+    assert completed == plain
+    assert plain == completed
+    assert len({completed, plain}) == 1
+    assert (completed.key, completed.to_dict()) == (plain.key, plain.to_dict())
+    assert CompletedRequest.from_dict(json.loads(json.dumps(plain.to_dict()))) == completed
+    assert pickle.loads(pickle.dumps(completed)) == completed
+
+
+def test_a_changed_request_is_open_again() -> None:
+    assert type(Request("a").filled(**FILLED).with_(seed=3)) is Request
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_a_completed_request_leaves_nothing_open(name: str) -> None:
+    with pytest.raises(RequestError, match=f"^{name} of a completed request is open"):
+        Request("a").filled(**FILLED | {name: None})
+
+
+def test_values_are_all_fields_or_all_but_some() -> None:
+    request = Request("a", seed=3)
+    assert Request(**request.values()) == request
+    assert request.values().keys() - request.values("seed", "image").keys() == {"seed", "image"}
+
+
+def test_a_mask_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = np.arange(64).reshape(8, 8) < 20
+    request = Request(image=np.zeros((8, 8, 3), np.uint8), mask=inside)  # type: ignore[arg-type]
+    monkeypatch.setattr("sfumato.inputs.image.read_mask", None)
+    assert request.mask is not None
+    assert request.with_(seed=1).mask is request.mask
+    assert request.filled(**FILLED).mask is request.mask
+    np.testing.assert_array_equal(request.mask.inside, inside)
+
+
+@pytest.mark.parametrize("name", [name for name, about in ABOUT.items() if about["kind"] in (int, float)])
+def test_the_metadata_of_a_number_hold_its_bounds(name: str) -> None:
+    about, step = ABOUT[name], 1 if ABOUT[name]["kind"] is int else 1e-6
+    more: dict[str, Any] = {"image": np.zeros((8, 8, 3), np.uint8), "invert": "noise"} if name == "at" else {}
+    least = about["least"] if "least" in about else about["above"] + step
+    assert getattr(Request(**more, **{name: least}), name) == least
+    with pytest.raises(RequestError, match=f"^{name} is "):
+        Request(**more, **{name: least - step})
+    if "most" in about:
+        assert getattr(Request(**more, **{name: about["most"]}), name) == about["most"]
+        with pytest.raises(RequestError, match=f"^{name} is "):
+            Request(**more, **{name: about["most"] + step})
+
+
+def test_every_field_says_what_it_is() -> None:
+    assert all(about["help"].endswith(".") for about in ABOUT.values())
+    names = [about.get("name", name) for name, about in ABOUT.items()]
+    assert len(set(names)) == len(names)
+
+
+def test_pictures_alone_are_changed() -> None:
+    given = {"prompt": "a", "image": "i", "mask": None, "more_references": ["m", "n"], "variation": (1, 0.5)}
+    changed = with_pictures(given, str.upper)
+    assert changed == given | {"image": "I", "more_references": ["M", "N"]}

@@ -23,7 +23,7 @@ from sfumato.models.model import Model
 from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
 from sfumato.registry import Method, find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -106,16 +106,39 @@ def explain(
         or any(not isinstance(r, Request) for r in asked)
     ):
         raise RequestError("explain takes a request or a list of them, such as sfumato.Request('a red circle', seed=7)")
+    with alone(model.pipeline):
+        found = explained(model, [model.complete(r) for r in asked], chosen, configured, batch=batch, progress=progress)
+    return found[0] if single else found
+
+
+def explained(
+    model: Model,
+    requests: Sequence[CompletedRequest],
+    method: Method,
+    options: Any,
+    *,
+    batch: int = BATCH,
+    progress: Progress = silent,
+) -> list[Explanation]:
+    """The explanation of each completed request, as ``explain`` gives it.
+
+    Args:
+        model: Has what the method needs (`Method.check`).
+        requests: Completed by the model.
+        method: Which.
+        options: Of the method, configured.
+        batch: Most images of a run.
+        progress: As for ``explain``.
+    """
     results: dict[int, Explanation] = {}
     with alone(model.pipeline), torch.inference_mode(False):
-        completed = [model.complete(r) for r in asked]
-        for group in batches(completed, batch, model.mixes):
-            results |= _explained(model, [(i, completed[i]) for i in group], chosen, configured, progress)
-    return results[0] if single else [results[i] for i in range(len(completed))]
+        for group in batches(requests, batch, model.mixes):
+            results |= _explained(model, [(i, requests[i]) for i in group], method, options, progress)
+    return [results[i] for i in range(len(requests))]
 
 
 def _explained(
-    model: Model, group: Sequence[tuple[int, Request]], method: Method, options: Any, progress: Progress
+    model: Model, group: Sequence[tuple[int, CompletedRequest]], method: Method, options: Any, progress: Progress
 ) -> dict[int, Explanation]:
     started, clock = datetime.now(UTC), time.perf_counter()
     found = method.explain(model, [request for _, request in group], options, progress)
@@ -143,7 +166,7 @@ def _explained(
         unknown = _out_of_vocabulary(model, request, options)
         notes = [*_notes(model, request, unknown), *explanation.provenance.get("notes", ())]
         for note in notes:
-            warnings.warn(note, SfumatoWarning, stacklevel=3)
+            warnings.warn(note, SfumatoWarning, stacklevel=4)
         provenance = common | {"out_of_vocabulary": unknown} | explanation.provenance | {"notes": notes}
         results[number] = Explanation(explanation.tree, explanation.request, provenance)
     return results
@@ -178,14 +201,14 @@ def batches(requests: Sequence[Request], most: int, mixes: bool) -> Iterator[lis
     """Numbers of requests that can share a run: same settings, at most so many images (one request may exceed it).
 
     Args:
-        requests: Completed.
+        requests: Completed, so that equal settings are equal.
         most: Images of a run.
         mixes: Whether the model takes prompts with and without a negative one together (`Model.mixes`).
     """
-    groups: dict[Request, list[list[int]]] = {}
+    groups: dict[Any, list[list[int]]] = {}
     for number, request in enumerate(requests):
-        steered = "-" if request.negative_prompt and not mixes else ""
-        runs = groups.setdefault(request.with_(prompt="", negative_prompt=steered, label=None, seed=0, images=1), [[]])
+        shared = request.values("prompt", "negative_prompt", "label", "seed", "images")
+        runs = groups.setdefault((bool(request.negative_prompt) and not mixes, *shared.values()), [[]])
         if runs[-1] and sum(requests[i].images for i in runs[-1]) + request.images > most:
             runs.append([])
         runs[-1].append(number)

@@ -16,7 +16,7 @@ from sfumato.bounds import shown
 from sfumato.errors import ModelError, OptionError, SfumatoError, SfumatoWarning, UnknownMethod
 from sfumato.option_values import checked_options
 from sfumato.progress import Progress
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -102,7 +102,7 @@ class Explainer(Protocol):
     """What a method is: a function of a model, requests that share one batch, and its options."""
 
     def __call__(
-        self, model: Model, requests: Sequence[Request], options: Any, progress: Progress
+        self, model: Model, requests: Sequence[CompletedRequest], options: Any, progress: Progress
     ) -> list[Explanation]:
         """Explain every request; one explanation each, in order."""
         ...
@@ -133,7 +133,7 @@ class Method:
     summary: str
     options: type
     needs: frozenset[str]
-    cost: Callable[[Model, Request, Any], str]
+    cost: Callable[[Model, CompletedRequest, Any], str]
     paper: str
     explain: Explainer
     version: int = 1
@@ -176,7 +176,7 @@ def method(
     summary: str,
     options: type,
     needs: Sequence[str],
-    cost: Callable[[Model, Request, Any], str],
+    cost: Callable[[Model, CompletedRequest, Any], str],
     paper: str,
     version: int = 1,
 ) -> Callable[[Explainer], Explainer]:

@@ -233,14 +233,14 @@ def test_a_word_of_any_kind_gives_a_file_inside_the_folder(prompt: str, names: l
 @pytest.mark.usefixtures("lent")
 def test_a_method_without_word_maps_is_shown_by_its_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def plain(*arguments: Any, **options: Any) -> Any:
-        explanation = explain(*arguments, **options)
+        (explanation,) = explained(*arguments, **options)
         del explanation.tree["words"]
-        return explanation
+        return [explanation]
 
-    from sfumato.explain import explain
+    from sfumato.explain import explained
 
     # the attribute sfumato.explain is the function, so the module is looked up by its name
-    monkeypatch.setattr(sys.modules["sfumato.explain"], "explain", plain)
+    monkeypatch.setattr(sys.modules["sfumato.explain"], "explained", plain)
     out = tmp_path / "out"
     done = run("explain", "a cat", *SMALL, "--out", str(out))
     assert done.code == 0

@@ -187,7 +187,7 @@ def test_what_is_to_be_noted_about_the_words_is_not_said_for_every_run(
     with pytest.warns(SfumatoWarning, match="cut off after 77 tokens"):
         made = sfumato.explain(sfumato.load(str(model_folder)), SMALL.with_(prompt="cat " * 80, steps=1))
     made.save(tmp_path / "long")
-    monkeypatch.setattr("sfumato.cli.files.write_results", lambda *given: None)  # seventy words take a while
+    monkeypatch.setattr("sfumato.report.folder.fill_folder", lambda *given: None)  # seventy words take a while
     done = run("judge", str(tmp_path / "long"), *words[2:], "--check", "seeds", "--out", str(tmp_path / "checked"))
     assert (done.code, done.err) == (0, "")
 

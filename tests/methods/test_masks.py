@@ -15,7 +15,7 @@ from PIL import Image
 
 from sfumato.app.asking.inputs import mask_from
 from sfumato.errors import OptionError, RequestError
-from sfumato.inputs.image import MOST_GREY, Picture, read_mask
+from sfumato.inputs.image import MOST_GREY, Mask, read_mask
 from sfumato.methods import masks
 from sfumato.methods.masks import mask_of
 from sfumato.request import Request
@@ -134,8 +134,8 @@ def test_every_way_to_give_a_mask_refuses_the_same(name: str, tmp_path: Path) ->
         corner().astype(np.float32) * 0.3,
         np.repeat((corner() * 255).astype(np.uint8)[..., None], 3, -1),
         corner().tolist(),
-        Picture.of_mask(corner()),
-        Picture.of_mask(corner()).to_dict(),
+        Mask.of(corner()),
+        Mask.of(corner()).to_dict(),
     ],
 )
 def test_booleans_numbers_and_pictures_are_masks(values: Any) -> None:
@@ -148,7 +148,7 @@ def test_inside_is_above_half_of_the_largest() -> None:
     levels[1, :2] = 0.2, 0.21
     inside = levels > 0.2
     np.testing.assert_array_equal(read_mask(levels), inside)
-    assert set(np.unique(Picture.of_mask(np.kron(levels, np.ones((4, 4)))).array)) == {0, 255}
+    assert set(np.unique(Mask.of(np.kron(levels, np.ones((4, 4)))).array)) == {0, 255}
 
 
 @pytest.mark.parametrize(

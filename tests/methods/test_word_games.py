@@ -123,12 +123,14 @@ def test_results_survive_being_stored(model: Model, tmp_path: Path) -> None:
 
 def test_the_cost_is_known_before(model: Model) -> None:
     shapley = sfumato.registry.find("shapley")
-    request = Request("a red circle, teal background", steps=10, images=2)
+    request = model.complete(Request("a red circle, teal background", steps=10, images=2))
     assert shapley.cost(model, request, shapley.configure({})) == (
         "at most 64 generations (640 denoiser calls), fewer where cached"
     )
     assert shapley.cost(model, request, shapley.configure({"cache": False})).endswith("calls)")
-    long = request.with_(prompt="two large red circles left of a blue square, teal background", images=1)
+    long = model.complete(
+        request.with_(prompt="two large red circles left of a blue square, teal background", images=1)
+    )
     assert "at most 64 generations" in shapley.cost(model, long, shapley.configure({"budget": 64}))
 
 
@@ -188,7 +190,7 @@ def test_a_clip_that_is_none_is_refused(model: Model, tmp_path: Path) -> None:
 
 def test_the_cost_counts_phrases_where_phrases_are_players(model: Model) -> None:
     method = find("shapley")
-    request = Request("two large red circles left of a blue square, teal background", steps=10)
+    request = model.complete(Request("two large red circles left of a blue square, teal background", steps=10))
     assert method.cost(model, request, method.configure({"players": "phrase"})).startswith("at most 32 generations")
 
 

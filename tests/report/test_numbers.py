@@ -17,10 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 import sfumato
-from sfumato.cli.files import write_results
 from sfumato.judging.trust import trust
-from sfumato.progress import silent
 from sfumato.registry import methods
+from sfumato.report.folder import fill_folder
 from sfumato.report.sections import sections
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
@@ -137,7 +136,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("name", [name if name in FAST else slow(name) for name in MADE])
 def test_what_is_shown_is_in_json_and_csv(name: str, drawn: list[str], tmp_path: Path) -> None:
     explanation = MADE[name]()
-    write_results(explanation, explanation.summary(), tmp_path, silent)
+    fill_folder(explanation, tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     with (tmp_path / "numbers.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))

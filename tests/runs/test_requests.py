@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sfumato.errors import SfumatoError, StoreError
-from sfumato.inputs.image import Picture
+from sfumato.inputs.image import Mask, Picture
 from sfumato.models.model import Model
 from sfumato.request import AT, Request
 from sfumato.runs.manifest import Counts
@@ -31,7 +31,7 @@ def picture(seed: int) -> Picture:
 def mask(seed: int) -> Picture:
     inside = np.random.default_rng(seed).integers(0, 2, (SIDE, SIDE)).astype(bool)
     inside[0, :2] = (True, False)
-    return Picture.of_mask(inside)
+    return Mask.of(inside)
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=12)

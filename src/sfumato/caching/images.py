@@ -14,7 +14,7 @@ from sfumato.models.identity import identity
 from sfumato.models.model import Model
 from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 KIND = "generations"
 
@@ -66,7 +66,7 @@ class Generator:
             asked = [self.model.complete(request) for request in requests]
             model = identity(self.model)
             keys = [digest({"request": request.key, "model": model}) for request in asked]
-            missing: dict[str, Request] = {}
+            missing: dict[str, CompletedRequest] = {}
             for key, request in zip(keys, asked, strict=True):
                 if key not in self._known and key not in missing and not self._recall(key):
                     missing[key] = request
@@ -83,7 +83,7 @@ class Generator:
         self.recalled += 1
         return True
 
-    def _make(self, part: Sequence[tuple[str, Request]], progress: Progress) -> None:
+    def _make(self, part: Sequence[tuple[str, CompletedRequest]], progress: Progress) -> None:
         trace = generate(self.model, [request for _, request in part], progress=progress)
         latents = trace.latents.float().cpu().numpy()
         for (key, _), image, latent in zip(part, trace.images, latents, strict=True):

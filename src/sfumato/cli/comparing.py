@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
 from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json
+from sfumato.errors import StoreError
+from sfumato.writing.files import replacing_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def compare(
@@ -19,7 +27,6 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare two profiles: normalised SSIM of samples, distance of attention maps and layers, where they part."""
-    from sfumato.cli.files import write_picture
     from sfumato.cli.tables import say_rows
     from sfumato.metrics.divergence import diverge, parts_in_words
     from sfumato.results.opening import open as open_explanation
@@ -29,7 +36,7 @@ def compare(
     if out is not None:
         from sfumato.plots.divergence import divergence_sheet
 
-        write_picture(divergence_sheet(one, other, found), out)
+        _write_picture(divergence_sheet(one, other, found), out)
     if as_json:
         print_json({"parts_at": found.parts_at, "steps": found.rows()})
         return
@@ -75,3 +82,16 @@ def layers(
         for layer in found
     ]
     say_rows(f"{loaded.source.name}: {len(found)} layers", rows)
+
+
+def _write_picture(picture: Image, file: str) -> None:
+    """Write a picture to a file, whole or not at all.
+
+    Raises:
+        StoreError: It cannot be written, or its name is that of no kind of picture.
+    """
+    kind = PICTURES.get(Path(file).suffix.lower())
+    if kind is None:
+        raise StoreError(f"{file!r} is no name of a picture; give one that ends in .png")
+    with replacing_file(file) as opened:
+        picture.save(opened, kind)

@@ -9,8 +9,8 @@ import typer
 
 from sfumato.cli.aliases import ALIASES, run_alias, tasks_of
 from sfumato.cli.parameters import Debug, Device, Json, Steps, count, seeded
-from sfumato.cli.slugs import slug
 from sfumato.errors import OptionError
+from sfumato.writing.slugs import slug
 
 GROUP = "experiment "
 NAMES = tuple(old.removeprefix(GROUP) for old in ALIASES if old.startswith(GROUP))

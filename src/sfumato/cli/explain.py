@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import inspect
+import typing
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sfumato.cli.console import print_json, progress_shown, say
-from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json
+from sfumato.cli.parameters import DEFAULT_MODEL, Debug, Device, Json, signed
+from sfumato.cli.request_options import parameter_of, values_of
 from sfumato.cli.session import session_of
 from sfumato.errors import RequestError
-from sfumato.request import Request, parse_size, parse_variation
+from sfumato.request import ABOUT, Request
 
 if TYPE_CHECKING:
     from sfumato.models.loading import Task
@@ -20,81 +24,13 @@ IMAGE, METHOD, RESULT = "What to generate", "How to explain", "What comes out"
 
 def explain(
     context: typer.Context,
-    prompt: Annotated[
-        str | None, typer.Argument(help="What the image shows, for models that take text.", show_default=False)
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(help="What the image shows, for models that take labels, such as 0011.", rich_help_panel=IMAGE),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first image.", rich_help_panel=IMAGE)] = 0,
+    prompt: Annotated[str | None, typer.Argument(help=ABOUT["prompt"]["help"], show_default=False)] = None,
     model: Annotated[
         str,
         typer.Option(
             help="An embedded model, a folder in diffusers layout, or a hub id 'owner/name'.", rich_help_panel=IMAGE
         ),
     ] = DEFAULT_MODEL,
-    steps: Annotated[
-        int | None, typer.Option(help="Denoising steps.", show_default="the model's own", rich_help_panel=IMAGE)
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            help="Guidance scale; 1 or below switches guidance off.",
-            show_default="the model's own",
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
-    negative: Annotated[str, typer.Option(help="What the image must not show.", rich_help_panel=IMAGE)] = "",
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxW",
-            help="Height x width in pixels, such as 512x768.",
-            show_default="the model's own",
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
-    height: Annotated[int | None, typer.Option(help="Height alone, in pixels.", rich_help_panel=IMAGE)] = None,
-    width: Annotated[int | None, typer.Option(help="Width alone, in pixels.", rich_help_panel=IMAGE)] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of a scheduler that fits the model, such as ddim or euler.",
-            show_default="the model's own",
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="Which timesteps the steps visit: early, late (dense there), window:600-400, or a falling list.",
-            show_default="the scheduler's own",
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
-    images: Annotated[
-        int, typer.Option(help="How many images; number i has the seed --seed + i.", rich_help_panel=IMAGE)
-    ] = 1,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Start from this PNG, JPEG or WebP, as image-to-image pipelines do; with --invert, look at it.",
-            show_default=False,
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Paint what this picture shows, with models that read a reference; --image and --mask say where. "
-            "Repeated, one for each --adapter.",
-            show_default=False,
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
     adapter: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,37 +42,11 @@ def explain(
             rich_help_panel=IMAGE,
         ),
     ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option(help="How much of --image is made anew, above 0 to 1.", show_default="0.8", rich_help_panel=IMAGE),
-    ] = None,
-    invert: Annotated[
-        str | None,
-        typer.Option(
-            metavar="noise",
-            help="Look at --image itself instead of making one: it is noised to --timestep, and looked at once.",
-            show_default=False,
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
-    timestep: Annotated[
-        int | None,
-        typer.Option(help="How far --invert noises the image, 1 to 999.", show_default="300", rich_help_panel=IMAGE),
-    ] = None,
     argument: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
             help="What else the pipeline's call is given, such as true_cfg_scale=3.5; may be repeated.",
-            show_default=False,
-            rich_help_panel=IMAGE,
-        ),
-    ] = None,
-    variation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SEED:STRENGTH",
-            help="Mix the noise with that of another seed, from 0 (not at all) to 1 (altogether), such as 5:0.1.",
             show_default=False,
             rich_help_panel=IMAGE,
         ),
@@ -203,6 +113,7 @@ def explain(
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
+    **fields: Any,
 ) -> None:
     """Generate an image and show which pixels each word drove, or what another method finds.
 
@@ -210,81 +121,56 @@ def explain(
     it on one page that needs no network), summary.json and numbers.csv (the numbers) and explanation.zarr (the
     arrays). It appears when all of it is written; an earlier result of the same name is replaced.
     """
-    if size is not None and (height is not None or width is not None):
-        raise RequestError("--size was given together with --height or --width; give the size once")
-    if size is not None:
-        height, width = parse_size(size, "--size")
-    if adapter and not reference:
+    given = values_of(fields)
+    if adapter and "reference" not in given:
         raise RequestError("--adapter was given without --reference; give the picture that it reads")
-    if prompt is None and label is None and not reference and method is None and invert is None:
+    if prompt is None and method is None and not given.keys() & {"label", "reference", "invert"}:
         raise RequestError(
             "there is nothing to explain; give a prompt, such as: sfumato explain 'a red circle' (models without text "
             "take a --label, a --reference, a --method, or some of them)"
         )
-    request = Request(
-        prompt or "",
-        negative_prompt=negative,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        height=height,
-        width=width,
-        scheduler=scheduler,
-        images=images,
-        image=image,  # type: ignore[arg-type]  # a path becomes a picture
-        reference=reference[0] if reference else None,  # type: ignore[arg-type]
-        more_references=reference[1:] or None if reference else None,  # type: ignore[arg-type]
-        strength=strength,
-        label=label,
-        schedule=schedule,
-        invert=invert,
-        at=timestep,
-        variation=None if variation is None else parse_variation(variation, "--variation"),
-    )
-    if strength is not None and image is None:
+    painted = mask is not None and "image" in given  # the mask says where to paint, not what to follow
+    request = Request(prompt or "", **given | ({"mask": mask} if painted else {}))
+    if request.strength is not None and request.image is None:
         raise RequestError("--strength was given without --image; it says how much of that image is made anew")
     target = out if out is not None else _default_folder(request)
 
-    from sfumato.cli.files import write_results
     from sfumato.cli.loading import load_model
     from sfumato.cli.tables import say_results
-    from sfumato.explain import explain as run
+    from sfumato.explain import explained
     from sfumato.options import option_types, parse_arguments, parse_each
     from sfumato.registry import find
+    from sfumato.report.folder import fill_folder
     from sfumato.results.joining import join
     from sfumato.writing.folders import write_folder
 
-    usual = "i2am" if reference else "profile" if prompt is None else "daam"
+    usual = "i2am" if request.reference else "profile" if prompt is None else "daam"
     chosen = [find(name) for name in dict.fromkeys(method or [usual])]
-    painted = mask is not None and image is not None  # the mask says where to paint, not what to follow
-    if painted:
-        request = request.with_(mask=mask)
-    task: Task | None = None if image is None else "inpainting" if painted else "image-to-image"
-    task = task if invert is None else "text-to-image"
+    task: Task | None = None if request.image is None else "inpainting" if painted else "image-to-image"
+    task = task if request.invert is None else "text-to-image"
     given_to_all = {"mask": None if painted else mask, "budget": budget, "at": at, "until": until}
     shared = [f"{name}={value}" for name, value in given_to_all.items() if value is not None]
     options = parse_each(chosen, [*(option or ()), *shared])
-    for one, given in zip(chosen, options, strict=True):
+    for one, own in zip(chosen, options, strict=True):
         if "stream" in option_types(one):
-            given.setdefault("stream", f"{target}.partial")
-    configured = [one.configure(given) for one, given in zip(chosen, options, strict=True)]
+            own.setdefault("stream", f"{target}.partial")
+    configured = [one.configure(own) for one, own in zip(chosen, options, strict=True)]
     with progress_shown() as progress, write_folder(target) as folder:
         loaded = load_model(
             model, device, progress, task=task, arguments=parse_arguments(argument or ()), adapters=adapter or ()
         )
-        request = loaded.complete(request)
+        completed = loaded.complete(request)
         for one, settings in zip(chosen, configured, strict=True):
             one.check(loaded)
             if not as_json:
-                say(f"cost{f' of {one.name}' if len(chosen) > 1 else ''}: {one.cost(loaded, request, settings)}")
+                say(f"cost{f' of {one.name}' if len(chosen) > 1 else ''}: {one.cost(loaded, completed, settings)}")
         explanation = join(
             [
-                run(loaded, request, one.name, progress=progress, **given)
-                for one, given in zip(chosen, options, strict=True)
+                explained(loaded, [completed], one, settings, progress=progress)[0]
+                for one, settings in zip(chosen, configured, strict=True)
             ]
         )
-        summary = explanation.summary()
-        write_results(explanation, summary, folder, progress)
+        summary = fill_folder(explanation, folder, progress)
     session_of(context).stopped = f"stopped; the results are whole, in {target}"
     if as_json:
         print_json(summary | {"folder": target})
@@ -295,6 +181,30 @@ def explain(
 
 
 def _default_folder(request: Request) -> str:
-    from sfumato.cli.slugs import slug
+    from sfumato.writing.slugs import slug
 
     return f"out/{slug(request.prompt or request.label or 'image')}-{request.seed}"
+
+
+FOLLOWED_BY = {
+    "prompt": ("label", "seed"),
+    "model": (
+        *("steps", "guidance", "negative_prompt", "size", "height", "width"),
+        *("scheduler", "schedule", "images", "image", "reference"),
+    ),
+    "adapter": ("strength", "invert", "at"),
+    "argument": ("variation",),
+}
+"""Where the fields of the request stand among the other parameters."""
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    hints = typing.get_type_hints(explain, include_extras=True)
+    for name, one in inspect.signature(explain).parameters.items():
+        if one.kind is not inspect.Parameter.VAR_KEYWORD:
+            yield one.replace(annotation=hints[name])
+        for field in FOLLOWED_BY.get(name, ()):
+            yield parameter_of(field, IMAGE)
+
+
+signed(explain, list(_parameters()))

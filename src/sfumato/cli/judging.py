@@ -143,14 +143,14 @@ def _loaded(name: str, explanation: str, *, given: bool, device: str | None, pro
 
 def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> None:
     """The explanations with what was found, each in a folder of its own where there are several."""
-    from sfumato.cli.files import write_results
+    from sfumato.report.folder import fill_folder
     from sfumato.results.rows import as_csv
 
     for number, one in enumerate(found):
         place = folder if len(found) == 1 else folder / str(number + 1)
         place.mkdir(exist_ok=True)
         (place / "trust.csv").write_text(as_csv(one.rows()), encoding="utf-8")
-        write_results(one.explanation, one.explanation.summary(), place, progress)
+        fill_folder(one.explanation, place, progress)
 
 
 def _write_games(verdict: Verdict, folder: Path) -> None:

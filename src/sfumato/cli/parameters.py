@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -74,6 +74,14 @@ def add(group: typer.Typer, name: str, command: Callable[..., None], *lines: str
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     text = "\n\n".join(paragraph.replace("\n", " ").replace("[", r"\[") for paragraph in paragraphs)
     group.command(name, help=text, epilog=examples(*lines))(command)
+
+
+def signed(command: Callable[..., None], parameters: Iterable[inspect.Parameter]) -> Callable[..., None]:
+    """A command that takes what it is given by name, with the parameters that typer is to read."""
+    signature = inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters])
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
+    return command
 
 
 def help_when_alone(context: typer.Context) -> None:

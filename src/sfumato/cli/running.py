@@ -19,12 +19,13 @@ from sfumato.cli.parameters import (
     Device,
     Json,
     ModelName,
-    Steps,
     add,
     count,
     help_when_alone,
-    seeded,
+    signed,
 )
+from sfumato.cli.request_options import parameter_of as parameter_of_field
+from sfumato.cli.request_options import values_of
 from sfumato.cli.session import session_of
 from sfumato.cli.task_options import options_of, parameter_of, parsed_shard, prompts_option, read_options, read_prompts
 from sfumato.errors import OptionError, UnknownTask
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 WITHOUT_RESULT = 3
 """The exit code of a run of which some rows have no result."""
 RUN, REQUEST = "The run", "The images"
+ONE_LINE: dict[str, Any] = {"indent": None, "ensure_ascii": True}
+"""How JSON is written that programs read line by line."""
 
 
 class _Tasks(TyperGroup):
@@ -187,28 +190,21 @@ def executor_of(name: str, workers: int, address: str | None, gpus: float | None
 def _command(task: Task) -> Any:
     """The command of a task: what all runs take, and its own options."""
     own = {option.name: parameter_of(option, kind) for option, kind in options_of(task)}
-    common = dict(inspect.signature(_common).parameters)
+    hints = typing.get_type_hints(_common, include_extras=True)
+    common = {name: one.replace(annotation=hints[name]) for name, one in inspect.signature(_common).parameters.items()}
     common["model"] = common["model"].replace(default=task.model)
     if task.prompts is None:
-        common = {name: one for name, one in common.items() if name not in (*_OF_REQUESTS, "prompts")}
-    hints = typing.get_type_hints(_common, include_extras=True)
-    if task.prompts is not None:
-        hints["prompts"] = prompts_option(hints["prompts"], task.prompts)
-    parameters = [one.replace(annotation=hints[name]) for name, one in common.items() if name not in own]
-    signature = inspect.Signature(
-        [
-            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-            *own.values(),
-            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters),
-        ]
-    )
+        del common["prompts"]
+    else:
+        common["prompts"] = common["prompts"].replace(annotation=prompts_option(hints["prompts"], task.prompts))
+        common |= _of_requests()
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
     def command(context: typer.Context, **given: Any) -> None:
         chosen = {name: given.pop(name) for name in own}
         _run(context, task, read_options(task, chosen), **given)
 
-    command.__signature__ = signature  # type: ignore[attr-defined]
-    command.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
+    signed(command, [context, *own.values(), *(one for name, one in common.items() if name not in own)])
     command.__doc__ = _help(task)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     add(app, task.name, command, *_examples(task))
@@ -265,29 +261,18 @@ def _common(
         bool,
         typer.Option("--as-new", help="Leave a run of other settings, take the next free name.", rich_help_panel=RUN),
     ] = False,
-    seed: Annotated[int, seeded("Of the first row without a seed; row i has --seed + i.", rich_help_panel=REQUEST)] = 0,
-    steps: Steps = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(help="Classifier-free guidance scale.", show_default="the model's own", rich_help_panel=REQUEST),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxW", help="Height x width in pixels.", show_default="the model's own", rich_help_panel=REQUEST
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Such as ddim.", show_default="the model's own", rich_help_panel=REQUEST)
-    ] = None,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The parameters that the commands of all tasks have; those of requests only where prompts are read."""
+    """The parameters that the commands of all tasks have; `prompts` only where they are read."""
 
 
-_OF_REQUESTS = ("seed", "steps", "guidance", "size", "scheduler")
+def _of_requests() -> dict[str, inspect.Parameter]:
+    """The parameters that the requests of all prompts share."""
+    first = parameter_of_field("seed", REQUEST, "Of the first row without a seed; row i has --seed + i.", bounded=True)
+    others = ("steps", "guidance", "size", "scheduler")
+    return {one.name: one for one in (first, *(parameter_of_field(name, REQUEST, bounded=True) for name in others))}
 
 
 def _run(
@@ -311,16 +296,12 @@ def _run(
     as_json: bool,
     debug: bool,
     prompts: str | None = None,
-    **request: Any,
+    **fields: Any,
 ) -> None:
-    from sfumato.request import parse_size
     from sfumato.runs.running import run
 
     if restart and as_new:
         raise OptionError("--restart and --as-new exclude each other; give one of them")
-    common = {name: value for name, value in request.items() if value is not None}
-    if "size" in common:
-        common["height"], common["width"] = parse_size(common.pop("size"))
     part = parsed_shard(shard)
     target = out or f"runs/{task.name}"
     target += f"-{part[0]:0{len(str(part[1]))}}-of-{part[1]}" if part[1] > 1 and out is None else ""
@@ -332,7 +313,7 @@ def _run(
             model,
             out=target,
             prompts=read_prompts(prompts),
-            common=common,
+            common=values_of(fields),
             batch=batch,
             shard_size=shard_size,
             workers=workers,

@@ -11,7 +11,7 @@ from typing import Protocol
 from sfumato.generation.clock import Clock
 from sfumato.generation.hooks import Hooks, temporary_hooks
 from sfumato.models.model import Branches, Model, modules_of
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 
 @dataclass
@@ -28,7 +28,7 @@ class GenerationContext:
     """
 
     model: Model
-    requests: tuple[Request, ...]
+    requests: tuple[CompletedRequest, ...]
     items: int
     branches: Branches
     clock: Clock
@@ -55,7 +55,7 @@ class Attachment(Protocol):
 @contextmanager
 def attached(
     model: Model,
-    requests: tuple[Request, ...],
+    requests: tuple[CompletedRequest, ...],
     items: int,
     branches: Branches,
     clock: Clock,

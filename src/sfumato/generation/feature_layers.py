@@ -17,7 +17,7 @@ from sfumato.generation.context import GenerationContext
 from sfumato.generation.generate import generate
 from sfumato.generation.recorders.activations import FeatureMaps
 from sfumato.models.model import Model
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Layer:
         return 4 * self.channels * self.height * self.width
 
 
-def layers_of(model: Model, request: Request) -> list[Layer]:
+def layers_of(model: Model, request: CompletedRequest) -> list[Layer]:
     """Every module whose output is a feature map, in order of execution, found by one call of the denoiser.
 
     Args:
@@ -100,7 +100,7 @@ def usual_layers(model: Model, layers: Sequence[Layer]) -> list[Layer]:
     return found
 
 
-def first_call(model: Model, request: Request, look: Callable[[GenerationContext], None]) -> None:
+def first_call(model: Model, request: CompletedRequest, look: Callable[[GenerationContext], None]) -> None:
     """Run the first call of the denoiser and no more.
 
     Args:

@@ -7,7 +7,6 @@ import inspect
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -22,7 +21,13 @@ from sfumato.models.model import Model
 from sfumato.models.turns import alone
 from sfumato.models.variation import varied
 from sfumato.progress import Progress, silent
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
+
+OWN = frozenset(
+    {"prompt", "negative_prompt", "label", "seed", "images", "image", "mask", "reference", "more_references"}
+    | {"invert", "at"}  # of which the same is said by their schedules
+)
+"""What each request of a batch has of its own."""
 
 
 def generate(
@@ -42,7 +47,8 @@ def generate(
 
     Args:
         model: The model.
-        requests: Requests that share all settings but text, label, pictures (of one size), seed and number of images.
+        requests: Those that are open are completed. They share all settings but text, label, pictures (of one size),
+            seed and number of images.
         attachments: Watchers and changes.
         record: Keep the denoiser's calls for ``Trace.replay``: all of them, or those of some steps.
         progress: Told about every call of the denoiser.
@@ -206,18 +212,16 @@ def _refuse_blocked(flagged: Sequence[bool]) -> None:
         )
 
 
-def _check_batch(requests: Sequence[Request]) -> None:
+def _check_batch(requests: Sequence[CompletedRequest]) -> None:
     if not requests:
         raise RequestError("there is no request; give at least one")
-    own = {"prompt": "", "negative_prompt": "", "label": None, "image": None, "mask": None, "reference": None}
-    own |= {"more_references": None, "invert": None, "at": None}  # what is the same where their schedules are
     if len({r.invert for r in requests}) > 1:
         raise RequestError("requests of one batch must share invert: an image is given in some and made in others")
-    plain = [r.with_(**own, seed=0, images=1) for r in requests]
-    for number, settings in enumerate(plain):
-        for name in (f.name for f in fields(Request)):
-            value, first = getattr(settings, name), getattr(plain[0], name)
-            if value != first:
+    first = requests[0].values(*OWN)
+    for number, request in enumerate(requests):
+        for name, value in request.values(*OWN).items():
+            if value != first[name]:
                 raise RequestError(
-                    f"requests of one batch must share {name}: request 0 has {first}, request {number} has {value}"
+                    f"requests of one batch must share {name}: request 0 has {first[name]}, "
+                    f"request {number} has {value}"
                 )

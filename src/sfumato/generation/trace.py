@@ -19,7 +19,7 @@ from sfumato.models.arguments import of_rows, repeated, replaced
 from sfumato.models.model import Branches, Model
 from sfumato.models.turns import alone
 from sfumato.progress import silent
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node
 
@@ -54,7 +54,7 @@ class Trace:
     """
 
     model: Model
-    requests: tuple[Request, ...]
+    requests: tuple[CompletedRequest, ...]
     images: list[Image.Image]
     latents: torch.Tensor
     seconds: float

@@ -14,7 +14,7 @@ from sfumato.information.patches import only_patch, patches_of, reference_of, wi
 from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
 from sfumato.models.words import Word, without
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 Players = Literal["word", "phrase", "label", "patch"]
 PLAYERS: tuple[Players, ...] = ("word", "phrase", "label", "patch")
@@ -50,7 +50,7 @@ class ConditionQuery:
 
 
 def asked_of(
-    model: Model, request: Request, players: Players | None, given: Given, pairs: Sequence[str] = ()
+    model: Model, request: CompletedRequest, players: Players | None, given: Given, pairs: Sequence[str] = ()
 ) -> ConditionQuery:
     """The parts of a request's condition.
 
@@ -78,7 +78,7 @@ def asked_of(
         raise OptionError(f"players is {chosen!r}, but {model.source.name} reads {READS[usual]}")
     if chosen == "label":
         return _of_label(model, request, pairs)
-    if given == "empty" and "unconditional" not in model.branches(request.with_(guidance=GUIDED)).names:
+    if given == "empty" and "unconditional" not in model.branches(model.complete(request.with_(guidance=GUIDED))).names:
         raise OptionError(
             f"the guidance of {model.source.name} is distilled into it, so the empty prompt means nothing to it; take "
             "given=rest"
@@ -119,7 +119,7 @@ def asked_of(
     return ConditionQuery(parts, found, Contexts(tuple(texts), tuple(terms)))
 
 
-def _of_label(model: Model, request: Request, pairs: Sequence[str]) -> ConditionQuery:
+def _of_label(model: Model, request: CompletedRequest, pairs: Sequence[str]) -> ConditionQuery:
     """A label as a whole against none, and each of its bits against the other one, where there is such a label."""
     if pairs:
         raise OptionError("pairs are of words; a label's bits cannot be left out, only flipped")

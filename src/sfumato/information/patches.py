@@ -12,7 +12,7 @@ from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
 from sfumato.models.reference import ReferenceModel
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 NEUTRAL = 127
 """The grey of what is left out."""
@@ -45,7 +45,7 @@ def only_patch(reference: Picture, box: Box) -> Picture:
     return Picture.of(pixels)
 
 
-def reference_of(model: Model, request: Request, pairs: Sequence[str]) -> Picture:
+def reference_of(model: Model, request: CompletedRequest, pairs: Sequence[str]) -> Picture:
     """The reference whose patches can be left out.
 
     Raises:

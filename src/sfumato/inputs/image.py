@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,12 +74,6 @@ class Picture:
             return cls._of_image(opened(given), f"the image {shown_path(given)}")
         raise RequestError(f"image is {type(given).__name__}; give a path, a PIL image or an array (y, x, 3) of uint8")
 
-    @classmethod
-    def of_mask(cls, given: Any) -> Picture:
-        """A mask in black and white; see ``read_mask``."""
-        inside = read_mask(given)
-        return cls.of(np.repeat(np.where(inside, np.uint8(255), np.uint8(0))[..., None], 3, axis=-1))
-
     @cached_property
     def sha256(self) -> str:
         """Digest of size and pixels."""
@@ -91,21 +85,15 @@ class Picture:
         return np.frombuffer(self.pixels, np.uint8).reshape(self.height, self.width, 3)
 
     @property
-    def inside(self) -> NDArray[np.bool_]:
-        """Of a mask: (y, x), true where it is white."""
-        return self.array[..., 0] > 127
-
-    @property
     def image(self) -> Image.Image:
         """As a PIL image."""
         return Image.fromarray(self.array)
 
-    def resized(self, height: int, width: int, *, smooth: bool = True) -> Picture:
-        """At another size; a mask not `smooth`, so that it stays black and white."""
+    def resized(self, height: int, width: int) -> Picture:
+        """At another size."""
         if (height, width) == (self.height, self.width):
             return self
-        how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-        return Picture._of_image(self.image.resize((width, height), how), "image")
+        return Picture.of(self.image.resize((width, height), Image.Resampling.LANCZOS))
 
     def to_dict(self) -> dict[str, Any]:
         """Sizes, digest and the pixels as a PNG in base64, ready for JSON."""
@@ -126,7 +114,7 @@ class Picture:
         return found
 
     @classmethod
-    def _of_image(cls, image: Image.Image, what: str) -> Picture:
+    def _of_image(cls, image: Image.Image, what: str) -> Self:
         _check_size(image.width, image.height, what)
         if image.has_transparency_data:
             clear = image.convert("RGBA")
@@ -135,6 +123,40 @@ class Picture:
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         plain = image.convert("RGB")
         return cls(plain.height, plain.width, plain.tobytes())
+
+
+class Mask(Picture):
+    """A picture in black and white, white inside; see ``read_mask``."""
+
+    @classmethod
+    def of(cls, given: Any) -> Mask:
+        """Read a mask once; one that has been read is taken as it is.
+
+        Args:
+            given: As for ``read_mask``.
+
+        Raises:
+            RequestError: It is no mask.
+        """
+        if isinstance(given, Mask):
+            return given
+        inside = read_mask(given)
+        return cls._of_image(Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0))), "image")
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """(y, x), true where it is white."""
+        return self.array[..., 0] > 127
+
+    def resized(self, height: int, width: int) -> Mask:
+        """At another size, still in black and white.
+
+        Raises:
+            RequestError: Nothing is left inside, or outside.
+        """
+        if (height, width) == (self.height, self.width):
+            return self
+        return Mask.of(self.image.resize((width, height), Image.Resampling.NEAREST))
 
 
 def opened(given: str | os.PathLike[str], kind: str = "the image") -> Image.Image:

@@ -25,7 +25,7 @@ from sfumato.metrics import rank_correlation
 from sfumato.models.model import Model
 from sfumato.models.turns import alone
 from sfumato.progress import Progress, silent
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 
 NODE = "randomisation"
@@ -89,7 +89,7 @@ def randomisation(
     return [row], node
 
 
-def blocks_with_weights(model: Model, request: Request) -> list[str]:
+def blocks_with_weights(model: Model, request: CompletedRequest) -> list[str]:
     """The parts of the denoiser that hold weights, in order of execution: its children, those in lists one by one."""
     names = [name for name, part in _parts(model.denoiser) if any(True for _ in part.parameters())]
     order: dict[str, None] = {}

@@ -33,7 +33,7 @@ from sfumato.models.schedulers import nearest_steps
 from sfumato.option_values import STEPS, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import resized
 
@@ -105,7 +105,7 @@ class AblationOptions:
         return table[self.how]
 
 
-def _cost(model: Model, request: Request, options: AblationOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: AblationOptions) -> str:
     _check_what(options)
     if options.channels or options.heads:
         return runs(model, request, 2)
@@ -127,13 +127,13 @@ def _cost(model: Model, request: Request, options: AblationOptions) -> str:
     paper="An XAI interface for diffusion models (thesis), section 4.1.3: channel ablation",
 )
 def ablation(
-    model: Model, requests: Sequence[Request], options: AblationOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: AblationOptions, progress: Progress
 ) -> list[Explanation]:
     """Ablate in the generation of every request."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: AblationOptions, progress: Progress) -> Explanation:
+def _explained(model: Model, request: CompletedRequest, options: AblationOptions, progress: Progress) -> Explanation:
     _check_what(options)
     if request.images != 1:
         raise OptionError("ablation follows one image; explain each seed by itself")
@@ -156,7 +156,11 @@ def _check_what(options: AblationOptions) -> None:
 
 
 def _once(
-    model: Model, request: Request, options: AblationOptions, mask: NDArray[np.bool_] | None, progress: Progress
+    model: Model,
+    request: CompletedRequest,
+    options: AblationOptions,
+    mask: NDArray[np.bool_] | None,
+    progress: Progress,
 ) -> Explanation:
     """All interventions together, with the touched layers' activations before and after."""
     changes = _changes(model, request, options)
@@ -182,7 +186,11 @@ def _once(
 
 
 def _swept(
-    model: Model, request: Request, options: AblationOptions, mask: NDArray[np.bool_] | None, progress: Progress
+    model: Model,
+    request: CompletedRequest,
+    options: AblationOptions,
+    mask: NDArray[np.bool_] | None,
+    progress: Progress,
 ) -> Explanation:
     """One channel at a time, several images of the batch with different channels."""
     known = layers_of(model, request)
@@ -216,7 +224,7 @@ def _swept(
 
 def _maximum_channels(
     model: Model,
-    request: Request,
+    request: CompletedRequest,
     names: Sequence[str],
     step: int,
     mask: NDArray[np.bool_] | None,
@@ -261,7 +269,7 @@ def _compared(plain: Image.Image, images: Sequence[Image.Image], mask: NDArray[n
     return xr.Dataset(data, attrs={"method": "ablation", "changed": f"moved by more than {CHANGED:.0%} of the range"})
 
 
-def _changes(model: Model, request: Request, options: AblationOptions) -> list[Attachment]:
+def _changes(model: Model, request: CompletedRequest, options: AblationOptions) -> list[Attachment]:
     """The interventions of the options, each layer and number checked against the model."""
     known = layers_of(model, request)
     how, value = options.change

@@ -26,7 +26,7 @@ from sfumato.models.words import Token, Tokens, Word
 from sfumato.option_values import FEW, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 
@@ -86,13 +86,15 @@ class ConceptAttentionOptions:
     paper="Helbling et al. 2025, ConceptAttention, arXiv 2502.04320",
 )
 def concept_attention(
-    model: Model, requests: Sequence[Request], options: ConceptAttentionOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: ConceptAttentionOptions, progress: Progress
 ) -> list[Explanation]:
     """Map concepts while the images of the requests are made; each request by itself, since prompts differ in nouns."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: ConceptAttentionOptions, progress: Progress) -> Explanation:
+def _explained(
+    model: Model, request: CompletedRequest, options: ConceptAttentionOptions, progress: Progress
+) -> Explanation:
     concepts = (*_wanted(model, request, options), *options.background)
     count = model.steps(request)
     check_steps(options.steps, count)
@@ -113,7 +115,7 @@ def _explained(model: Model, request: Request, options: ConceptAttentionOptions,
     return trace.explanation(0, {"words": node.assign_attrs(layers=layers, steps=list(steps))})
 
 
-def _wanted(model: Model, request: Request, options: ConceptAttentionOptions) -> tuple[str, ...]:
+def _wanted(model: Model, request: CompletedRequest, options: ConceptAttentionOptions) -> tuple[str, ...]:
     """The concepts that were asked for, else the prompt's nouns, each once."""
     if options.concepts:
         return options.concepts

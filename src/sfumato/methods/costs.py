@@ -7,10 +7,10 @@ image under one condition, in batches where the method says so.
 from __future__ import annotations
 
 from sfumato.models.model import Model
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 
-def runs(model: Model, request: Request, count: int = 1) -> str:
+def runs(model: Model, request: CompletedRequest, count: int = 1) -> str:
     """So many generations of a completed request, with their denoiser calls."""
     calls = count * model.steps(request) * model.branches(request).calls
     return f"{'one generation' if count == 1 else f'{count:,} generations'} ({calls:,} denoiser calls)"

@@ -38,7 +38,7 @@ from sfumato.models.words import Tokens
 from sfumato.option_values import MEGABYTES, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.hard_maps import hard
 from sfumato.results.images import centres, single
@@ -104,17 +104,18 @@ class DaamOptions:
     cost=lambda model, request, options: f"{runs(model, request)}, no extra call",
     paper="Tang et al. 2022, What the DAAM, arXiv 2210.04885",
 )
-def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progress: Progress) -> list[Explanation]:
+def daam(
+    model: Model, requests: Sequence[CompletedRequest], options: DaamOptions, progress: Progress
+) -> list[Explanation]:
     """Map every word of every request while its images are made."""
-    completed = [model.complete(request) for request in requests]
-    read = {"conditional": [readable(model, r.prompt) for r in completed]}
+    read = {"conditional": [readable(model, r.prompt) for r in requests]}
     if options.negative:
-        if "unconditional" not in model.branches(completed[0]).names:
+        if "unconditional" not in model.branches(requests[0]).names:
             raise ModelError(
                 f"there is no guidance, so the negative prompt is not used and has no map; {model.how_to_guide}"
             )
-        read["unconditional"] = [model.tokens(r.negative_prompt, negative=True) for r in completed]
-    check_steps(options.steps, model.steps(completed[0]))
+        read["unconditional"] = [model.tokens(r.negative_prompt, negative=True) for r in requests]
+    check_steps(options.steps, model.steps(requests[0]))
     keep: tuple[Axis, ...] = ("layer", "head") if options.parity else options.keep
     sites = text_sites(model, options.layers)
     weigh = None if options.calibration is None else load_calibration(options.calibration).of
@@ -122,9 +123,9 @@ def daam(model: Model, requests: Sequence[Request], options: DaamOptions, progre
         branch: AttentionSums(sites, branch, places(tokens), keep, options.steps, options.budget_mb * 1e6, weigh=weigh)
         for branch, tokens in read.items()
     }
-    trace = generate(model, completed, attachments=list(sums.values()), progress=progress)
+    trace = generate(model, requests, attachments=list(sums.values()), progress=progress)
     grids = {branch: s.grids() for branch, s in sums.items()}
-    return [trace.explanation(number, _nodes(trace, number, read, grids, options)) for number in range(len(completed))]
+    return [trace.explanation(number, _nodes(trace, number, read, grids, options)) for number in range(len(requests))]
 
 
 def select(

@@ -24,7 +24,7 @@ from sfumato.models.words import find, without
 from sfumato.option_values import STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.cam import LAYERS, cam, on_grid
 from sfumato.saliency.nodes import NODES, saliency_node
@@ -55,7 +55,7 @@ class DfCamOptions:
     )
 
 
-def _cost(model: Model, request: Request, options: DfCamOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: DfCamOptions) -> str:
     steps, each = len(steps_at(model, request, options.at)), 1 + len(model.branches(request).names)
     return f"{runs(model, request)}, then {each * steps} calls at {steps} steps, one of each backwards"
 
@@ -68,12 +68,14 @@ def _cost(model: Model, request: Request, options: DfCamOptions) -> str:
     cost=_cost,
     paper="Park et al. 2024, Explaining generative diffusion models via visual analysis: DF-CAM",
 )
-def df_cam(model: Model, requests: Sequence[Request], options: DfCamOptions, progress: Progress) -> list[Explanation]:
+def df_cam(
+    model: Model, requests: Sequence[CompletedRequest], options: DfCamOptions, progress: Progress
+) -> list[Explanation]:
     """Weigh the features of every request's chosen steps."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: DfCamOptions, progress: Progress) -> Explanation:
+def _explained(model: Model, request: CompletedRequest, options: DfCamOptions, progress: Progress) -> Explanation:
     if request.images != 1:
         raise OptionError("df_cam looks at one image; explain each seed by itself")
     steps = steps_at(model, request, options.at)
@@ -94,7 +96,7 @@ def _explained(model: Model, request: Request, options: DfCamOptions, progress: 
         if inside is not None:
             mask = torch.from_numpy(inside).to(recovery.sample)
             weights = mask if weights is None else weights * mask
-        mix = float(request.guidance or 1.0) if options.branch == "mix" else None
+        mix = (request.guidance or 1.0) if options.branch == "mix" else None
         found = [on_grid(one, recovery.grid) for one in cam(recovery, names, weights, mix=mix).values()]
         of_layers.append(torch.stack(found).numpy())
         maps.append(of_layers[-1].sum(0))
@@ -121,7 +123,7 @@ def _usual(known: Sequence[Any]) -> list[str]:
     return found or ["**"]
 
 
-def _lacking(model: Model, request: Request, word: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def _lacking(model: Model, request: CompletedRequest, word: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The condition of the prompt without a word, and what goes with it."""
     if "words" not in model.features:
         raise ModelError(f"{model.source.name} reads no words; leave out word={word}")

@@ -24,7 +24,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT, INNER_SHARE, MEGABYTES, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.saliency.nodes import NODES, saliency_node
 from sfumato.saliency.occlusion import Masking, Masks
@@ -83,7 +83,7 @@ class DfRiseOptions:
             raise OptionError("similarity is 'perceptual', which looks at images; take target=x0")
 
 
-def _cost(model: Model, request: Request, options: DfRiseOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: DfRiseOptions) -> str:
     steps = len(steps_at(model, request, options.at))
     branches = len(model.branches(request).names) if options.branch == "guided" else 1
     calls = (options.masks + 2) * branches
@@ -102,12 +102,14 @@ def _cost(model: Model, request: Request, options: DfRiseOptions) -> str:
     cost=_cost,
     paper="Park et al. 2024, Explaining generative diffusion models via visual analysis: DF-RISE",
 )
-def df_rise(model: Model, requests: Sequence[Request], options: DfRiseOptions, progress: Progress) -> list[Explanation]:
+def df_rise(
+    model: Model, requests: Sequence[CompletedRequest], options: DfRiseOptions, progress: Progress
+) -> list[Explanation]:
     """Mask the chosen steps of every request."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: DfRiseOptions, progress: Progress) -> Explanation:
+def _explained(model: Model, request: CompletedRequest, options: DfRiseOptions, progress: Progress) -> Explanation:
     if request.images != 1:
         raise OptionError("df_rise looks at one image; explain each seed by itself")
     if options.similarity == "perceptual" and model.decoder is None:

@@ -32,7 +32,7 @@ from sfumato.models.schedulers import nearest_steps
 from sfumato.option_values import MEGABYTES, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import resized
 
@@ -76,7 +76,7 @@ class GradientVolumeOptions:
             raise OptionError("timesteps is empty; give some, such as 950,700,600,100")
 
 
-def _cost(model: Model, request: Request, options: GradientVolumeOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: GradientVolumeOptions) -> str:
     steps = len(_steps(model, request, options))
     pixels = int(_inside(model, request, options).sum())
     calls = steps * len(model.branches(request).names)
@@ -96,14 +96,14 @@ def _cost(model: Model, request: Request, options: GradientVolumeOptions) -> str
     paper="An XAI interface for diffusion models (thesis), section 4.1.1: the pixel-wise gradient volume",
 )
 def gradient_volume(
-    model: Model, requests: Sequence[Request], options: GradientVolumeOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: GradientVolumeOptions, progress: Progress
 ) -> list[Explanation]:
     """Compute the volumes of every request, one generation each.
 
     ``effective_area`` is the share of the image from which a pixel of the mask draws, by
     `sfumato.metrics.effective_area`, as the mean over these pixels; it needs the whole volume (``mode="volume"``).
     """
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
 def thresholded(volume: NDArray[Any]) -> NDArray[Any]:
@@ -111,7 +111,9 @@ def thresholded(volume: NDArray[Any]) -> NDArray[Any]:
     return np.where(volume > volume.mean(), volume, 0)
 
 
-def _explained(model: Model, request: Request, options: GradientVolumeOptions, progress: Progress) -> Explanation:
+def _explained(
+    model: Model, request: CompletedRequest, options: GradientVolumeOptions, progress: Progress
+) -> Explanation:
     if request.images != 1:
         raise OptionError("gradient_volume follows one image; explain each seed by itself")
     inside = _inside(model, request, options)
@@ -203,11 +205,11 @@ def _volume(
     return volume.detach().float().cpu().numpy(), named
 
 
-def _steps(model: Model, request: Request, options: GradientVolumeOptions) -> list[int]:
+def _steps(model: Model, request: CompletedRequest, options: GradientVolumeOptions) -> list[int]:
     return nearest_steps(model, request, options.timesteps)
 
 
-def _inside(model: Model, request: Request, options: GradientVolumeOptions) -> NDArray[np.bool_]:
+def _inside(model: Model, request: CompletedRequest, options: GradientVolumeOptions) -> NDArray[np.bool_]:
     """The mask on the grid of the latent."""
     if options.mask is None:
         known = ", ".join(regions_of(model.pipeline))

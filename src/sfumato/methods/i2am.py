@@ -20,14 +20,14 @@ from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.generation.generate import generate
 from sfumato.generation.recorders.reference import PAIR_AXES, LayerMaps, PairAxis, ReferenceSums
 from sfumato.generation.trace import Trace
-from sfumato.inputs.image import Picture
+from sfumato.inputs.image import Mask
 from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.metrics import average_precision, box, box_iou, coverage, hard, imacs, iou, rank_correlation
 from sfumato.models.model import Model, ReferenceTokens
 from sfumato.option_values import INNER_SHARE, MEGABYTES, PIXELS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.results.pairs import NODE as PAIRS
@@ -94,7 +94,7 @@ class I2amOptions:
                 raise OptionError(f"{name} is {shown(numbers)}; expected points x,y in pixels, such as 40,64")
 
 
-def _cost(model: Model, request: Request, options: I2amOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: I2amOptions) -> str:
     runs = 1 + options.unguided
     also = ""
     if options.causal:
@@ -111,12 +111,14 @@ def _cost(model: Model, request: Request, options: I2amOptions) -> str:
     cost=_cost,
     paper="Park and Jang 2024, I2AM: interpreting image-to-image latent diffusion models via attribution maps",
 )
-def i2am(model: Model, requests: Sequence[Request], options: I2amOptions, progress: Progress) -> list[Explanation]:
+def i2am(
+    model: Model, requests: Sequence[CompletedRequest], options: I2amOptions, progress: Progress
+) -> list[Explanation]:
     """Map every request's reference onto its image and back."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: I2amOptions, progress: Progress) -> Explanation:
+def _explained(model: Model, request: CompletedRequest, options: I2amOptions, progress: Progress) -> Explanation:
     if request.images != 1:
         raise OptionError("i2am looks at one image; explain each seed by itself")
     tokens = model.reference_tokens(options.adapter)
@@ -124,7 +126,8 @@ def _explained(model: Model, request: Request, options: I2amOptions, progress: P
     inside = _reference_mask(request, options)
     trace, nodes = _mapped(model, request, tokens, options, inside, progress, NODE)
     if options.unguided:
-        other, more = _mapped(model, request.with_(guidance=1.0), tokens, options, inside, progress, UNGUIDED)
+        plain = model.complete(request.with_(guidance=1.0))
+        other, more = _mapped(model, plain, tokens, options, inside, progress, UNGUIDED)
         pixels = np.asarray(other.images[0].convert("RGB"))
         nodes[UNGUIDED] = more[UNGUIDED].assign(pixels=(("image_y", "image_x", "channel"), pixels))
     if options.causal:
@@ -138,11 +141,12 @@ def _explained(model: Model, request: Request, options: I2amOptions, progress: P
     return trace.explanation(0, nodes)
 
 
-def _refuse_what_cannot_be(model: Model, request: Request, tokens: ReferenceTokens, options: I2amOptions) -> None:
-    height, width = int(request.height or 0), int(request.width or 0)
+def _refuse_what_cannot_be(
+    model: Model, request: CompletedRequest, tokens: ReferenceTokens, options: I2amOptions
+) -> None:
     assert request.reference is not None
     for name, (rows, columns) in (
-        ("at", (height, width)),
+        ("at", (request.height, request.width)),
         ("patches", (request.reference.height, request.reference.width)),
     ):
         for x, y in _points(getattr(options, name)):
@@ -172,7 +176,7 @@ def _refuse_what_cannot_be(model: Model, request: Request, tokens: ReferenceToke
 
 def _mapped(
     model: Model,
-    request: Request,
+    request: CompletedRequest,
     tokens: ReferenceTokens,
     options: I2amOptions,
     inside: NDArray[np.bool_] | None,
@@ -210,7 +214,7 @@ def _pairs(layers: Sequence[LayerMaps], keep: Sequence[PairAxis]) -> dict[tuple[
 
 def _maps(
     layers: Sequence[LayerMaps],
-    request: Request,
+    request: CompletedRequest,
     model: Model,
     tokens: ReferenceTokens,
     options: I2amOptions,
@@ -245,10 +249,9 @@ def _maps(
         "ry": ("ry", centres(grid[0])),
         "rx": ("rx", centres(grid[1])),
     }
-    height, width = int(request.height or 0), int(request.width or 0)
     if options.at:
         points = _points(options.at)
-        rows = [seen_from(pairs, (y / height, x / width)).reshape(grid) for x, y in points]
+        rows = [seen_from(pairs, (y / request.height, x / request.width)).reshape(grid) for x, y in points]
         data["specific"] = (("point", "ry", "rx"), np.stack(rows))
         coords |= {"point_x": ("point", [x for x, _ in points]), "point_y": ("point", [y for _, y in points])}
     if options.patches:
@@ -263,7 +266,7 @@ def _maps(
         "patches": tokens.patches,
         "guidance": request.guidance,
     }
-    whole = bicubic(data["forward"][1], (height, width))
+    whole = bicubic(data["forward"][1], (request.height, request.width))
     found = hard(whole, options.threshold)
     attrs |= {"box": box(found), "found_share": coverage(whole, options.threshold)}
     if found.all():
@@ -325,20 +328,20 @@ def _points(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-def _token(request: Request, grid: tuple[int, int], x: int, y: int) -> int:
+def _token(request: CompletedRequest, grid: tuple[int, int], x: int, y: int) -> int:
     assert request.reference is not None
     row, column = y * grid[0] // request.reference.height, x * grid[1] // request.reference.width
     return row * grid[1] + column
 
 
-def _reference_mask(request: Request, options: I2amOptions) -> NDArray[np.bool_] | None:
+def _reference_mask(request: CompletedRequest, options: I2amOptions) -> NDArray[np.bool_] | None:
     """Where the object is on the reference, if that was given, at the size that the model reads."""
     if options.reference_mask is None:
         return None
     assert request.reference is not None
     height, width = request.reference.height, request.reference.width
     try:
-        found = Picture.of_mask(options.reference_mask)
+        found = Mask.of(options.reference_mask)
     except RequestError as error:
         raise OptionError(f"reference_mask: {error}") from error
     if found.height * width != found.width * height:
@@ -346,4 +349,4 @@ def _reference_mask(request: Request, options: I2amOptions) -> NDArray[np.bool_]
             f"reference_mask is {found.height} x {found.width} pixels (height x width), in other proportions than the "
             "reference; give a mask of the reference's size"
         )
-    return found.resized(height, width, smooth=False).inside
+    return found.resized(height, width).inside

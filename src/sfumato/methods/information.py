@@ -29,7 +29,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import BATCH, COUNT, INNER_SHARE, SEED, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
 from sfumato.results.importance import half_width
@@ -81,7 +81,7 @@ class InformationOptions:
             raise OptionError("the standard estimator needs the noise that was added; take of=image")
 
 
-def _cost(model: Model, request: Request, options: InformationOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: InformationOptions) -> str:
     contexts = len(asked_of(model, request, options.players, options.given, options.pairs).contexts.texts)
     looks = model.steps(request) if options.of == "trajectory" else options.samples
     return (
@@ -99,13 +99,13 @@ def _cost(model: Model, request: Request, options: InformationOptions) -> str:
     paper="Kong et al. 2024, Interpretable Diffusion via Information Decomposition, arXiv 2310.07972",
 )
 def information(
-    model: Model, requests: Sequence[Request], options: InformationOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: InformationOptions, progress: Progress
 ) -> list[Explanation]:
     """Measure the information of every part of each request's condition, image by image."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: InformationOptions, progress: Progress) -> Explanation:
+def _explained(model: Model, request: CompletedRequest, options: InformationOptions, progress: Progress) -> Explanation:
     asked = asked_of(model, request, options.players, options.given, options.pairs)
     levels = None
     if options.of == "image":
@@ -131,7 +131,7 @@ def _explained(model: Model, request: Request, options: InformationOptions, prog
     return Explanation(xr.DataTree.from_dict(nodes), request, {"information": calls})
 
 
-def _alone(request: Request, place: int) -> Request:
+def _alone(request: CompletedRequest, place: int) -> Request:
     """The request of one of the images."""
     varied = request.variation
     if varied is not None:
@@ -236,7 +236,7 @@ def _timing(asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
     )
 
 
-def _words(model: Model, request: Request, asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
+def _words(model: Model, request: CompletedRequest, asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
     """The map of every word; NaN where the tokenizer cut it off."""
     words = model.tokens(request.prompt).words
     known = np.stack([one.maps for one in found])  # (image, term, y, x)

@@ -20,7 +20,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import PENALTIES, SEED, WIDTHS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 
 
@@ -52,7 +52,9 @@ class LimeOptions(WordGameOptions):
     cost=lambda model, request, options: generations(model, request, options, options.planned),
     paper="Ribeiro et al. 2016, arXiv 1602.04938; over prompts: Gupta and Kanoria 2024",
 )
-def lime(model: Model, requests: Sequence[Request], options: LimeOptions, progress: Progress) -> list[Explanation]:
+def lime(
+    model: Model, requests: Sequence[CompletedRequest], options: LimeOptions, progress: Progress
+) -> list[Explanation]:
     """Fit a surrogate to the game of every request, one after another."""
     play = partial(play_words, model, options=options, planned=options.planned, progress=progress)
     attrs = {"kernel_width": options.width, "ridge": options.ridge}

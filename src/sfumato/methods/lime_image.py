@@ -27,7 +27,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import COALITIONS, PENALTIES, SEED, WIDTHS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.segments import regions
@@ -73,7 +73,7 @@ class LimeImageOptions:
     paper="Ribeiro et al. 2016, arXiv 1602.04938; with CLIP and a phrase: Gupta and Kanoria 2024",
 )
 def lime_image(
-    model: Model, requests: Sequence[Request], options: LimeImageOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: LimeImageOptions, progress: Progress
 ) -> list[Explanation]:
     """Explain the first image of every request."""
     clip = clip_for(model, options.clip_model, texts=True)
@@ -99,7 +99,7 @@ def painted(pixels: NDArray[np.uint8], labels: NDArray[np.int_], kept: NDArray[n
 
 
 def _explained(
-    model: Model, request: Request, options: LimeImageOptions, clip: Clip, progress: Progress
+    model: Model, request: CompletedRequest, options: LimeImageOptions, clip: Clip, progress: Progress
 ) -> Explanation:
     if request.images != 1:
         raise OptionError("lime_image explains one image at a time; explain each seed by itself")

@@ -11,16 +11,16 @@ from sfumato.errors import OptionError, RequestError
 from sfumato.inputs.image import read_mask
 from sfumato.models.model import Model
 from sfumato.models.notes import regions_of
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.upscale import resized
 
 
-def mask_of(model: Model, request: Request, given: Any) -> NDArray[np.bool_]:
+def mask_of(model: Model, request: CompletedRequest, given: Any) -> NDArray[np.bool_]:
     """The chosen part of the image of a completed request.
 
     Args:
         model: The model; its regions can be meant by their names.
-        request: The completed request.
+        request: The request.
         given: The name of a region, or a mask as `sfumato.inputs.image.read_mask` takes it.
 
     Returns:
@@ -29,19 +29,17 @@ def mask_of(model: Model, request: Request, given: Any) -> NDArray[np.bool_]:
     Raises:
         OptionError: It is neither.
     """
-    size = (int(request.height or 0), int(request.width or 0))
     regions = regions_of(model.pipeline)
     named = given if isinstance(given, str) and given in regions else None
     try:
-        return read_mask(
-            given if named is None else regions[named], size, f"the region {named}" if named else "the mask"
-        )
+        found, what = (given, "the mask") if named is None else (regions[named], f"the region {named}")
+        return read_mask(found, (request.height, request.width), what)
     except RequestError as error:
         also = f" (or name a region: {', '.join(regions)})" if regions and isinstance(given, str) and not named else ""
         raise OptionError(f"{error}{also}") from error
 
 
-def on_latent(mask: NDArray[np.bool_], model: Model, request: Request) -> NDArray[np.bool_]:
+def on_latent(mask: NDArray[np.bool_], model: Model, request: CompletedRequest) -> NDArray[np.bool_]:
     """A mask of the image on the grid of the latent: the cells of which at least half lies inside.
 
     Raises:

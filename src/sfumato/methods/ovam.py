@@ -33,7 +33,7 @@ from sfumato.models.words import Token, Tokens, Word
 from sfumato.option_values import FEW, SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 
 ACTIVATIONS = ("softmax", "linear")
@@ -86,20 +86,21 @@ class OvamOptions:
     cost=lambda model, request, options: f"{runs(model, request)}, no extra call",
     paper="Marcos-Manchon et al. 2024, Open-Vocabulary Attention Maps with Token Optimization, arXiv 2403.14291",
 )
-def ovam(model: Model, requests: Sequence[Request], options: OvamOptions, progress: Progress) -> list[Explanation]:
+def ovam(
+    model: Model, requests: Sequence[CompletedRequest], options: OvamOptions, progress: Progress
+) -> list[Explanation]:
     """Map the words of other texts while the images of the requests are made."""
     if not options.text:
         raise OptionError("text is missing; say which words to look for, such as text='crown'")
-    completed = [model.complete(request) for request in requests]
-    check_steps(options.steps, model.steps(completed[0]))
+    check_steps(options.steps, model.steps(requests[0]))
     sites = text_sites(model, options.layers)
     asked = [_Asked(model, text, options) for text in options.text]
     sums = [
         AttentionSums(sites, "conditional", range(one.count), (), options.steps, read=one.reading(model))
         for one in asked
     ]
-    trace = generate(model, completed, attachments=sums, progress=progress)
-    latent = model.latent_grid(completed[0])
+    trace = generate(model, requests, attachments=sums, progress=progress)
+    latent = model.latent_grid(requests[0])
     found = [mean_maps(one.grids(), latent) for one in sums]
     maps = np.concatenate([part[:, : len(one.tokens.context)] for part, one in zip(found, asked, strict=True)], axis=1)
     if options.activation == "softmax":
@@ -114,7 +115,7 @@ def ovam(model: Model, requests: Sequence[Request], options: OvamOptions, progre
                 "tokens": tokens_node(tokens, maps[trace.of(number)], "ovam", unit),
             },
         )
-        for number in range(len(completed))
+        for number in range(len(requests))
     ]
 
 

@@ -33,7 +33,7 @@ from sfumato.models.schedulers import nearest_steps, schedule_of
 from sfumato.option_values import MEGABYTES, STEPS, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.streaming import Array, Node, Sink, sink_of
 from sfumato.results.upscale import resized
@@ -116,7 +116,7 @@ class Plan:
         return {step: place for place, step in enumerate(self.kept)}
 
 
-def _cost(model: Model, request: Request, options: ProfileOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: ProfileOptions) -> str:
     plan = plan_of(model, request, options)
     more = f", {2 * len(plan.kept)} calls with gradients" if "gradients" in options.objects else ""
     return (
@@ -134,13 +134,13 @@ def _cost(model: Model, request: Request, options: ProfileOptions) -> str:
     paper="An XAI interface for diffusion models (thesis), chapter 4: the diffusion profile",
 )
 def profile(
-    model: Model, requests: Sequence[Request], options: ProfileOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: ProfileOptions, progress: Progress
 ) -> list[Explanation]:
     """Profile every request, one generation each."""
-    return [_profiled(model, model.complete(request), options, progress) for request in requests]
+    return [_profiled(model, request, options, progress) for request in requests]
 
 
-def plan_of(model: Model, request: Request, options: ProfileOptions) -> Plan:
+def plan_of(model: Model, request: CompletedRequest, options: ProfileOptions) -> Plan:
     """What the profile of a completed request will hold.
 
     Raises:
@@ -165,7 +165,7 @@ def plan_of(model: Model, request: Request, options: ProfileOptions) -> Plan:
     return plan
 
 
-def _kept(model: Model, request: Request, options: ProfileOptions, count: int) -> list[int]:
+def _kept(model: Model, request: CompletedRequest, options: ProfileOptions, count: int) -> list[int]:
     if options.timesteps:
         return nearest_steps(model, request, options.timesteps)
     if options.every >= count > 1:
@@ -173,7 +173,7 @@ def _kept(model: Model, request: Request, options: ProfileOptions, count: int) -
     return list(range(0, count, options.every or max(1, round(count / KEPT))))
 
 
-def _nodes(model: Model, request: Request, plan: Plan, *, masked: bool) -> dict[str, Node]:
+def _nodes(model: Model, request: CompletedRequest, plan: Plan, *, masked: bool) -> dict[str, Node]:
     schedule, kept = plan.schedule, plan.kept
     trained = float(model.pipeline.scheduler.config.get("num_train_timesteps", 1000))
 
@@ -199,7 +199,7 @@ def _nodes(model: Model, request: Request, plan: Plan, *, masked: bool) -> dict[
                 {
                     "latent": array(("latent_channel", channels), ("y", height), ("x", width), steps=count),
                     "picture": array(
-                        ("row", int(request.height or 0)), ("column", int(request.width or 0)), ("channel", 3),
+                        ("row", request.height), ("column", request.width), ("channel", 3),
                         kind="uint8", steps=count,
                     ),
                 },
@@ -225,7 +225,7 @@ def _nodes(model: Model, request: Request, plan: Plan, *, masked: bool) -> dict[
     return nodes
 
 
-def _profiled(model: Model, request: Request, options: ProfileOptions, progress: Progress) -> Explanation:
+def _profiled(model: Model, request: CompletedRequest, options: ProfileOptions, progress: Progress) -> Explanation:
     plan = plan_of(model, request, options)
     if plan.megabytes > options.budget:
         largest = max(plan.nodes, key=lambda name: sum(array.bytes for array in plan.nodes[name].arrays.values()))

@@ -24,7 +24,7 @@ from sfumato.models.words import Word, without
 from sfumato.option_values import MEGABYTES, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.saliency.recovering import steps_at
@@ -44,11 +44,11 @@ class RelevanceOptions:
     clip_model: str | None = field(default=None, metadata={"disk": "model", "help": JUDGED})
 
 
-def _steps(model: Model, request: Request, options: RelevanceOptions) -> list[int]:
+def _steps(model: Model, request: CompletedRequest, options: RelevanceOptions) -> list[int]:
     return steps_at(model, request, options.at or range(model.steps(request)))
 
 
-def _cost(model: Model, request: Request, options: RelevanceOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: RelevanceOptions) -> str:
     count = len(_steps(model, request, options))
     return f"{runs(model, request)}, then {count} calls forwards and backwards at {count} steps"
 
@@ -62,13 +62,13 @@ def _cost(model: Model, request: Request, options: RelevanceOptions) -> str:
     paper="Park et al. 2024, Explaining generative diffusion models via visual analysis; rules: Chefer et al. 2021",
 )
 def relevance(
-    model: Model, requests: Sequence[Request], options: RelevanceOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: RelevanceOptions, progress: Progress
 ) -> list[Explanation]:
     """Follow the words of every request over its steps."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: RelevanceOptions, progress: Progress) -> Explanation:
+def _explained(model: Model, request: CompletedRequest, options: RelevanceOptions, progress: Progress) -> Explanation:
     if request.images != 1:
         raise OptionError("relevance follows one image; explain each seed by itself")
     words = [word for word in model.tokens(request.prompt).words if word.seen]

@@ -22,7 +22,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
@@ -76,7 +76,7 @@ class SegmentsOptions:
             raise OptionError("steps is empty; give step numbers from 0")
 
 
-def _cost(model: Model, request: Request, options: SegmentsOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: SegmentsOptions) -> str:
     if options.by != "saliency":
         return f"{runs(model, request)}, no extra call"
     passes = 1 if options.saliency == "gradient" else 8
@@ -93,14 +93,16 @@ def _cost(model: Model, request: Request, options: SegmentsOptions) -> str:
     paper="Gupta and Kanoria 2024, Adapting Interpretability Techniques to Generative Image Diffusion Models",
 )
 def segments(
-    model: Model, requests: Sequence[Request], options: SegmentsOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: SegmentsOptions, progress: Progress
 ) -> list[Explanation]:
     """Cut the first image of every request and match its parts with the words."""
     clip = clip_for(model, options.clip_model, texts=True)
     return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
 
 
-def _explained(model: Model, request: Request, options: SegmentsOptions, clip: Clip, progress: Progress) -> Explanation:
+def _explained(
+    model: Model, request: CompletedRequest, options: SegmentsOptions, clip: Clip, progress: Progress
+) -> Explanation:
     if request.images != 1:
         raise OptionError("segments cuts one image at a time; ask for one image, or explain each seed by itself")
     players = players_of(model.tokens(request.prompt), options.players)
@@ -150,7 +152,7 @@ def _explained(model: Model, request: Request, options: SegmentsOptions, clip: C
     return trace.explanation(0, nodes, {"notes": notes_on(model, clip)})
 
 
-def _maps(trace: Trace, request: Request, options: SegmentsOptions, progress: Progress) -> dict[int, Any]:
+def _maps(trace: Trace, request: CompletedRequest, options: SegmentsOptions, progress: Progress) -> dict[int, Any]:
     last = trace.model.steps(request) - 1
     chosen = options.steps or tuple(dict.fromkeys(round(last * share) for share in (0.2, 0.5, 0.8)))
     if max(chosen) > last:
@@ -177,7 +179,7 @@ def _parts(kept: Sequence[Segment], neutral: Any, pixels: Any, options: Segments
     )
 
 
-def _pos(model: Model, request: Request, players: Sequence[Any]) -> list[str]:
+def _pos(model: Model, request: CompletedRequest, players: Sequence[Any]) -> list[str]:
     """The part of speech of each player: of its last word that is no punctuation mark."""
     words = model.tokens(request.prompt).words
     return [

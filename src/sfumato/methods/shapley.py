@@ -18,7 +18,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import SEED
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 
 KNOWN = tuple(name for name in ESTIMATORS if name != "lime")
@@ -52,7 +52,7 @@ class ShapleyOptions(WordGameOptions):
     paper="Gupta and Kanoria 2024, Adapting Interpretability Techniques to Generative Image Diffusion Models",
 )
 def shapley(
-    model: Model, requests: Sequence[Request], options: ShapleyOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: ShapleyOptions, progress: Progress
 ) -> list[Explanation]:
     """Play the game of every request, one after another."""
     return [

@@ -22,7 +22,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT, MEGABYTES, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.saliency import baselines
@@ -64,7 +64,7 @@ def _kinds(model: Model, options: StepBaselinesOptions) -> tuple[str, ...]:
     return options.kinds or able
 
 
-def _cost(model: Model, request: Request, options: StepBaselinesOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: StepBaselinesOptions) -> str:
     steps, kinds = len(steps_at(model, request, options.at)), _kinds(model, options)
     each = (1 + ("lime" in kinds) * options.samples) * len(model.branches(request).names)
     each += ("gradient" in kinds) + ("integrated_gradients" in kinds) * baselines.INTEGRATED
@@ -80,13 +80,15 @@ def _cost(model: Model, request: Request, options: StepBaselinesOptions) -> str:
     paper="LIME on the latent: Park et al. 2024; integrated gradients: Sundararajan et al. 2017, arXiv 1703.01365",
 )
 def step_baselines(
-    model: Model, requests: Sequence[Request], options: StepBaselinesOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: StepBaselinesOptions, progress: Progress
 ) -> list[Explanation]:
     """Find every chosen baseline for every request."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: StepBaselinesOptions, progress: Progress) -> Explanation:
+def _explained(
+    model: Model, request: CompletedRequest, options: StepBaselinesOptions, progress: Progress
+) -> Explanation:
     if request.images != 1:
         raise OptionError("step_baselines looks at one image; explain each seed by itself")
     kinds, steps = _kinds(model, options), steps_at(model, request, options.at)
@@ -121,13 +123,13 @@ def _map(kind: str, recovery: Recovery, options: StepBaselinesOptions, seed: int
             return np.asarray(control_map(control, recovery.grid, seed, recovery.step), np.float32)
 
 
-def _attention_of(model: Model, request: Request, steps: Sequence[int]) -> AttentionSums:
+def _attention_of(model: Model, request: CompletedRequest, steps: Sequence[int]) -> AttentionSums:
     sites = [site for site in model.sites() if site.kind != "self"]
     keep: tuple[Axis] = ("step",)
     return AttentionSums(sites, "conditional", _spoken(model, request), keep, steps)
 
 
-def _spoken(model: Model, request: Request) -> list[int]:
+def _spoken(model: Model, request: CompletedRequest) -> list[int]:
     """Places of the words' tokens."""
     return sorted(place for word in model.tokens(request.prompt).words for place in word.tokens)
 

@@ -25,7 +25,7 @@ from sfumato.models.schedulers import schedule_of
 from sfumato.option_values import INNER_SHARE, STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import single
 
@@ -53,7 +53,7 @@ class SwitchOptions:
         object.__setattr__(self, "at", tuple(sorted(set(self.at))))
 
 
-def _cost(model: Model, request: Request, options: SwitchOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: SwitchOptions) -> str:
     return runs(model, request, (len(switched_at(model, request, options)) + 2) * request.images)
 
 
@@ -65,12 +65,14 @@ def _cost(model: Model, request: Request, options: SwitchOptions) -> str:
     cost=_cost,
     paper="An XAI interface for diffusion models (thesis), section 5.3.2: label switch and predetermination",
 )
-def switch(model: Model, requests: Sequence[Request], options: SwitchOptions, progress: Progress) -> list[Explanation]:
+def switch(
+    model: Model, requests: Sequence[CompletedRequest], options: SwitchOptions, progress: Progress
+) -> list[Explanation]:
     """Switch in the generation of every request, each of its seeds."""
-    return [_explained(model, model.complete(request), options, progress) for request in requests]
+    return [_explained(model, request, options, progress) for request in requests]
 
 
-def _explained(model: Model, request: Request, options: SwitchOptions, progress: Progress) -> Explanation:
+def _explained(model: Model, request: CompletedRequest, options: SwitchOptions, progress: Progress) -> Explanation:
     if options.to is None:
         raise OptionError("switch needs the other label or prompt; give it: to=0100 or to='a blue square'")
     if options.to == (request.prompt if "words" in model.features else request.label):
@@ -117,7 +119,7 @@ def _explained(model: Model, request: Request, options: SwitchOptions, progress:
     return plain.explanation(0, {"switch": single(node)})
 
 
-def switched_at(model: Model, request: Request, options: SwitchOptions) -> list[int]:
+def switched_at(model: Model, request: CompletedRequest, options: SwitchOptions) -> list[int]:
     """The steps of a completed request's run at which its condition is switched.
 
     Raises:

@@ -25,7 +25,7 @@ from sfumato.models.model import Model
 from sfumato.models.words import Tokens, split
 from sfumato.option_values import BATCH, COALITIONS
 from sfumato.progress import Progress
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node, single
 from sfumato.results.importance import half_width
@@ -77,7 +77,9 @@ class WordGame:
     generator: Generator
 
 
-def generations(model: Model, request: Request, options: WordGameOptions, planned: Callable[[int], Plan]) -> str:
+def generations(
+    model: Model, request: CompletedRequest, options: WordGameOptions, planned: Callable[[int], Plan]
+) -> str:
     """The cost of a game in words, counting players without knowing the tokenizer (a word as one token)."""
     words = tuple(replace(word, tokens=(0,)) for word in split(request.prompt, pos))
     if not words:
@@ -90,12 +92,12 @@ def generations(model: Model, request: Request, options: WordGameOptions, planne
 
 def play_words(
     model: Model,
-    request: Request,
+    request: CompletedRequest,
     options: WordGameOptions,
     planned: Callable[[int], Plan],
     progress: Progress,
 ) -> WordGame:
-    """Play the game of a completed request.
+    """Play the game of a request.
 
     Args:
         model: The model.
@@ -124,7 +126,7 @@ def play_words(
     return WordGame(players, played, values, generator)
 
 
-def game_explanation(name: str, request: Request, game: WordGame, attrs: dict[str, Any]) -> Explanation:
+def game_explanation(name: str, request: CompletedRequest, game: WordGame, attrs: dict[str, Any]) -> Explanation:
     """The explanation of a game: its nodes lie under the method's name.
 
     Args:

@@ -28,7 +28,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import STEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
 from sfumato.similarity import Clip, clip_for
@@ -86,7 +86,7 @@ class WordGradientsOptions:
             )
 
 
-def _cost(model: Model, request: Request, options: WordGradientsOptions) -> str:
+def _cost(model: Model, request: CompletedRequest, options: WordGradientsOptions) -> str:
     steps = model.steps(request)
     through = steps if options.through == 0 or options.of == "pixels" else min(options.through, steps)
     calls = 2 * through * len(model.branches(request).names)
@@ -102,7 +102,7 @@ def _cost(model: Model, request: Request, options: WordGradientsOptions) -> str:
     paper="gradient times input: Shrikumar et al. 2017, arXiv 1704.02685; here on words and through the sampler",
 )
 def word_gradients(
-    model: Model, requests: Sequence[Request], options: WordGradientsOptions, progress: Progress
+    model: Model, requests: Sequence[CompletedRequest], options: WordGradientsOptions, progress: Progress
 ) -> list[Explanation]:
     """Judge the words of every request by one backward pass."""
     clip = None
@@ -112,7 +112,7 @@ def word_gradients(
 
 
 def _explained(
-    model: Model, request: Request, options: WordGradientsOptions, clip: Clip | None, progress: Progress
+    model: Model, request: CompletedRequest, options: WordGradientsOptions, clip: Clip | None, progress: Progress
 ) -> Explanation:
     if request.images != 1:
         raise OptionError("word_gradients judges one image at a time; explain each seed by itself")
@@ -165,7 +165,7 @@ def _explained(
 
 
 def _pixels_explained(
-    model: Model, request: Request, options: WordGradientsOptions, clip: Clip | None, progress: Progress
+    model: Model, request: CompletedRequest, options: WordGradientsOptions, clip: Clip | None, progress: Progress
 ) -> Explanation:
     if "image" not in model.features or request.image is None:
         raise ModelError(
@@ -273,7 +273,7 @@ def _demand_finite(*found: torch.Tensor) -> None:
         raise NonFinite("the score or its gradient is NaN or infinite; try float32, fewer steps or another target")
 
 
-def _in_words(request: Request, options: WordGradientsOptions, clip: Clip | None) -> str:
+def _in_words(request: CompletedRequest, options: WordGradientsOptions, clip: Clip | None) -> str:
     if clip is None:
         return f"brightness of the region {', '.join(f'{end:g}' for end in options.region)}"
     if options.target == "clip":

@@ -9,7 +9,7 @@ import torch
 from sfumato.errors import ModelError
 from sfumato.models.latent import LatentModel
 from sfumato.models.model import Branches
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 PACKING = 2
 """Squares of 2 x 2 latent pixels are one position."""
@@ -33,24 +33,25 @@ class FluxModel(LatentModel):
         "wrap the pipeline with true_cfg_scale above 1, or raise guidance above 1 where it takes no such scale"
     )
 
-    def _refuse(self, request: Request) -> None:
-        """As elsewhere, and a negative prompt that would not count.
+    def _filled(self, request: Request) -> CompletedRequest:
+        """As elsewhere; a negative prompt that would not count is refused.
 
         Raises:
             ModelError: The message says what to do.
         """
-        super()._refuse(request)
+        done = super()._filled(request)
         distilled = self.guided_by == "guidance_scale" and self.takes("true_cfg_scale")
-        if request.negative_prompt and distilled and "unconditional" not in self.branches(request).names:
+        if done.negative_prompt and distilled and "unconditional" not in self.branches(done).names:
             raise ModelError(f"the negative prompt would not count; leave it out, or {self.how_to_guide}")
+        return done
 
-    def branches(self, request: Request) -> Branches:
+    def branches(self, request: CompletedRequest) -> Branches:
         """The conditional branch first, then the unconditional one, each in a call of its own."""
         if float(self.arguments.get("true_cfg_scale", 1.0)) > 1:
             return Branches(("conditional", "unconditional"), sequential=True)
         return super().branches(request)
 
-    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+    def spatial(self, latents: torch.Tensor, request: CompletedRequest) -> torch.Tensor:
         """Unpacked: (row, position, 4 channels) to (row, channel, y, x)."""
         height, width = self.token_grid(request)
         apart = latents.reshape(len(latents), height, width, -1, PACKING, PACKING)
@@ -60,7 +61,7 @@ class FluxModel(LatentModel):
         """The other way round."""
         return packed(latents)
 
-    def _negatives(self, requests: Sequence[Request]) -> list[str] | None:
+    def _negatives(self, requests: Sequence[CompletedRequest]) -> list[str] | None:
         negative = super()._negatives(requests)
         if self._steered or "unconditional" not in self.branches(requests[0]).names:
             return None  # the pipelines would warn that they are not used
@@ -77,9 +78,9 @@ class QwenModel(FluxModel):
     guided_by = "true_cfg_scale"
     how_to_guide = "give a negative prompt, if only ' ', and a guidance above 1"
 
-    def branches(self, request: Request) -> Branches:
+    def branches(self, request: CompletedRequest) -> Branches:
         """As Flux with true guidance, where there is something to guide away from."""
-        on = (request.guidance or 0) > 1 and (request.negative_prompt or self._steered)
+        on = request.guidance > 1 and (request.negative_prompt or self._steered)
         return Branches(("conditional", "unconditional"), sequential=True) if on else Branches(("conditional",))
 
     def decode(self, latents: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:

@@ -15,6 +15,7 @@ from sfumato.errors import ModelError
 from sfumato.models import noise, noised_image, vae
 from sfumato.models.adapter import adapter_tokens
 from sfumato.models.calling import check_arguments, for_each, refusals_named
+from sfumato.models.completing import Completed
 from sfumato.models.family import Family
 from sfumato.models.lexicon import pos
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
@@ -24,7 +25,7 @@ from sfumato.models.sites import sites_of
 from sfumato.models.tasks import PipelineTask
 from sfumato.models.turns import alone
 from sfumato.models.words import Tokens, split
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 DEFAULT_GUIDANCE = 7.5
 PIPELINE_MULTIPLE = 8  # the pipelines' own calls ask for it, whatever the VAE
@@ -58,6 +59,7 @@ class LatentModel:
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self.pipeline = pipeline
+        self._completed = Completed()
         self.source = source
         self.family = family.name
         self.task = task
@@ -91,7 +93,7 @@ class LatentModel:
         decoder: nn.Module = self._vae.decoder
         return decoder
 
-    def complete(self, request: Request) -> Request:
+    def complete(self, request: Request) -> CompletedRequest:
         """Fill open fields: sizes from the denoiser, steps and guidance from the model's own recommendation.
 
         Raises:
@@ -99,13 +101,16 @@ class LatentModel:
             ModelError: A size that the VAE cannot make, an unknown scheduler, steps that it cannot make, or something
                 that this pipeline does not take.
         """
+        return self._completed.of(request, self._filled)
+
+    def _filled(self, request: Request) -> CompletedRequest:
         if request.invert is not None:
             request = noised_image.prepared(self, request)
         self.task.check(request)
         self._refuse(request)
         self.task.check_references(request)
         sides = self._sides(request)
-        done = request.with_(
+        done = request.filled(
             steps=request.steps or self._notes.steps or int(self._default("num_inference_steps", DEFAULT_STEPS)),
             guidance=float(self._notes.guidance or self._default(self.guided_by, DEFAULT_GUIDANCE))
             if request.guidance is None
@@ -114,21 +119,19 @@ class LatentModel:
             width=sides[1],
             scheduler=known_scheduler(self.pipeline, request.scheduler),
             strength=self._strength(request) if self._starts else request.strength,
+            image=None if request.image is None else request.image.resized(*sides),
+            mask=None if request.mask is None else request.mask.resized(*sides),
         )
         check_schedule(self.pipeline, done)
         self._check_sides(sides)
         if self._starts and self.steps(done) < 1:
             raise ModelError(
-                f"strength {done.strength} of {done.steps} steps leaves none to run; take {1 / (done.steps or 1):.2g} "
+                f"strength {done.strength} of {done.steps} steps leaves none to run; take {1 / done.steps:.2g} "
                 "or more, or more steps"
             )
-        image, mask = done.image, done.mask
-        return done.with_(
-            image=None if image is None else image.resized(*sides),
-            mask=None if mask is None else mask.resized(*sides, smooth=False),
-        )
+        return done
 
-    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+    def call(self, requests: Sequence[CompletedRequest], on_step: OnStep) -> Made:
         """Run the pipeline's own call; every image is an item with a CPU generator of its own."""
         given = self.called_with(requests)
         if "callback_on_step_end" in self._takes:
@@ -149,7 +152,7 @@ class LatentModel:
         flagged = tuple(hit for hit in (getattr(made, "nsfw_content_detected", None) or ()) if hit is not None)
         return Made(made.images, blocked=flagged)
 
-    def called_with(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def called_with(self, requests: Sequence[CompletedRequest]) -> dict[str, Any]:
         """Arguments of the pipeline's own call."""
         first = requests[0]
         items = [(r, seed) for r in requests for seed in r.seeds]
@@ -170,9 +173,9 @@ class LatentModel:
         none = {"negative_prompt": None} if self._steered else {}
         return none | known | {name: for_each(name, value, len(items)) for name, value in self.arguments.items()}
 
-    def steps(self, request: Request) -> int:
+    def steps(self, request: CompletedRequest) -> int:
         """All that are asked for; from an image only the last ones, as many as the strength says."""
-        steps = int(request.steps or 0)
+        steps = request.steps
         if not self._starts:
             return steps
         strength = self._strength(request)
@@ -192,9 +195,9 @@ class LatentModel:
             return ()
         return tuple(dict.fromkeys(word.text for word in split(prompt, pos) if word.text.casefold() not in known))
 
-    def branches(self, request: Request) -> Branches:
+    def branches(self, request: CompletedRequest) -> Branches:
         """The branches of guidance; only the conditional one with guidance off or distilled into the denoiser."""
-        on = (request.guidance or 0) > 1 and getattr(self.denoiser.config, "time_cond_proj_dim", None) is None
+        on = request.guidance > 1 and getattr(self.denoiser.config, "time_cond_proj_dim", None) is None
         if not on or self._guidance == "distilled":
             return Branches(("conditional",))
         if self._guidance == "sequential":
@@ -220,23 +223,22 @@ class LatentModel:
             )
         return adapter_tokens(self.pipeline, self.sites(), adapter)
 
-    def latent_grid(self, request: Request) -> tuple[int, int]:
+    def latent_grid(self, request: CompletedRequest) -> tuple[int, int]:
         """Height and width of the latent."""
-        height, width = (request.height or self._side), (request.width or self._side)
-        return height // self._scale, width // self._scale
+        return request.height // self._scale, request.width // self._scale
 
     @property
     def channels(self) -> int:
         """Of the VAE's latents."""
         return int(self._vae.config.latent_channels)
 
-    def token_grid(self, request: Request) -> tuple[int, int]:
+    def token_grid(self, request: CompletedRequest) -> tuple[int, int]:
         """The latent's, divided by the transformer's patches."""
         height, width = self.latent_grid(request)
         patch = self._patch
         return height // patch, width // patch
 
-    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+    def spatial(self, latents: torch.Tensor, request: CompletedRequest) -> torch.Tensor:
         """They are maps already."""
         return latents
 
@@ -274,13 +276,13 @@ class LatentModel:
         """The mean of the VAE's posterior, scaled as the denoiser takes it."""
         return vae.embedded(self._vae, images)
 
-    def _prompts(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def _prompts(self, requests: Sequence[CompletedRequest]) -> dict[str, Any]:
         """One prompt for each image, where no embeddings stand in its place."""
         if not self.text.named:
             return {}
         return {"prompt": [r.prompt for r in requests], "negative_prompt": self._negatives(requests)}
 
-    def _negatives(self, requests: Sequence[Request]) -> list[str] | None:
+    def _negatives(self, requests: Sequence[CompletedRequest]) -> list[str] | None:
         """One negative prompt for each image; None where there are none.
 
         Raises:

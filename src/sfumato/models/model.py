@@ -12,7 +12,7 @@ from torch import nn
 
 from sfumato.errors import ModelError
 from sfumato.models.words import Tokens
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 Kind = Literal["self", "cross", "joint", "added"]
 """What attention reads: the image's own positions; the prompt's tokens; both in one softmax; the image's own positions
@@ -177,18 +177,21 @@ class Model(Protocol):
         """The network that turns the final latent into an image; None where the latent is the image."""
         ...
 
-    def complete(self, request: Request) -> Request:
-        """Fill what a request leaves open with the model's defaults and check the rest against the model."""
+    def complete(self, request: Request) -> CompletedRequest:
+        """Fill what a request leaves open with the model's defaults and check the rest against the model.
+
+        A request that this model has completed is given back as it is.
+        """
         ...
 
-    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+    def call(self, requests: Sequence[CompletedRequest], on_step: OnStep) -> Made:
         """The pipeline's own call, for completed requests that share all settings but text, label and seeds.
 
         A pipeline that tells of its steps calls ``on_step`` after each.
         """
         ...
 
-    def steps(self, request: Request) -> int:
+    def steps(self, request: CompletedRequest) -> int:
         """How many denoising steps the run of a completed request has."""
         ...
 
@@ -200,7 +203,7 @@ class Model(Protocol):
         """Words that the model is known never to have been trained on (empty when nobody recorded its words)."""
         ...
 
-    def branches(self, request: Request) -> Branches:
+    def branches(self, request: CompletedRequest) -> Branches:
         """The guidance branches of a completed request."""
         ...
 
@@ -219,7 +222,7 @@ class Model(Protocol):
         """
         ...
 
-    def latent_grid(self, request: Request) -> tuple[int, int]:
+    def latent_grid(self, request: CompletedRequest) -> tuple[int, int]:
         """Height and width of the latent of a completed request."""
         ...
 
@@ -228,11 +231,11 @@ class Model(Protocol):
         """How many channels a latent has, without what a denoiser takes or gives beside it."""
         ...
 
-    def token_grid(self, request: Request) -> tuple[int, int]:
+    def token_grid(self, request: CompletedRequest) -> tuple[int, int]:
         """Height and width of the positions that a transformer works on; of a U-Net, the latent's."""
         ...
 
-    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+    def spatial(self, latents: torch.Tensor, request: CompletedRequest) -> torch.Tensor:
         """Latents as the pipeline tells of them, as maps (item, channel, y, x)."""
         ...
 

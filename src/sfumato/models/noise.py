@@ -66,9 +66,9 @@ def clean(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: 
     return rules[kind]()
 
 
-def guided(conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float | None) -> torch.Tensor:
+def guided(conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
     """The output that classifier-free guidance makes of both branches."""
-    return unconditional + float(guidance or 1.0) * (conditional - unconditional)
+    return unconditional + (guidance or 1.0) * (conditional - unconditional)
 
 
 def predicted_noise(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:

@@ -13,7 +13,7 @@ from sfumato.errors import ModelError, RequestError
 from sfumato.models import noise, schedulers
 from sfumato.models.tasks import PipelineTask
 from sfumato.models.text import Text
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 DDIM = "ddim"
 """Whose input is the noised latent itself."""
@@ -87,7 +87,7 @@ def prepared(model: Embedding, request: Request) -> Request:
     return request.with_(**forced)
 
 
-def noised(model: Embedding, requests: Sequence[Request]) -> torch.Tensor:
+def noised(model: Embedding, requests: Sequence[CompletedRequest]) -> torch.Tensor:
     """The latents of the images with noise, as the pipeline takes them; the noise of an image is that of its seed."""
     weight = next(model.denoiser.parameters())
     found = []

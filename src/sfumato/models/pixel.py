@@ -13,11 +13,12 @@ from torch import nn
 
 from sfumato.errors import ModelError
 from sfumato.models import noise
+from sfumato.models.completing import Completed
 from sfumato.models.model import Branches, Made, OnStep, ReferenceTokens, Site, Source
 from sfumato.models.notes import Notes, notes_of
 from sfumato.models.schedulers import DEFAULT_STEPS, check_schedule, choices, known_scheduler
 from sfumato.models.words import Tokens
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 
 class PixelModel:
@@ -40,6 +41,7 @@ class PixelModel:
     def __init__(self, pipeline: Any, source: Source) -> None:
         self.arguments: Mapping[str, Any] = {}
         self.pipeline = pipeline
+        self._completed = Completed()
         self.source = source
 
     @property
@@ -48,12 +50,15 @@ class PixelModel:
         unet: nn.Module = self.pipeline.unet
         return unet
 
-    def complete(self, request: Request) -> Request:
+    def complete(self, request: Request) -> CompletedRequest:
         """Fill open fields: the U-Net's own size, steps from the model's recommendation, no guidance.
 
         Raises:
             ModelError: The request asks for something that such a model does not have.
         """
+        return self._completed.of(request, self._filled)
+
+    def _filled(self, request: Request) -> CompletedRequest:
         for name in ("prompt", "negative_prompt"):
             if getattr(request, name):
                 raise ModelError(f"{self.source.name} takes no text; leave out the {name.replace('_', ' ')}")
@@ -62,11 +67,11 @@ class PixelModel:
                 raise ModelError(f"{self.source.name} starts from noise and takes no {name}")
         if request.label is not None and "label" not in self.features:
             raise ModelError(f"{self.source.name} has no labels; leave out the label")
-        sides = self.latent_grid(request)
+        sides = self._sides
         for name, side in zip(("height", "width"), sides, strict=True):
             if getattr(request, name) not in (None, side):
                 raise ModelError(f"{name} is {getattr(request, name)}; this model makes images of {side} pixels only")
-        done = request.with_(
+        done = request.filled(
             steps=request.steps or self._notes.steps or DEFAULT_STEPS,
             guidance=self._guidance(request, 1.0 if self._notes.guidance is None else self._notes.guidance),
             height=sides[0],
@@ -74,10 +79,10 @@ class PixelModel:
             scheduler=known_scheduler(self.pipeline, request.scheduler),
         )
         check_schedule(self.pipeline, done)
-        self._check_scheduler(str(done.scheduler))
+        self._check_scheduler(done.scheduler)
         return done
 
-    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+    def call(self, requests: Sequence[CompletedRequest], on_step: OnStep) -> Made:
         """Run ``DDPMPipeline.__call__``, which tells of no step; every image has a CPU generator of its own."""
         generators = [torch.Generator().manual_seed(seed) for r in requests for seed in r.seeds]
         pixels = self.pipeline(
@@ -89,9 +94,9 @@ class PixelModel:
         latents = torch.from_numpy(np.asarray(pixels)).permute(0, 3, 1, 2) * 2 - 1
         return Made(self.pipeline.numpy_to_pil(pixels), latents.to(self.pipeline.unet.device))
 
-    def steps(self, request: Request) -> int:
+    def steps(self, request: CompletedRequest) -> int:
         """All that are asked for."""
-        return int(request.steps or 0)
+        return request.steps
 
     def tokens(self, prompt: str, *, negative: bool = False) -> Tokens:
         """There is no text.
@@ -105,7 +110,7 @@ class PixelModel:
         """None: there is no text."""
         return ()
 
-    def branches(self, request: Request) -> Branches:
+    def branches(self, request: CompletedRequest) -> Branches:
         """One: nothing guides the model."""
         return Branches(("conditional",))
 
@@ -127,8 +132,12 @@ class PixelModel:
         """
         raise ModelError(f"{self.source.name} takes no reference image")
 
-    def latent_grid(self, request: Request) -> tuple[int, int]:
+    def latent_grid(self, request: CompletedRequest) -> tuple[int, int]:
         """Height and width of the image."""
+        return self._sides
+
+    @property
+    def _sides(self) -> tuple[int, int]:
         size = self.pipeline.unet.config.sample_size
         return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
@@ -138,11 +147,11 @@ class PixelModel:
         config = self.pipeline.unet.config
         return int(min(config.in_channels, getattr(config, "out_channels", None) or config.in_channels))
 
-    def token_grid(self, request: Request) -> tuple[int, int]:
+    def token_grid(self, request: CompletedRequest) -> tuple[int, int]:
         """The latent's."""
         return self.latent_grid(request)
 
-    def spatial(self, latents: torch.Tensor, request: Request) -> torch.Tensor:
+    def spatial(self, latents: torch.Tensor, request: CompletedRequest) -> torch.Tensor:
         """They are maps already."""
         return latents
 
@@ -199,17 +208,12 @@ class LabelModel(PixelModel):
     features = PixelModel.features | {"label"}
     condition = "class_labels"
 
-    def complete(self, request: Request) -> Request:
-        """As for an unconditional model; without a label there is no guidance.
-
-        Raises:
-            ModelError: As there, or the label is not of so many bits.
-        """
+    def _filled(self, request: Request) -> CompletedRequest:
         if request.label is not None:
             self._checked(request.label)
-        return super().complete(request)
+        return super()._filled(request)
 
-    def call(self, requests: Sequence[Request], on_step: OnStep) -> Made:
+    def call(self, requests: Sequence[CompletedRequest], on_step: OnStep) -> Made:
         """Run ``LabelPipeline.__call__``; every image has a CPU generator of its own."""
         first = requests[0]
         made = self.pipeline(
@@ -221,9 +225,9 @@ class LabelModel(PixelModel):
         )
         return Made(made.images)
 
-    def branches(self, request: Request) -> Branches:
+    def branches(self, request: CompletedRequest) -> Branches:
         """Unconditional, then conditional; only conditional with guidance off."""
-        return Branches(("unconditional", "conditional") if (request.guidance or 0) > 1 else ("conditional",))
+        return Branches(("unconditional", "conditional") if request.guidance > 1 else ("conditional",))
 
     def sites(self) -> tuple[Site, ...]:
         """The linear attentions."""

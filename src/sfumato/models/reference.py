@@ -11,7 +11,7 @@ from sfumato.errors import ModelError, RequestError
 from sfumato.inputs.image import Picture
 from sfumato.models.latent import LatentModel
 from sfumato.models.model import ReferenceTokens
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 
 class ReferenceModel(LatentModel):
@@ -20,13 +20,16 @@ class ReferenceModel(LatentModel):
     read_as = "reference"
     """The argument of the pipeline's call that the reference is."""
 
-    def complete(self, request: Request) -> Request:
+    def complete(self, request: Request) -> CompletedRequest:
         """As for text to image; image, mask and reference are resized to what the model takes.
 
         Raises:
             RequestError: One of the three is missing.
             ModelError: The request asks for something that such a model does not have.
         """
+        return super().complete(request)
+
+    def _filled(self, request: Request) -> CompletedRequest:
         for name in ("prompt", "negative_prompt", "strength"):
             if getattr(request, name):
                 raise ModelError(f"{self.source.name} takes no {name.replace('_', ' ')}; leave it out")
@@ -37,8 +40,8 @@ class ReferenceModel(LatentModel):
                 f"{'is' if len(missing) == 1 else 'are'} missing: Request(reference='garment.png', image='scene.png', "
                 "mask='mask.png')"
             )
-        done = super().complete(request)
-        size = (int(done.height or 0), int(done.width or 0))
+        done = super()._filled(request)
+        size = (done.height, done.width)
         if (
             request.height is None
             and request.width is None
@@ -48,9 +51,9 @@ class ReferenceModel(LatentModel):
                 f"the image is {request.image.height} x {request.image.width} pixels (height x width); this model "
                 f"paints {size[0]} x {size[1]}: crop it, or give height and width to stretch it"
             )
-        return done.with_(reference=self._read(request.reference))
+        return done.filled(reference=self._read(request.reference))
 
-    def called_with(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def called_with(self, requests: Sequence[CompletedRequest]) -> dict[str, Any]:
         """As elsewhere, with the reference of each image."""
         references = [r.reference.image for r in requests for _ in r.seeds if r.reference is not None]
         return super().called_with(requests) | {self.read_as: references}

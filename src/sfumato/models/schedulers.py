@@ -12,7 +12,7 @@ from sfumato.inputs.schedule import listed
 from sfumato.models.listed import following
 from sfumato.models.noise import is_flow
 from sfumato.models.turns import alone
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -48,23 +48,25 @@ def known_scheduler(pipeline: Any, wanted: str | None) -> str:
         ModelError: No scheduler of that name fits; the message lists those that do.
     """
     with alone(pipeline):  # else it may be the scheduler of another thread's run
-        if wanted is None:
-            return scheduler_name(pipeline.scheduler)
-        known = choices(pipeline)
+        return scheduler_name(pipeline.scheduler) if wanted is None else _kind(pipeline, wanted)[0]
+
+
+def _kind(pipeline: Any, wanted: str) -> tuple[str, Any]:
+    known = choices(pipeline)
     short = wanted.strip().lower().removesuffix("scheduler").replace("discrete", "")
     if short not in known:
         raise ModelError(f"no scheduler {wanted!r} fits this model; choose from: {', '.join(known)}")
-    return short
+    return short, known[short]
 
 
-def check_schedule(pipeline: Any, request: Request) -> None:
+def check_schedule(pipeline: Any, request: CompletedRequest) -> None:
     """Try the schedule of a completed request on a copy of the scheduler.
 
     Raises:
         ModelError: The scheduler cannot make so many, or so few, steps, or cannot follow a schedule.
         RequestError: The schedule is not possible with so many steps on this model.
     """
-    name, steps = str(request.scheduler), int(request.steps or 0)
+    name, steps = request.scheduler, request.steps
     scheduler = _built(pipeline, request)
     trained = int(scheduler.config.get("num_train_timesteps", 0))
     if is_flow(scheduler):
@@ -81,17 +83,17 @@ def check_schedule(pipeline: Any, request: Request) -> None:
         )
 
 
-def schedule_of(model: Model, request: Request) -> list[float]:
+def schedule_of(model: Model, request: CompletedRequest) -> list[float]:
     """The distinct timesteps of a completed request's run, in order, found on a copy of the scheduler."""
     scheduler = _built(model.pipeline, request)
     if scheduler.config.get("use_dynamic_shifting"):
         raise ModelError("the timesteps of this model depend on the image's size; say steps by their numbers instead")
-    scheduler.set_timesteps(int(request.steps or 1))
+    scheduler.set_timesteps(request.steps)
     known = list(dict.fromkeys(float(time) for time in scheduler.timesteps.tolist()))
     return known[-model.steps(request) :]
 
 
-def nearest_steps(model: Model, request: Request, wanted: Sequence[int]) -> list[int]:
+def nearest_steps(model: Model, request: CompletedRequest, wanted: Sequence[int]) -> list[int]:
     """The steps of a completed request's run that are nearest to some timesteps, in order.
 
     Raises:
@@ -106,19 +108,19 @@ def nearest_steps(model: Model, request: Request, wanted: Sequence[int]) -> list
     return sorted({min(range(len(schedule)), key=lambda step: abs(schedule[step] - time)) for time in wanted})
 
 
-def _built(pipeline: Any, request: Request) -> Any:
+def _built(pipeline: Any, request: CompletedRequest) -> Any:
     with alone(pipeline):
-        own, kind = pipeline.scheduler.config, choices(pipeline)[str(request.scheduler)]
+        own, (name, kind) = pipeline.scheduler.config, _kind(pipeline, request.scheduler)
     # the PNDM of Stable Diffusion begins without Runge-Kutta steps, which the configuration of others does not say
-    more = {"skip_prk_steps": True} if request.scheduler == "pndm" and "skip_prk_steps" not in own else {}
+    more = {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in own else {}
     if request.schedule is not None:
         trained = int(own.get("num_train_timesteps", 1000))
-        kind = following(kind, tuple(listed(request.schedule, int(request.steps or 0), trained)))
-    return kind.from_config(own, **more)  # type: ignore[attr-defined]
+        kind = following(kind, tuple(listed(request.schedule, request.steps, trained)))
+    return kind.from_config(own, **more)
 
 
 @contextmanager
-def using(pipeline: Any, request: Request) -> Iterator[None]:
+def using(pipeline: Any, request: CompletedRequest) -> Iterator[None]:
     """Run with the scheduler and schedule of a completed request, then put the pipeline's own scheduler back."""
     own = pipeline.scheduler
     if request.scheduler == scheduler_name(own) and request.schedule is None:

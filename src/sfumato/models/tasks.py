@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sfumato.errors import ModelError, RequestError
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 Image = Literal["start", "control", "edit"]
 
@@ -63,7 +63,7 @@ class PipelineTask:
                 + (f"one for each of its {self.adapters} IP-Adapters, or one for all" if self.adapters > 1 else "one")
             )
 
-    def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def arguments(self, requests: Sequence[CompletedRequest]) -> dict[str, Any]:
         """The arguments of the pipeline's call that carry pictures, one for each image that is made.
 
         Raises:

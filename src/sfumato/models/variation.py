@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 
 @contextmanager
-def varied(requests: Sequence[Request]) -> Iterator[None]:
+def varied(requests: Sequence[CompletedRequest]) -> Iterator[None]:
     """While open, everything that the generators of the requests' images draw is mixed with draws of other seeds.
 
     With the strength s of `Request.variation`, sqrt(1 - s^2) times the own draw plus s times the other one: of unit
@@ -32,7 +32,7 @@ def varied(requests: Sequence[Request]) -> Iterator[None]:
 class _Mixed(TorchFunctionMode):
     """Sees ``torch.randn``, by which pipelines draw noise."""
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    def __init__(self, requests: Sequence[CompletedRequest]) -> None:
         super().__init__()
         self._waiting: dict[int, list[tuple[int, float]]] = {}
         for request in requests:

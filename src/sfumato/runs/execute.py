@@ -174,7 +174,7 @@ def _costs(manifest: Manifest, task: Task, options: Any, model: Model, *, retry:
         return []
     counts = manifest.counts
     try:
-        request = request_from(manifest.folder, first.request)
+        request = model.complete(request_from(manifest.folder, first.request))
         return task.costs(model, request, counts.total - counts.invalid, options)
     except SfumatoError as error:  # it is the item that fails, once it is measured
         return [f"not known: {error}"]

@@ -74,7 +74,7 @@ def facts_of(model: Model) -> ModelFacts:
     from sfumato.models.notes import regions_of
 
     try:
-        usual = model.complete(Request("a" if "words" in model.features else ""))
+        usual: Request = model.complete(Request("a" if "words" in model.features else ""))
     except (RequestError, ModelError):  # it needs a picture, whose size the image has
         usual = Request()
     return ModelFacts(

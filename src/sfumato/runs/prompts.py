@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,15 +22,15 @@ from typing import Any
 from sfumato.bounds import checked_text, shown, shown_path
 from sfumato.errors import RequestError, Unreadable
 from sfumato.reading import path_of
-from sfumato.request import PICTURES, Request, parse_size, parse_variation
+from sfumato.request import ABOUT, PICTURES, SIZE, Request, parse_size, with_pictures
 from sfumato.runs.formats import MOST_CHARACTERS, Record, records
 
 Kept = str | int | float | bool | None
 
-FIELDS = {field.name: field.name for field in fields(Request)} | {"negative": "negative_prompt", "size": "size"}
-"""What columns fill, by their names in lower case."""
-WHOLE = frozenset({"seed", "steps", "height", "width", "images", "at"})
-NUMBERS = frozenset({"guidance", "strength"})
+COLUMNS: Mapping[str, Mapping[str, Any]] = {**ABOUT, "size": SIZE}
+"""What columns fill: the fields of a request, and its size."""
+FIELDS = {name: name for name in COLUMNS} | {about["name"]: name for name, about in COLUMNS.items() if "name" in about}
+"""The same by the names of columns in lower case."""
 SUBJECTS = ("prompt", "label", "image", "reference")
 """A request is about one of these at least."""
 DEPENDENT = frozenset({"invert", "at", "more_references"})
@@ -199,7 +199,8 @@ def _kept(name: str, value: Any) -> Kept:
 
 def _filled(given: dict[str, Any], folder: Path | None, *, is_text: bool) -> dict[str, Any]:
     """The fields of a request that a row gives."""
-    found = {name: _value(name, value, folder, is_text=is_text) for name, value in given.items()}
+    found = {name: _value(name, value, is_text=is_text) for name, value in given.items()}
+    found = with_pictures(found, partial(_picture, folder=folder))
     if "size" in found:
         if "height" in found or "width" in found:
             raise RequestError("size was given together with height or width; give the size once")
@@ -207,21 +208,17 @@ def _filled(given: dict[str, Any], folder: Path | None, *, is_text: bool) -> dic
     return found
 
 
-def _value(name: str, value: Any, folder: Path | None, *, is_text: bool) -> Any:
-    if name in PICTURES:
-        return _picture(value, folder)
-    if name == "more_references":
-        several = [value] if isinstance(value, str) else value
-        return [_picture(one, folder) for one in several] if isinstance(several, list) else several
+def _value(name: str, value: Any, *, is_text: bool) -> Any:
+    about = COLUMNS[name]
     if name == "size":
         return _size(value)
-    if name == "variation" and isinstance(value, str):
-        return parse_variation(value)
-    if is_text and name in WHOLE | NUMBERS:
-        value = _number(value.strip())
-    elif is_text:
-        value = value.strip()
-    if name in WHOLE and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    if name == "more_references" and isinstance(value, str):
+        return [value]
+    if "read" in about and isinstance(value, str):
+        return about["read"](value)
+    if is_text and name not in PICTURES:
+        value = _number(value.strip()) if about["kind"] in (int, float) else value.strip()
+    if about["kind"] is int and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)  # pandas writes whole numbers as 7.0 where some are missing
     return value
 
@@ -242,7 +239,7 @@ def _size(value: Any) -> tuple[int, int]:
     return parse_size(f"{text}x{text}" if re.fullmatch(r"\s*\d+\s*", text, re.ASCII) else text)
 
 
-def _picture(value: Any, folder: Path | None) -> Any:
+def _picture(value: Any, *, folder: Path | None) -> Any:
     """An image as ``Request`` takes it: a path relative to the file's folder becomes one from here."""
     return folder / path_of(value) if folder is not None and isinstance(value, str) else value
 

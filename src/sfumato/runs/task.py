@@ -13,7 +13,7 @@ from sfumato.errors import ModelError, OptionError, RunError, UnknownTask
 from sfumato.option_values import checked_options
 from sfumato.progress import Progress
 from sfumato.registry import Registry
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.runs.prompts import Row
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Cost:
     """
 
     text: str
-    lines: Callable[[Model, Request, int, Any], Sequence[str]] | None = None
+    lines: Callable[[Model, CompletedRequest, int, Any], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Item:
     """One unit of measurement.
 
     Attributes:
-        request: What to generate; fields that are left open take the model's defaults before it is measured.
+        request: What to generate.
         about: What else the measurement depends on or `conclude` must know, as JSON has it.
         row: The row of prompts that it comes from, for tasks that read prompts.
     """
@@ -104,6 +104,13 @@ class Item:
     request: Request
     about: Mapping[str, Any] = field(default_factory=dict)
     row: Row | None = None
+
+
+@dataclass(frozen=True)
+class CompletedItem(Item):
+    """An item whose request the model has completed."""
+
+    request: CompletedRequest
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,10 @@ class Parts(Protocol):
         """
         ...
 
-    def measure(self, model: Model, items: Sequence[Item], options: Any, progress: Progress) -> Sequence[Record]:
-        """A record for each of a batch of items, in order, from their requests completed by the model.
+    def measure(
+        self, model: Model, items: Sequence[CompletedItem], options: Any, progress: Progress
+    ) -> Sequence[Record]:
+        """A record for each of a batch of items, in order.
 
         An error fails the batch; the engine then tries its items apart and records the reason of each that fails.
         """
@@ -216,12 +225,12 @@ class Task:
             raise OptionError(f"{self.name} has no option {unknown[0]!r}; its options are: {listed}")
         return self.options(**checked_options(self.options, given))
 
-    def costs(self, model: Model, request: Request, items: int, options: Any) -> list[str]:
+    def costs(self, model: Model, request: CompletedRequest, items: int, options: Any) -> list[str]:
         """What a run costs, line by line.
 
         Args:
             model: The model.
-            request: Of the first item, completed.
+            request: Of the first item.
             items: How many there are.
             options: Of the task.
         """

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,13 @@ from sfumato.inputs.image import Picture
 from sfumato.models.bars import other_bars_hidden
 from sfumato.models.identity import identity_digest
 from sfumato.progress import Progress, silent
-from sfumato.request import PICTURES, Request
+from sfumato.request import Request, with_pictures
 from sfumato.results.json_text import json_value
 from sfumato.runs.manifest import Planned
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import library_versions
 from sfumato.runs.shards import Outcome, file_digest, read_shard, shard_name, write_shard
-from sfumato.runs.task import Item, Record, find_task
+from sfumato.runs.task import CompletedItem, Record, find_task
 from sfumato.writing.files import replacing_file
 from sfumato.writing.reasons import cannot_write
 
@@ -204,7 +205,9 @@ class Worker:
     def _measured(self, items: Sequence[Planned], progress: Progress) -> list[Outcome]:
         """Measure a batch; where that fails, its halves, down to the single items that fail by themselves."""
         try:
-            given = [Item(request_from(self._folder, one.request), one.about) for one in items]
+            given = [
+                CompletedItem(self.model.complete(request_from(self._folder, one.request)), one.about) for one in items
+            ]
             records = self._task.parts.measure(self.model, given, self._options, progress)
             if len(records) != len(items):
                 raise RunError(f"{self._task.name} measured {len(records)} records of {len(items)} items")
@@ -223,27 +226,14 @@ class Worker:
 
 def request_to(folder: Path, request: Request) -> dict[str, Any]:
     """A request as the plan holds it, with its pictures as files in the folder of the run."""
-    found: dict[str, Any] = {}
-    for one in fields(request):
-        value = getattr(request, one.name)
-        if one.name in PICTURES and value is not None:
-            value = _stored(folder, value)
-        elif one.name == "more_references" and value is not None:
-            value = [_stored(folder, picture) for picture in value]
-        if value != one.default:
-            found[one.name] = list(value) if isinstance(value, tuple) else value
-    return found
+    values = with_pictures(request.values(), partial(_stored, folder))
+    given = {one.name: values[one.name] for one in fields(Request) if values[one.name] != one.default}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
-def request_from(folder: Path, json_value: Mapping[str, Any]) -> Request:
+def request_from(folder: Path, plain: Mapping[str, Any]) -> Request:
     """The request that `request_to` wrote."""
-    found = dict(json_value)
-    for name in PICTURES:
-        if name in found:
-            found[name] = _read(folder, found[name])
-    if "more_references" in found:
-        found["more_references"] = [_read(folder, one) for one in found["more_references"]]
-    return Request.from_dict(found)
+    return Request.from_dict(with_pictures(plain, partial(_read, folder)))
 
 
 def _stored(folder: Path, picture: Picture) -> str:

@@ -16,7 +16,7 @@ from sfumato.generation.feature_layers import layers_of
 from sfumato.generation.trace import Trace
 from sfumato.models import noise
 from sfumato.models.model import Model
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 Target = Literal["x0", "eps"]
 Branch = Literal["guided", "conditional"]
@@ -105,7 +105,7 @@ class Recovery:
         return pixels
 
 
-def steps_at(model: Model, request: Request, given: Sequence[int]) -> list[int]:
+def steps_at(model: Model, request: CompletedRequest, given: Sequence[int]) -> list[int]:
     """The chosen steps of a completed request in order; without any, those at a quarter, a half and three quarters.
 
     Raises:
@@ -119,7 +119,7 @@ def steps_at(model: Model, request: Request, given: Sequence[int]) -> list[int]:
     return sorted(set(given))
 
 
-def rows_within(model: Model, request: Request, megabytes: float) -> int:
+def rows_within(model: Model, request: CompletedRequest, megabytes: float) -> int:
     """How many latents at a time keep all feature maps of one call of the denoiser within some memory.
 
     Raises:

@@ -8,7 +8,7 @@ from PIL import Image
 from sfumato.bounds import checked_int
 from sfumato.errors import ModelError, OptionError
 from sfumato.generation.generate import generate
-from sfumato.inputs.image import Picture
+from sfumato.inputs.image import Mask, Picture
 from sfumato.metrics import bootstrap
 from sfumato.models.model import Model
 from sfumato.option_values import COUNT
@@ -24,7 +24,7 @@ BATCH = 8
 def request_of(one: Pair, seed: int) -> Request:
     """What a reference model is asked for to paint the garment of a pair into its scene."""
     reference, image = Picture.of(one.reference), Picture.of(one.scene)
-    return Request(reference=reference, image=image, mask=Picture.of_mask(one.mask), seed=seed)
+    return Request(reference=reference, image=image, mask=Mask.of(one.mask), seed=seed)
 
 
 def score_garments(model: Model, samples: int = 200, *, seed: int = 0, progress: Progress = silent) -> Scores:

@@ -14,10 +14,10 @@ from sfumato.metrics import bootstrap, lies, verdict_of
 from sfumato.models.model import Model
 from sfumato.plots.curves import bars_sheet
 from sfumato.progress import Progress
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
     first_request,
@@ -68,7 +68,7 @@ class Ablation:
         return items_of(facts, options, followed_in_plan(facts, options))
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: FollowingOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: FollowingOptions, progress: Progress
     ) -> Sequence[Record]:
         """Sweep over the layers for one image after the other."""
         outputs, attention = _swept(model, items[0].request)
@@ -108,7 +108,7 @@ class Ablation:
         return Finding("ablation", CLAIM.text, verdict, sentence, table, figure, sampling_of_seeds(requests, about))
 
 
-def _swept(model: Model, request: Request) -> tuple[list[str], list[str]]:
+def _swept(model: Model, request: CompletedRequest) -> tuple[list[str], list[str]]:
     """The last layers of all blocks, and the attention layers.
 
     Raises:
@@ -125,7 +125,9 @@ def _swept(model: Model, request: Request) -> tuple[list[str], list[str]]:
     return [layer.name for layer in chosen(patterns, known)], attention
 
 
-def _record(model: Model, item: Item, outputs: Sequence[str], attention: Sequence[str], progress: Progress) -> Record:
+def _record(
+    model: Model, item: CompletedItem, outputs: Sequence[str], attention: Sequence[str], progress: Progress
+) -> Record:
     """The similarity to the image without ablation and the ablated channel (layer,), the last layers first."""
     swept, mask = [*outputs, *attention], followed_in(model, item)
     found = explain(model, item.request, "ablation", sweep=tuple(swept), mask=mask, progress=progress)

@@ -25,11 +25,11 @@ from sfumato.models.model import Model
 from sfumato.models.schedulers import nearest_steps
 from sfumato.plots.curves import maps_sheet
 from sfumato.progress import Progress
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.upscale import resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, first_request, items_of, sampling_of_seeds
 
 AT = 200
@@ -89,7 +89,7 @@ class Artifact:
         return items_of(facts, options)
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: ArtifactOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: ArtifactOptions, progress: Progress
     ) -> Sequence[Record]:
         """Ablate in one image after the other; what is unusual in it depends on the images of all seeds."""
         first = items[0].request
@@ -140,7 +140,7 @@ class Artifact:
         return self._mean[1]
 
 
-def _layer(model: Model, request: Request) -> str:
+def _layer(model: Model, request: CompletedRequest) -> str:
     """The last layer of the second contracting block.
 
     Raises:
@@ -153,7 +153,7 @@ def _layer(model: Model, request: Request) -> str:
     return chosen(["downs.1.3" if own else "down_blocks.1"], known)[0].name
 
 
-def _record(model: Model, request: Request, mean: NDArray[np.float64], layer: str) -> Record:
+def _record(model: Model, request: CompletedRequest, mean: NDArray[np.float64], layer: str) -> Record:
     """What the gradient's channel and a random one change inside and outside the artifact (which,), and where."""
     step = nearest_steps(model, request, [AT])[0]
     plain = generate(model, request, record={step})

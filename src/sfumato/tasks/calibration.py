@@ -32,12 +32,12 @@ from sfumato.option_values import COUNT
 from sfumato.plots.studies import panels_sheet
 from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.explain import check_method, costs_of, of_each_image
 from sfumato.tasks.shared.captions import drawn_captions
 from sfumato.tasks.shared.word_maps import Sampling, mapped_in
@@ -60,7 +60,7 @@ class CalibrationOptions:
     )
 
 
-def _costs(model: Model, request: Request, items: int, options: CalibrationOptions) -> list[str]:
+def _costs(model: Model, request: CompletedRequest, items: int, options: CalibrationOptions) -> list[str]:
     """What both methods cost, for each image."""
     each = [(find("information"), {"samples": options.samples}), (find("daam"), {})]
     return costs_of(model, request, each, f"each of {items:,} images")
@@ -99,7 +99,7 @@ class AttentionCalibration:
         return of_each_image(rows)
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: CalibrationOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: CalibrationOptions, progress: Progress
     ) -> Sequence[Record]:
         """Information of a batch, then attention prompt by prompt, whose maps are larger."""
         requests = [one.request for one in items]
@@ -183,7 +183,7 @@ def _record(model: Model, told: Explanation, progress: Progress) -> Record:
     words = [one.words[place] for place in one.seen]
     if not words:
         raise RequestError("the model sees no word of the prompt; expected one or more")
-    features, layers, heads = attention_of(model, told.request, words, progress)
+    features, layers, heads = attention_of(model, model.complete(told.request), words, progress)
     maps = one.maps[one.seen]
     nats = maps.astype(np.float64).sum((1, 2))
     return Record(
@@ -195,7 +195,7 @@ def _record(model: Model, told: Explanation, progress: Progress) -> Record:
 
 
 def attention_of(
-    model: Model, request: Request, words: Sequence[Word], progress: Progress
+    model: Model, request: CompletedRequest, words: Sequence[Word], progress: Progress
 ) -> tuple[NDArray[np.float16], list[str], NDArray[np.bool_]]:
     """Attention maps of words by part of the run.
 

@@ -23,7 +23,7 @@ from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     OTHER,
     OverSeedsOptions,
@@ -78,7 +78,7 @@ class Divergence:
         return items_of(facts, options, {"other": other_of(facts, options, options.other)})
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: DivergenceOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: DivergenceOptions, progress: Progress
     ) -> Sequence[Record]:
         """Compare the conditions of one seed after the other."""
         first = items[0].request
@@ -112,7 +112,7 @@ class Divergence:
         return Finding("divergence", CLAIM.text, verdict, sentence, table, curves_sheet(panels), told)
 
 
-def _record(model: Model, item: Item, names: Sequence[str]) -> Record:
+def _record(model: Model, item: CompletedItem, names: Sequence[str]) -> Record:
     """The similarity of both samples before and after every step, and the distance of their attention maps.
 
     Args:

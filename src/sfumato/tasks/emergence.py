@@ -20,10 +20,10 @@ from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import OverSeedsOptions, first_request, items_of, over_time, sampling_of_seeds
 
 CLAIM = Claim(
@@ -72,7 +72,7 @@ class Emergence:
         return items_of(facts, options)
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: EmergenceOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: EmergenceOptions, progress: Progress
     ) -> Sequence[Record]:
         """Follow one trajectory after the other."""
         return [_followed(model, one.request) for one in items]
@@ -101,8 +101,8 @@ class Emergence:
         return Finding("emergence", CLAIM.text, verdict, sentence, over_time(later, values, marks), figure, told)
 
 
-def _later(model: Model, request: Request) -> NDArray[np.float64]:
-    """The timestep of the sample after each step of a completed request's run."""
+def _later(model: Model, request: CompletedRequest) -> NDArray[np.float64]:
+    """The timestep of the sample after each step of a run."""
     return np.array([*schedule_of(model, request)[1:], 0.0])
 
 
@@ -114,7 +114,7 @@ def _plateau(later: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (later <= 350) & (later >= 150)
 
 
-def _followed(model: Model, request: Request) -> Record:
+def _followed(model: Model, request: CompletedRequest) -> Record:
     """The similarity of every sample of a run with the one before."""
     found: list[float] = []
     before: list[NDArray[Any]] = []

@@ -18,12 +18,12 @@ from sfumato.options import parse_each
 from sfumato.plots.contact import contact_sheet
 from sfumato.progress import Progress
 from sfumato.registry import Method, find, usual_method
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.importance import NODE
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 
 LEVELS = 255
@@ -61,13 +61,13 @@ class ExplainOptions(MethodOptions):
 
 
 def costs_of(
-    model: Model, request: Request, methods: Iterable[tuple[Method, Mapping[str, Any]]], each: str
+    model: Model, request: CompletedRequest, methods: Iterable[tuple[Method, Mapping[str, Any]]], each: str
 ) -> list[str]:
     """What methods cost, a line for each, and how often.
 
     Args:
         model: The model.
-        request: Completed.
+        request: Of one of them.
         methods: Each with the options that it is given.
         each: What all of it is for, such as "each of 30 images".
     """
@@ -75,7 +75,7 @@ def costs_of(
     return [*lines, f"all of it for {each}, less where it was measured before"]
 
 
-def costs_of_methods(model: Model, request: Request, items: int, options: MethodOptions) -> list[str]:
+def costs_of_methods(model: Model, request: CompletedRequest, items: int, options: MethodOptions) -> list[str]:
     """What the methods of `MethodOptions` cost, or the usual one of the request."""
     methods = [find(name) for name in dict.fromkeys(options.method or (usual_method(request),))]
     given = zip(methods, parse_each(methods, options.option), strict=True)
@@ -98,7 +98,7 @@ class ExplainPrompts:
         return of_each_image(rows)
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: ExplainOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: ExplainOptions, progress: Progress
     ) -> Sequence[Record]:
         """Explain a batch with every method."""
         return [_record(one, options) for one in explanations_of(model, items, options, progress)]

@@ -14,15 +14,15 @@ from sfumato.methods.costs import runs
 from sfumato.models.model import Model
 from sfumato.plots.contact import contact_sheet
 from sfumato.progress import Progress
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Cost, Item, ModelFacts, NoOptions, Record, Records, task
+from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, NoOptions, Record, Records, task
 from sfumato.studio.scenes import held_out_captions
 from sfumato.tasks.explain import SHOWN, of_each_image
 
 
-def _costs(model: Model, request: Request, items: int, options: NoOptions) -> list[str]:
+def _costs(model: Model, request: CompletedRequest, items: int, options: NoOptions) -> list[str]:
     return [f"{runs(model, request)} for each of {items:,} images"]
 
 
@@ -40,7 +40,9 @@ class GeneratePrompts:
         """An item for each image of each row."""
         return of_each_image(rows)
 
-    def measure(self, model: Model, items: Sequence[Item], options: NoOptions, progress: Progress) -> Sequence[Record]:
+    def measure(
+        self, model: Model, items: Sequence[CompletedItem], options: NoOptions, progress: Progress
+    ) -> Sequence[Record]:
         """Generate a batch."""
         requests = [one.request for one in items]
         return [Record(picture=image) for image in generated(model, requests, len(requests), progress)]

@@ -19,7 +19,7 @@ from sfumato.judging.trust import node_of
 from sfumato.models.model import Model
 from sfumato.plots.trust import checks_sheet
 from sfumato.progress import Progress
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
 from sfumato.runs.finding import Finding
@@ -36,7 +36,7 @@ class JudgeOptions(CheckOptions, MethodOptions):
     """Options of the task."""
 
 
-def _costs(model: Model, request: Request, items: int, options: JudgeOptions) -> list[str]:
+def _costs(model: Model, request: CompletedRequest, items: int, options: JudgeOptions) -> list[str]:
     *methods, each = costs_of_methods(model, request, items, options)
     checks = (
         f"checks: an image without each word, and the methods {options.stages} times on randomised weights and "

@@ -17,7 +17,7 @@ from sfumato.progress import Progress
 from sfumato.request import Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     FollowingOptions,
     first_request,
@@ -65,7 +65,7 @@ class Localisation:
         return items_of(facts, options, followed_in_plan(facts, options))
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: FollowingOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: FollowingOptions, progress: Progress
     ) -> Sequence[Record]:
         """Take the gradient volume of one image after the other."""
         return [_record(model, one, progress) for one in items]
@@ -106,7 +106,7 @@ class Localisation:
         return Finding("localisation", CLAIM.text, verdict, sentence, table, figure, sampling_of_seeds(requests, about))
 
 
-def _record(model: Model, item: Item, progress: Progress) -> Record:
+def _record(model: Model, item: CompletedItem, progress: Progress) -> Record:
     """Areas and shares (time,), the maps of the region (time, y, x), the image and the mask of a seed."""
     mask = followed_in(model, item)
     given: dict[str, Any] = {"mask": mask, "timesteps": TIMES}

@@ -35,7 +35,7 @@ from sfumato.results.json_text import json_value
 from sfumato.results.upscale import bicubic, resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.studio.grammar import parsed
 from sfumato.studio.scenes import held_out_captions, scene_of
 from sfumato.studio.word_masks import MaskedWord, masked_words
@@ -121,7 +121,7 @@ class MapFaithfulness:
         return _items(rows, options)
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: MapFaithfulnessOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: MapFaithfulnessOptions, progress: Progress
     ) -> Sequence[Record]:
         """Map the words of a batch by every contender and compare with the truths."""
         records: dict[int, Record] = {}
@@ -257,7 +257,9 @@ def _items(rows: Iterable[Row], options: MapFaithfulnessOptions) -> Iterator[Ite
         count += 1
 
 
-def _judged(model: Model, items: Sequence[Item], options: MapFaithfulnessOptions, progress: Progress) -> list[Record]:
+def _judged(
+    model: Model, items: Sequence[CompletedItem], options: MapFaithfulnessOptions, progress: Progress
+) -> list[Record]:
     """A row for each word and map of each item, all of one kind of scenes."""
     generator = Generator(model, Cache(default_folder()))
     requests = [one.request for one in items]
@@ -286,7 +288,9 @@ def _rows(
             yield about | {"map": control, "calls": 0} | _scores(word, heat, change)
 
 
-def _timed(model: Model, items: Sequence[Item], options: MapFaithfulnessOptions, progress: Progress) -> list[Record]:
+def _timed(
+    model: Model, items: Sequence[CompletedItem], options: MapFaithfulnessOptions, progress: Progress
+) -> list[Record]:
     """A row for each contender with its time, one prompt after the other."""
     records = []
     for item in items:

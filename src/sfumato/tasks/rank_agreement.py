@@ -30,7 +30,7 @@ from sfumato.models.model import Model
 from sfumato.options import parse_options
 from sfumato.progress import Progress
 from sfumato.registry import Method, find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
@@ -213,7 +213,7 @@ def paper_prompts(count: int) -> list[dict[str, str]]:
     return [{"prompt": one.prompt, SHARES: " ".join(f"{share:g}" for share in one.truth)} for one in PROMPTS[:count]]
 
 
-def _costs(model: Model, request: Request, items: int, options: RankAgreementOptions) -> list[str]:
+def _costs(model: Model, request: CompletedRequest, items: int, options: RankAgreementOptions) -> list[str]:
     return costs_of(model, request, [_configured(options)], f"each of {items:,} images")
 
 

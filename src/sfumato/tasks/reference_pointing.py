@@ -28,7 +28,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT, SEED
 from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.pairs import NODE as PAIRS
 from sfumato.runs.finding import Finding
@@ -57,7 +57,7 @@ class ReferencePointingOptions:
     seed: int = field(default=0, metadata=SEED | {"help": "Of the first pair and its noise; pair i has --seed + i."})
 
 
-def _costs(model: Model, request: Request, items: int, options: ReferencePointingOptions) -> list[str]:
+def _costs(model: Model, request: CompletedRequest, items: int, options: ReferencePointingOptions) -> list[str]:
     return costs_of(model, request, [(find("i2am"), {"groups": GROUPS, "keep": KEPT})], f"each of {items:,} pairs")
 
 

@@ -27,10 +27,10 @@ from sfumato.option_values import COUNT
 from sfumato.plots.games import games_sheet
 from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.saliency.nodes import NODES
 from sfumato.saliency.recovering import steps_at
 from sfumato.studio.scenes import held_out_captions
@@ -77,7 +77,7 @@ class StepFaithfulnessOptions:
         )
 
 
-def _costs(model: Model, request: Request, items: int, options: StepFaithfulnessOptions) -> list[str]:
+def _costs(model: Model, request: CompletedRequest, items: int, options: StepFaithfulnessOptions) -> list[str]:
     """A line for each contender, one for the games, and for how many prompts."""
     steps, maps, lines = len(steps_at(model, request, ())), 0, []
     for one in options.competing:
@@ -118,7 +118,7 @@ class StepFaithfulness:
         )
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: StepFaithfulnessOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: StepFaithfulnessOptions, progress: Progress
     ) -> Sequence[Record]:
         """Explain three steps by one contender after the other, and play both games on every map."""
         known = {one.name: one for one in options.competing}

@@ -17,7 +17,7 @@ from sfumato.plots.curves import curves_sheet
 from sfumato.progress import Progress
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Claim, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Claim, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.tasks.shared.over_seeds import (
     OTHER,
     OverSeedsOptions,
@@ -70,7 +70,7 @@ class Switch:
         return items_of(facts, options, {"other": other_of(facts, options, options.other)})
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: SwitchOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: SwitchOptions, progress: Progress
     ) -> Sequence[Record]:
         """Switch in one generation after the other."""
         return [_record(model, one, progress) for one in items]
@@ -108,7 +108,7 @@ class Switch:
         return Finding("switch", CLAIM.text, verdict, sentence, table, figure, told)
 
 
-def _record(model: Model, item: Item, progress: Progress) -> Record:
+def _record(model: Model, item: CompletedItem, progress: Progress) -> Record:
     """The similarity to both conditions (switch,), the timesteps of the switches, and when the image is settled."""
     found = explain(model, item.request, "switch", to=item.about["other"], progress=progress)
     data = found.tree["switch"].to_dataset()

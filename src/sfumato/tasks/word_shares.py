@@ -28,7 +28,7 @@ from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
-from sfumato.runs.task import Captions, Cost, Item, ModelFacts, Record, Records, task
+from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
 from sfumato.similarity import similarity
 from sfumato.similarity.measures import Similarity
 from sfumato.studio.shapes import BACKGROUNDS, COLOURS
@@ -72,7 +72,7 @@ class WordShares:
         return of_each_prompt(rows, check_few_words)
 
     def measure(
-        self, model: Model, items: Sequence[Item], options: WordSharesOptions, progress: Progress
+        self, model: Model, items: Sequence[CompletedItem], options: WordSharesOptions, progress: Progress
     ) -> Sequence[Record]:
         """Weigh the words of one prompt after the other; all parts of it are generated, or in the cache."""
         generator = Generator(model, Cache(default_folder()))
@@ -143,7 +143,7 @@ def table(words: Sequence[Mapping[str, Any]], calls: Mapping[str, Sequence[float
 
 def _record(
     model: Model,
-    item: Item,
+    item: CompletedItem,
     generator: Generator,
     measures: Mapping[str, Similarity],
     samples: int,

@@ -9,11 +9,11 @@ from sfumato.app.asking.inputs import check_patterns, options_from
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import Seat, Workshop
 from sfumato.errors import BudgetExceeded, SfumatoError
-from sfumato.explain import explain
+from sfumato.explain import explained
 from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.registry import Method, find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 
 KEPT: tuple[tuple[str, ...], ...] = (("step", "layer", "head"), ("step",), ())
@@ -23,29 +23,29 @@ AT_MOST = 2.0
 """Seconds that the cost of a method may be waited for."""
 
 
-def made(model: Model, requests: Sequence[Request], job: Job[Any]) -> list[Explanation]:
+def made(model: Model, requests: Sequence[CompletedRequest], job: Job[Any]) -> list[Explanation]:
     """Images of requests, with maps of their words where the model has any."""
     if "token-maps" not in model.features:
         job.cost = f"{len(requests)} generation{'s' if len(requests) > 1 else ''}"
         return [generate(model, one, progress=job.progress).explanation(0, {}) for one in requests]
+    daam = find("daam")
     for keep in KEPT:
-        options: dict[str, Any] = {"keep": keep, "budget_mb": BUDGET_MB}
-        job.cost = cost(model, requests[0], find("daam"), options)
+        options, job.cost = configured(model, requests[0], daam, {"keep": keep, "budget_mb": BUDGET_MB})
         try:
-            return explain(model, list(requests), "daam", progress=job.progress, **options)
+            return explained(model, requests, daam, options, progress=job.progress)
         except BudgetExceeded:
             continue
     return []
 
 
 def asked(
-    model: Model, request: Request, name: str, given: Mapping[str, Any], job: Job[Any], **more: Any
+    model: Model, request: CompletedRequest, name: str, given: Mapping[str, Any], job: Job[Any], **more: Any
 ) -> Explanation:
     """The explanation of one method.
 
     Args:
         model: The model.
-        request: Completed.
+        request: What to explain.
         name: Of the method.
         given: Options as the form gives them, text by name.
         job: Told of progress and cost.
@@ -56,27 +56,26 @@ def asked(
     """
     method = find(name)
     check_patterns(method, more)
-    options = options_from(method, given) | more
-    job.cost = cost(model, request, method, options)
-    return explain(model, request, name, progress=job.progress, **options)
+    options, job.cost = configured(model, request, method, options_from(method, given) | more)
+    return explained(model, [request], method, options, progress=job.progress)[0]
 
 
-def cost(model: Model, request: Request, method: Method, options: Mapping[str, Any]) -> str:
-    """What a method costs, in words.
+def configured(model: Model, request: CompletedRequest, method: Method, given: Mapping[str, Any]) -> tuple[Any, str]:
+    """The options of a method, configured, and what it costs, in words.
 
     Raises:
         SfumatoError: It cannot answer this request with these options.
     """
-    configured = method.configure(options)
+    options = method.configure(given)
     method.check(model)
-    return method.cost(model, request, configured)
+    return options, method.cost(model, request, options)
 
 
 def priced_in(
     workshop: Workshop,
     seat: Seat,
     model: str,
-    request: Callable[[Model], Request],
+    request: Callable[[Model], CompletedRequest],
     name: str,
     options: Mapping[str, Any],
 ) -> str:
@@ -86,13 +85,13 @@ def priced_in(
         workshop: The models.
         seat: Who asks.
         model: Its name on the page.
-        request: Makes the completed request.
+        request: Completes the request by the model.
         name: Of the method.
         options: Their values.
     """
 
     def work(ready: Model, job: Job[Any]) -> str:
-        return cost(ready, request(ready), find(name), options)
+        return configured(ready, request(ready), find(name), options)[1]
 
     try:
         job = workshop.worker(model).submit(seat.tab, work)

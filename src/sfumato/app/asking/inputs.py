@@ -23,12 +23,14 @@ from sfumato.errors import OptionError, RequestError
 from sfumato.inputs.image import Picture, decoded, read_mask
 from sfumato.options import expected, option_types, parse_value
 from sfumato.registry import Method
-from sfumato.request import SEEDS
+from sfumato.request import ABOUT, SEEDS
 
 MOST_BYTES = 8_000_000
 MOST_PIXELS = 4096 * 2048
 MOST_STEPS = 200
 MOST_TEXT = 2000
+REQUEST_LIMITS = {"seed": SEEDS - 1, "steps": MOST_STEPS, "guidance": 100}
+"""The most of a request's numbers that visitors may ask for."""
 LIMITS = {
     "budget_mb": 500.0,
     "memory": 1000.0,
@@ -201,6 +203,35 @@ def _check_most(name: str, value: Any, most: float | None = None) -> None:
 def offered_options(method: Method) -> list[str]:
     """The options that the page asks for: all that name nothing on the disk."""
     return [one.name for one in fields(method.options) if "disk" not in one.metadata]
+
+
+def request_field(field: str, text: Any, name: str = "") -> Any:
+    """The number in a field of a request, within its bounds and those of the page; None where it was left empty.
+
+    Args:
+        field: Its name.
+        text: What was written.
+        name: What messages call it; by default as the field.
+
+    Raises:
+        RequestError: It is none, or out of bounds.
+    """
+    about = ABOUT[field]
+    read = number if about["kind"] is int else decimal
+    return read(name or field, text, about["least"], REQUEST_LIMITS[field])
+
+
+def request_fields(*, seed: Any, steps: Any, guidance: Any) -> dict[str, Any]:
+    """The numbers of a request that every tab has, those that were left empty as a request has them by default.
+
+    Raises:
+        RequestError: One is unreadable, or out of bounds.
+    """
+    return {
+        "seed": request_field("seed", seed, "the seed") or 0,
+        "steps": request_field("steps", steps),
+        "guidance": request_field("guidance", guidance),
+    }
 
 
 def number(name: str, text: Any, low: int, high: int) -> int | None:

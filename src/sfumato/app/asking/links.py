@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlencode
 
-from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
+from sfumato.app.asking.inputs import MOST_TEXT, request_field, request_fields
 from sfumato.errors import RequestError
 from sfumato.models.model import Model
-from sfumato.request import SEEDS, Request
+from sfumato.request import CompletedRequest, Request
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Asked:
     @classmethod
     def from_query(cls, query: Mapping[str, str], model: str) -> Asked:
         """What a link asks for; what it does not say is as in an empty form."""
-        names = ("model", "prompt", "seed", "steps", "guidance", "negative", "other_prompt", "other_seed")
-        given = {name: str(query[name])[:MOST_TEXT] for name in names if name in query}
+        given = {one.name: str(query[one.name])[:MOST_TEXT] for one in fields(cls) if one.name in query}
         return cls(**({"model": model} | given))
 
     @property
@@ -54,7 +53,7 @@ class Asked:
         }
         return urlencode(said)
 
-    def requests(self, model: Model) -> list[Request]:
+    def requests(self, model: Model) -> list[CompletedRequest]:
         """One request, or two to compare, completed by the model.
 
         Raises:
@@ -66,15 +65,11 @@ class Asked:
                 raise RequestError(f"the {name} has {len(value)} characters; at most {MOST_TEXT} are taken")
         if not text:
             raise RequestError(f"the prompt is empty; write {_wanted(model)}")
-        common: dict[str, Any] = {
-            "seed": number("the seed", self.seed, 0, SEEDS - 1) or 0,
-            "steps": number("steps", self.steps, 1, MOST_STEPS),
-            "guidance": decimal("guidance", self.guidance, 0, 100),
-        }
+        common = request_fields(seed=self.seed, steps=self.steps, guidance=self.guidance)
         if self.negative.strip():
             common["negative_prompt"] = self.negative.strip()
         first = _request(model, text, common)
-        other_seed = number("the other seed", self.other_seed, 0, SEEDS - 1)
+        other_seed = request_field("seed", self.other_seed, "the other seed")
         other_text = self.other_prompt.strip()
         if other_seed is None and not other_text:
             return [model.complete(first)]

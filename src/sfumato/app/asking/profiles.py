@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, check_pattern, decimal, number
+from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, check_pattern, number, request_fields
 from sfumato.app.asking.links import Asked
 from sfumato.app.pieces.schematic import drawing
 from sfumato.errors import RequestError
@@ -21,7 +21,7 @@ from sfumato.generation.feature_layers import Layer, layers_of, usual_layers
 from sfumato.metrics.structure import maximum_channel
 from sfumato.models.model import Model
 from sfumato.models.notes import notes_of, regions_of
-from sfumato.request import SEEDS, Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import resized
 
@@ -72,7 +72,7 @@ class Wanted:
             said["layers"] = ",".join(self.layers)
         return urlencode(said)
 
-    def request(self, model: Model, *, condition: str | None = None) -> Request:
+    def request(self, model: Model, *, condition: str | None = None) -> CompletedRequest:
         """The request, completed by the model.
 
         Args:
@@ -85,13 +85,7 @@ class Wanted:
         text = self.condition if condition is None else condition
         if model.features & {"words", "label"}:
             return Asked(self.model, text, self.seed, self.steps, self.guidance).requests(model)[0]
-        return model.complete(
-            Request(
-                seed=number("the seed", self.seed, 0, SEEDS - 1) or 0,
-                steps=number("steps", self.steps, 1, MOST_STEPS),
-                guidance=decimal("guidance", self.guidance, 0, 100),
-            )
-        )
+        return model.complete(Request(**request_fields(seed=self.seed, steps=self.steps, guidance=self.guidance)))
 
     def options(self, facts: Facts) -> dict[str, Any]:
         """Options of the method ``profile``.
@@ -148,12 +142,12 @@ def what_it_reads(model: Model) -> Facts:
     return Facts(reads, attributes, tuple(regions_of(model.pipeline)))
 
 
-def facts_of(model: Model, request: Request) -> Facts:
+def facts_of(model: Model, request: CompletedRequest) -> Facts:
     """All facts, which takes one call of the denoiser.
 
     Args:
         model: The model.
-        request: Completed; the grids of layers are those of its size.
+        request: The grids of layers are those of its size.
     """
     known = tuple(layers_of(model, request))
     plain = what_it_reads(model)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from sfumato.app.asking.inputs import MOST_STEPS, MOST_TEXT, decimal, number
+from sfumato.app.asking.inputs import MOST_TEXT, decimal, number, request_field
 from sfumato.app.asking.links import Asked
 from sfumato.errors import ModelError, OptionError, RequestError
 from sfumato.inputs.schedule import listed
 from sfumato.models.model import Model
 from sfumato.models.schedulers import schedule_of
 from sfumato.registry import find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 
 STEPS = 12
 """Of a run, until somebody says otherwise: few, so that the first answer comes soon."""
@@ -126,7 +126,7 @@ class StepsAsked:
             raise RequestError(f"both schedules are {found[0]}; compare with another one")
         return found
 
-    def requests(self, model: Model) -> list[Request]:
+    def requests(self, model: Model) -> list[CompletedRequest]:
         """One request for each schedule, completed by the model.
 
         Raises:
@@ -170,7 +170,7 @@ class StepsAsked:
             raise RequestError(f"step {wrong[0]} is chosen, but this run has steps 0 to {count - 1}; mark others")
         return self.at
 
-    def options(self, model: Model, request: Request) -> dict[str, dict[str, Any]]:
+    def options(self, model: Model, request: CompletedRequest) -> dict[str, dict[str, Any]]:
         """By method, in order, what it is told.
 
         Raises:
@@ -297,7 +297,7 @@ def steps_of(text: Any) -> int:
     Raises:
         RequestError: It is no such number.
     """
-    return number("steps", text, 1, MOST_STEPS) or STEPS
+    return request_field("steps", text) or STEPS
 
 
 def _spread(count: int) -> list[int]:

@@ -20,7 +20,7 @@ from sfumato.judging.maps import saliencies
 from sfumato.methods.costs import runs
 from sfumato.metrics.controls import control_map
 from sfumato.models.model import Model
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
 from sfumato.saliency.recovering import Recovery, rows_within
@@ -81,7 +81,7 @@ def games_of(
     if name not in maps:
         raise SfumatoError(f"there is no map {name!r} here; its maps are: {', '.join(maps)}")
     clip = None if measure == LOCAL_SSIM else clip_for(model, None, instead=MEASURES[LOCAL_SSIM])
-    request = explanation.request
+    request = model.complete(explanation.request)
     job.cost = games_cost(model, request, points)
     trace = generate(model, request, record={step}, progress=job.progress)
     recovery = Recovery(trace, step, rows=rows_within(model, request, enough(model, request)))
@@ -101,12 +101,12 @@ def games_of(
     return Verdict(tuple(played))
 
 
-def enough(model: Model, request: Request) -> float:
+def enough(model: Model, request: CompletedRequest) -> float:
     """Megabytes that a batch may take: `BATCH_MB`, or as much as one call of the denoiser needs."""
     return max(BATCH_MB, math.ceil(sum(layer.bytes for layer in layers_of(model, request)) / 1e6))
 
 
-def games_cost(model: Model, request: Request, points: int = POINTS) -> str:
+def games_cost(model: Model, request: CompletedRequest, points: int = POINTS) -> str:
     """What a check costs, in words."""
     calls = (1 + len(CONTROLS)) * len(GAMES) * (points + 1) * len(model.branches(request).names)
     return f"{runs(model, request)}, then {calls} calls for the games, batched"

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sfumato.app.asking.answers import AT_MOST, asked, cost
+from sfumato.app.asking.answers import AT_MOST, asked, configured
 from sfumato.app.asking.profiles import MOST_LAYERS, Facts, Wanted, label_from, said_condition, what_it_reads
 from sfumato.app.charts.process import distance_chart, trajectory_chart
 from sfumato.app.pieces.film import frames
@@ -143,7 +143,8 @@ def process_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         def work(ready: Model, job: Job[Any]) -> str:
             asked_of = one if one.condition.strip() or "words" not in ready.features else replace(one, condition="a")
             completed = asked_of.request(ready)
-            return cost(ready, completed, find("profile"), one.options(it.known(one.model, ready, completed)))
+            options = one.options(it.known(one.model, ready, completed))
+            return configured(ready, completed, find("profile"), options)[1]
 
         try:
             job = workshop.worker(one.model).submit(workshop.seat(request).tab, work)

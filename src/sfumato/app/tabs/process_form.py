@@ -18,7 +18,7 @@ from sfumato.app.server.visitors import Kept
 from sfumato.app.server.workshop import Seat, Workshop
 from sfumato.errors import SfumatoError
 from sfumato.models.model import Model
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 
 EXAMPLES = (
@@ -132,7 +132,7 @@ class Process:
         except SfumatoError:
             return ()
 
-    def known(self, name: str, model: Model, request: Request) -> Facts:
+    def known(self, name: str, model: Model, request: CompletedRequest) -> Facts:
         """Facts of a model, found once; runs in its worker."""
         if name not in self.facts:
             self.facts[name] = facts_of(model, request)

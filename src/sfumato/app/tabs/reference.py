@@ -12,7 +12,7 @@ from PIL import Image
 
 from sfumato.app.asking.correspondence import Pairs, Question
 from sfumato.app.asking.garment import example, truth
-from sfumato.app.asking.inputs import MOST_STEPS, decimal, mask_from, number, picture_from
+from sfumato.app.asking.inputs import mask_from, picture_from, request_field, request_fields
 from sfumato.app.pieces.across import across, answered
 from sfumato.app.pieces.jobline import jobline
 from sfumato.app.pieces.pad import drawable, mask_uri, pad
@@ -23,11 +23,11 @@ from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Workshop, refused
 from sfumato.errors import RequestError, SfumatoError
-from sfumato.explain import explain
+from sfumato.explain import explained
 from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
 from sfumato.registry import find
-from sfumato.request import SEEDS, Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 
 STEPS = 12
@@ -73,19 +73,14 @@ class Given:
         if not self.mask:
             raise RequestError("nothing is marked on the scene; draw where the object is to be painted")
 
-    def request(self, model: Model, *, seed: Any, steps: Any, guidance: Any) -> Request:
+    def request(self, model: Model, *, seed: Any, steps: Any, guidance: Any) -> CompletedRequest:
         """The request, completed by the model.
 
         Raises:
             RequestError: Something is missing, unreadable or out of bounds.
         """
         self.check(model.features)
-        values: dict[str, Any] = {
-            "reference": self.reference,
-            "seed": number("the seed", seed, 0, SEEDS - 1) or 0,
-            "steps": number("steps", steps, 1, MOST_STEPS),
-            "guidance": decimal("guidance", guidance, 0, 100),
-        }
+        values = {"reference": self.reference} | request_fields(seed=seed, steps=steps, guidance=guidance)
         if "mask" in model.features and self.scene is not None:
             inside = mask_from(self.mask, (self.scene.height, self.scene.width))
             values |= {"image": self.scene, "mask": inside}
@@ -175,9 +170,9 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
                 raise RequestError(f"{name} reads no reference; choose another model")
             asked = now.request(ready, **settings)
             method = find("i2am")
-            options: dict[str, Any] = {"keep": ("group", "head"), "groups": GROUPS, "budget": 100.0}
-            job.cost = method.cost(ready, asked, method.configure(options))
-            return explain(ready, asked, "i2am", progress=job.progress, **options)
+            options = method.configure({"keep": ("group", "head"), "groups": GROUPS, "budget": 100.0})
+            job.cost = method.cost(ready, asked, options)
+            return explained(ready, [asked], method, options, progress=job.progress)[0]
 
         def finish(result: Explanation) -> dict[Any, Any]:
             kept = seat.visitor.keep(result, f"reference · seed {result.request.seed}")
@@ -218,7 +213,7 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 def _cost(steps: Any) -> dict[str, Any]:
     """What painting costs, or why it cannot be asked for."""
     try:
-        count = number("steps", steps, 1, MOST_STEPS)
+        count = request_field("steps", steps)
     except SfumatoError as error:
         return told(str(error), wrong=True)
     calls = f"{count} denoiser calls" if count else "as many denoiser calls as the model's own steps"

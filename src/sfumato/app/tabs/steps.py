@@ -149,7 +149,12 @@ def steps_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
 
         def work(ready: Model, job: Job[Any]) -> list[Explanation]:
             found = looked(ready, asked, job)
-            costs.extend((games_cost(ready, found[0].request), f"{asked.said(askable(ready))}. Costs {job.cost}."))
+            costs.extend(
+                (
+                    games_cost(ready, ready.complete(found[0].request)),
+                    f"{asked.said(askable(ready))}. Costs {job.cost}.",
+                )
+            )
             return found
 
         def finish(results: Sequence[Explanation]) -> dict[Any, Any]:

@@ -13,7 +13,7 @@ from torch import nn
 from sfumato.errors import CannotWatch
 from sfumato.generation.context import GenerationContext
 from sfumato.models.model import Model
-from sfumato.request import Request
+from sfumato.request import CompletedRequest
 
 Take = Callable[[str, int, torch.Tensor], None]
 """Told the layer, the step and the feature maps (item, channel, y, x) of the conditional branch."""
@@ -86,7 +86,7 @@ class FeatureMaps:
         request: Completed; its size counts.
     """
 
-    def __init__(self, model: Model, request: Request) -> None:
+    def __init__(self, model: Model, request: CompletedRequest) -> None:
         joint = {site.name: site for site in model.sites() if site.kind == "joint"}
         self._joint = joint
         self._grid = model.latent_grid(request)

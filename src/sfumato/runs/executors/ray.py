@@ -14,7 +14,7 @@ from typing import Any
 from sfumato.bounds import checked_int, checked_number
 from sfumato.errors import OptionError, RunError, StoreError
 from sfumato.reading import path_of
-from sfumato.request import PICTURES
+from sfumato.request import with_pictures
 from sfumato.runs.executors.executor import ATTEMPTS, batch_after
 from sfumato.runs.executors.ray_cluster import check_installed, connected, one_line
 from sfumato.runs.executors.ray_worker import MeasuredShard, RayWorker, Ready, Refused
@@ -280,14 +280,7 @@ def _absolute(source: ModelSource) -> ModelSource:
 
 def _inputs(folder: Path, work: Work) -> dict[str, bytes]:
     """Content of the pictures that the requests of a shard name."""
-    names = {
-        name
-        for one in work.items
-        for field_ in (*PICTURES, "more_references")
-        for name in _listed(one.request.get(field_))
-    }
+    names: set[str] = set()
+    for one in work.items:
+        with_pictures(one.request, names.add)
     return {name: (folder / name).read_bytes() for name in sorted(names)}
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())

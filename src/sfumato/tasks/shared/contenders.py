@@ -16,7 +16,7 @@ from sfumato.generation.generate import generate
 from sfumato.models.model import Model
 from sfumato.models.words import Word
 from sfumato.progress import Progress, silent
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.saliency.nodes import NODES
 from sfumato.tasks.shared.word_maps import Mapped, mapped_in
 
@@ -82,7 +82,7 @@ def contenders(samples: int, calibration: str | None = None) -> tuple[Contender,
 
 
 def found_by(
-    model: Model, requests: Sequence[Request], one: Contender, progress: Progress = silent
+    model: Model, requests: Sequence[CompletedRequest], one: Contender, progress: Progress = silent
 ) -> list[tuple[Mapped, int]]:
     """The maps of a contender for every prompt, with the rows of the denoiser beside the generation.
 
@@ -102,7 +102,7 @@ def found_by(
 
 
 def timed(
-    model: Model, request: Request, chosen: Sequence[Contender], progress: Progress = silent
+    model: Model, request: CompletedRequest, chosen: Sequence[Contender], progress: Progress = silent
 ) -> dict[str, tuple[float, float]]:
     """What each contender takes for a prompt: seconds with the generation, and how many times the plain generation.
 
@@ -127,7 +127,7 @@ def _rows_of_words(model: Model, request: Request, one: Contender) -> int:
     return int(one.options["samples"]) * (words + 1 + (one.options.get("given") == "empty"))
 
 
-def _word_by_word(model: Model, one: Contender, request: Request, progress: Progress) -> tuple[Mapped, int]:
+def _word_by_word(model: Model, one: Contender, request: CompletedRequest, progress: Progress) -> tuple[Mapped, int]:
     """One map for every judged word, on the latent's grid; NaN for the others."""
     words = model.tokens(request.prompt).words
     size = model.latent_grid(request)

@@ -17,8 +17,8 @@ from sfumato.inputs.schedule import MAX_STEPS
 from sfumato.methods.masks import mask_of
 from sfumato.models.notes import regions_of
 from sfumato.option_values import COUNT, SEED
-from sfumato.request import Request
-from sfumato.runs.task import Item, ModelFacts
+from sfumato.request import CompletedRequest, Request
+from sfumato.runs.task import CompletedItem, Item, ModelFacts
 
 if TYPE_CHECKING:
     from sfumato.models.model import Model
@@ -118,21 +118,21 @@ def followed_in_plan(facts: ModelFacts, options: FollowingOptions) -> dict[str, 
     return {"mask": b64encode(zlib.compress(np.packbits(mask).tobytes())).decode("ascii")}
 
 
-def followed_in(model: Model, item: Item) -> NDArray[np.bool_]:
+def followed_in(model: Model, item: CompletedItem) -> NDArray[np.bool_]:
     """The part of the image that an item follows, (y, x) of the image's size, true inside."""
     if "mask" not in item.about:
         return followed(model, item.request, item.about.get("region"))
-    height, width = int(item.request.height or 0), int(item.request.width or 0)
+    height, width = item.request.height, item.request.width
     bits = np.frombuffer(zlib.decompress(b64decode(item.about["mask"])), np.uint8)
     return np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
 
 
-def followed(model: Model, request: Request, given: str | None) -> NDArray[np.bool_]:
-    """A part of the image of a completed request, (y, x), true inside.
+def followed(model: Model, request: CompletedRequest, given: str | None) -> NDArray[np.bool_]:
+    """A part of the image of a request, (y, x), true inside.
 
     Args:
         model: The model.
-        request: Completed.
+        request: Whose image.
         given: A region or a file; by default the eyes where the model names them, else the middle.
 
     Raises:
@@ -142,7 +142,7 @@ def followed(model: Model, request: Request, given: str | None) -> NDArray[np.bo
         return mask_of(model, request, given)
     if USUAL_REGION in regions_of(model.pipeline):
         return mask_of(model, request, USUAL_REGION)
-    height, width = int(request.height or 0), int(request.width or 0)
+    height, width = request.height, request.width
     middle = np.zeros((height, width), bool)
     middle[height * 3 // 8 : height * 5 // 8, width * 3 // 8 : width * 5 // 8] = True
     return middle

@@ -17,7 +17,7 @@ from sfumato.models.model import Model
 from sfumato.models.words import Word
 from sfumato.progress import Progress
 from sfumato.registry import find
-from sfumato.request import Request
+from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.upscale import bicubic
 from sfumato.runs.prompts import Row
@@ -88,12 +88,12 @@ class HasMethod(Protocol):
         ...
 
 
-def costs_of_maps(model: Model, request: Request, items: int, options: HasMethod) -> list[str]:
+def costs_of_maps(model: Model, request: CompletedRequest, items: int, options: HasMethod) -> list[str]:
     """What the method costs, for each image."""
     return costs_of(model, request, [(find(options.method), {})], f"each of {items:,} images")
 
 
-def costs_of_paired_maps(model: Model, request: Request, items: int, options: HasMethod) -> list[str]:
+def costs_of_paired_maps(model: Model, request: CompletedRequest, items: int, options: HasMethod) -> list[str]:
     """What the method costs, for each pair of images."""
     return costs_of(model, request, [(find(options.method), {})], f"both images of each of {items:,} pairs")
 

@@ -1,40 +1,55 @@
-"""The files of one result, and single files that a command writes."""
+"""The folder of a result: pictures, numbers, arrays and the page of an explanation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xarray import DataTree
 
-from sfumato.cli.slugs import word_file
-from sfumato.errors import StoreError
-from sfumato.progress import Progress
+from sfumato.progress import Progress, silent
+from sfumato.report.page import write_report
 from sfumato.results.explanation import Explanation
 from sfumato.results.json_text import json_text
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
-from sfumato.writing.files import replacing_file
+from sfumato.writing.folders import write_folder
+from sfumato.writing.slugs import word_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 QUICK = 3  # three times as fast as the usual compression of PNG, for an eighth more bytes
-PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ON_A_SHEET = 95  # more than any text encoder of 77 tokens can see
 
 
-def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: Path, progress: Progress) -> None:
-    """Write images, word sheets, overlays, numbers, arrays and the page of an explanation into a folder.
+def write_result(explanation: Explanation, target: str | PathLike[str], progress: Progress = silent) -> None:
+    """Write the folder of a result, as ``sfumato explain`` does: whole or not at all.
 
-    One image gives image.png, words.png and words/; of several, each has its seed in its names: image-seed-7.png,
-    words-seed-7.png and words/seed-7/. Every method that says how much a word is worth adds a picture of its name.
+    One image gives image.png, words.png (all words at a glance) and words/ (one overlay for each word); of several,
+    each has its seed in its names: image-seed-7.png, words-seed-7.png and words/seed-7/. Every method that says how
+    much a word is worth adds a picture of its name. report.html is the page, summary.json and numbers.csv have the
+    numbers, and explanation.zarr is what ``sfumato.open`` reads.
+
+    Args:
+        explanation: What was found.
+        target: The folder; an earlier result of Sfumato is replaced, anything else refused.
+        progress: Told about every picture.
+
+    Raises:
+        StoreError: The folder cannot be written.
     """
-    from sfumato.plots import importance_sheet, process_sheets, segment_sheet, word_sheet
-    from sfumato.report import write_report
+    with write_folder(target) as folder:
+        fill_folder(explanation, folder, progress)
 
-    count = explanation.request.images
+
+def fill_folder(explanation: Explanation, folder: Path, progress: Progress = silent) -> dict[str, Any]:
+    """Write the files of a result into a folder that is there; the summary that was written."""
+    from sfumato.plots import importance_sheet, process_sheets, segment_sheet, word_sheet
+
+    summary, count = explanation.summary(), explanation.request.images
     for number, (image, seed) in enumerate(zip(explanation.images, explanation.request.seeds, strict=True)):
         mark = "" if count == 1 else f"-seed-{seed}"
         image.save(folder / f"image{mark}.png")
@@ -56,19 +71,7 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
     progress("writing the page", 0, 1)
     write_report(explanation, folder / "report.html")
     progress("writing the page", 1, 1)
-
-
-def write_picture(picture: Image, file: str) -> None:
-    """Write a picture to a file, whole or not at all.
-
-    Raises:
-        StoreError: It cannot be written, or its name is that of no kind of picture.
-    """
-    kind = PICTURES.get(Path(file).suffix.lower())
-    if kind is None:
-        raise StoreError(f"{file!r} is no name of a picture; give one that ends in .png")
-    with replacing_file(file) as opened:
-        picture.save(opened, kind)
+    return summary
 
 
 def _first_words(explanation: Explanation) -> Explanation:

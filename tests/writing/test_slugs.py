@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.cli.slugs import LONGEST, slug, word_file
+from sfumato.writing.slugs import LONGEST, slug, word_file
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,6 @@ def test_word_files_sort_as_the_prompt_does() -> None:
 
 
 def test_a_file_system_that_takes_only_ascii_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfumato.cli.slugs.os.fsencode", lambda name: name.encode("ascii"))
+    monkeypatch.setattr("sfumato.writing.slugs.os.fsencode", lambda name: name.encode("ascii"))
     assert slug("Ünïque café") == "unique-cafe"
     assert slug("круг") == "cyrillic-small-letter-ka"
