@@ -32,7 +32,7 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
     One image gives image.png, words.png and words/; of several, each has its seed in its names: image-seed-7.png,
     words-seed-7.png and words/seed-7/. Every method that says how much a word is worth adds a picture of its name.
     """
-    from sfumato.plots import importance_sheet, process_sheets, segment_sheet, word_sheet
+    from sfumato.plots import importance_sheet, process_sheets, word_sheet
     from sfumato.report import write_report
 
     count = explanation.request.images
@@ -45,12 +45,11 @@ def write_results(explanation: Explanation, summary: Mapping[str, Any], folder: 
             place = folder / "words" / mark.removeprefix("-")
             _write_overlays(explanation, image, rows, place, progress)
         for method in explanation.importance_methods:
-            importance_sheet(explanation, method, number).save(folder / f"{method}{mark}.png", compress_level=QUICK)
+            name = f"{method.replace('/', '-')}{mark}.png"
+            importance_sheet(explanation, method, number).save(folder / name, compress_level=QUICK)
         single = explanation.select(number)
         for name, draw in process_sheets(single).items():
             draw(single).save(folder / f"{name}{mark}.png", compress_level=QUICK)
-    if "segments" in explanation.tree.children:
-        segment_sheet(explanation).save(folder / "segments.png", compress_level=QUICK)
     (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
     (folder / "numbers.csv").write_text(as_csv(number_rows(summary["numbers"])), encoding="utf-8")
     explanation.save(folder / "explanation.zarr")

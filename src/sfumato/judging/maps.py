@@ -14,6 +14,7 @@ from sfumato.metrics.structure import resized
 from sfumato.results.explanation import Explanation
 from sfumato.results.meaning import GRID, STEP, Declared, declared, heat_of
 
+
 @dataclass(frozen=True)
 class Saliency:
     """The maps of one node.

@@ -147,7 +147,7 @@ def _explained(
     node = xr.Dataset(
         {
             "phi": ("player", phi, Meaning("importance").attrs),
-            "share": ("player", np.abs(phi) / total if total > 0 else np.full(len(phi), np.nan), Meaning("share").attrs),
+            "share": ("player", np.abs(phi) / total if total > 0 else np.nan * phi, Meaning("share").attrs),
             "error": ("player", np.full(len(phi), np.nan), Meaning("error").attrs),
             "score": ((), float(value.detach())),
         },
