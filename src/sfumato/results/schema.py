@@ -102,10 +102,10 @@ def normalise(tree: xr.DataTree) -> xr.DataTree:
         dataset.attrs = _plain_attrs(dataset.attrs, f"attributes of node {node.path!r}")
         for name, variable in dataset.variables.items():
             variable.attrs = _plain_attrs(variable.attrs, f"attributes of {node.path}/{name}")
-        if node.level == 1 and node.name in NODES:
-            for name, wanted in NODES[node.name].arrays.items():
-                if wanted.meaning is not None and name in dataset:
-                    dataset[name].attrs = wanted.meaning.attrs | dataset[name].attrs
+        known = NODES.get(node.name or "") if node.level == 1 else None
+        for name, wanted in known.arrays.items() if known else ():
+            if wanted.meaning is not None and name in dataset:
+                dataset[name].attrs = wanted.meaning.attrs | dataset[name].attrs
         datasets[node.path] = dataset
     return xr.DataTree.from_dict(datasets)
 

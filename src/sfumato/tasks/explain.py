@@ -190,7 +190,7 @@ def _record(explanations: Sequence[Explanation], options: ExplainOptions) -> Rec
         name = str(one.provenance["method"])
         players = {found.path: found.labels[0] for found in importances(one.tree).values()}
         for path, numbers in one.summary()["numbers"].items():
-            short = "" if path in players else _short(path, name)
+            short = "" if [path] == list(players) else _short(path, name)
             for number, value in numbers.items():
                 _put(rows, f"{name}.{short}{number}", value, players.get(path, "player"))
         for found in declared(one.tree, "map"):
