@@ -105,6 +105,12 @@ class Declared(NamedTuple):
         """Of the array, or else of its node; "" where neither has one."""
         return str(self.array.attrs.get("unit") or self.node.attrs.get("unit", ""))
 
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the array says of itself, with its unit."""
+        own = {name: self.array.attrs[name] for name in ("role", "direction", "bounds") if name in self.array.attrs}
+        return own | ({"unit": self.unit} if self.unit else {})
+
     def beside(self, role: Role) -> xr.DataArray | None:
         """The array of a role in the same node."""
         return next((array for array in self.node.data_vars.values() if role_of(array) == role), None)
