@@ -54,7 +54,7 @@ def test_a_metric() -> None:
 def test_a_method(scenes: Model) -> None:
     registered("method")
     made = sfumato.explain(scenes, sfumato.Request("a red circle", steps=1, images=2), "contrast", window=3)
-    found = made.tree["contrast"]["map"]
+    found = made.tree["contrast"]["heat"]
     assert found.dims == ("image", "y", "x")
     grey = np.asarray(made.images[1].convert("L"), np.float64)
     assert found.values[1, 5, 7] == pytest.approx(grey[4:7, 6:9].std(), rel=1e-5)

@@ -14,6 +14,7 @@ from sfumato.models.words import names
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node
+from sfumato.results.meaning import Meaning
 from tests.methods.steps import model_of
 
 GRID = (8, 12)
@@ -75,7 +76,8 @@ def word_node(texts: Sequence[str], values: Sequence[NDArray[Any]], occurrences:
 def stepped(maps: Sequence[NDArray[Any]], request: Request = REQUEST, name: str = "saliency/mine") -> Explanation:
     """An explanation by one map for each step."""
     data = xr.Dataset(
-        {"map": (("step", "y", "x"), np.stack(list(maps)).astype(np.float32))}, coords={"step": list(range(len(maps)))}
+        {"map": (("step", "y", "x"), np.stack(list(maps)).astype(np.float32), Meaning("map").attrs)},
+        coords={"step": list(range(len(maps)))},
     )
     nodes = {"/image": image_node([GREY], [request.seed]), f"/{name}": data}
     return Explanation(xr.DataTree.from_dict(nodes), request, {"method": "daam", "options": {}})
@@ -86,7 +88,11 @@ def shared(worths: Mapping[str, float], request: Request = REQUEST) -> Explanati
     values = np.array(list(worths.values()), np.float64)
     shares = values / values.sum() if values.sum() > 0 else np.full(len(values), np.nan)
     data = xr.Dataset(
-        {"phi": ("player", values), "share": ("player", shares), "error": ("player", values * 0)},
+        {
+            "phi": ("player", values, Meaning("importance").attrs),
+            "share": ("player", shares, Meaning("share").attrs),
+            "error": ("player", values * 0, Meaning("error").attrs),
+        },
         coords={"player": ("player", np.array(list(worths), object))},
     )
     nodes = {"/image": image_node([GREY], [request.seed]), "/shapley/word_importance": data}

@@ -21,6 +21,7 @@ from sfumato.judging.judge import judge as judged_by
 from sfumato.judging.maps import saliencies
 from sfumato.metrics.controls import control_map
 from sfumato.results.explanation import Explanation
+from sfumato.results.meaning import Meaning
 from sfumato.results.upscale import resized
 from sfumato.saliency.recovering import Recovery
 from sfumato.similarity.clip import Clip
@@ -42,7 +43,7 @@ def with_node(explanation: Explanation, path: str, data: xr.Dataset) -> Explanat
 def maps(values: NDArray[Any], steps: list[int] | None = None) -> xr.Dataset:
     dims = ("y", "x") if steps is None else ("step", "y", "x")
     coords = {} if steps is None else {"step": steps}
-    return xr.Dataset({"map": (dims, values)}, coords=coords)
+    return xr.Dataset({"map": (dims, values, Meaning("map").attrs)}, coords=coords)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_maps_of_steps_are_kept_apart_and_named_without_their_parent() -> None:
 
 def test_word_maps_of_steps_are_summed_at_every_step() -> None:
     values = np.random.default_rng(0).random((3, 2, 4, 5))  # (word, step, y, x), in an order of its own
-    data = xr.Dataset({"map": (("word", "step", "y", "x"), values)}, coords={"step": [0, 5]})
+    data = xr.Dataset({"map": (("word", "step", "y", "x"), values, Meaning("map").attrs)}, coords={"step": [0, 5]})
     found = {one.name: one for one in saliencies(with_node(synthetic.explanation(), "/relevance", data))}["relevance"]
     assert found.steps == (0, 5)
     np.testing.assert_allclose(found.maps, values.sum(0))

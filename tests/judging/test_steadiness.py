@@ -22,6 +22,7 @@ from sfumato.models.model import Model
 from sfumato.request import SEEDS, Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
+from sfumato.results.meaning import Meaning
 from sfumato.results.opening import open as open_explanation
 from tests.judging.made_up import GRID, REQUEST, explained, pattern, patterns, shared, stepped
 from tests.labels import REQUEST as LABEL
@@ -242,7 +243,7 @@ def test_maps_on_grids_of_their_own_are_compared_with_those_on_the_same() -> Non
     def made(*numbers: int) -> Explanation:
         one, other = stepped([pattern(number) for number in numbers]), pattern(9, (3, 4)).astype(np.float32)
         nodes = {node.path: node.to_dataset(inherit=False) for node in one.tree.subtree}
-        nodes["/saliency/small"] = xr.Dataset({"map": (("y", "x"), other)})
+        nodes["/saliency/small"] = xr.Dataset({"map": (("y", "x"), other, Meaning("map").attrs)})
         return Explanation(xr.DataTree.from_dict(nodes), one.request, one.provenance)
 
     rows, _ = seeds(made(0, 1), [made(0, 2)])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.console import print_table, say, shown
-from sfumato.results.importance import NODE
 from sfumato.results.interval import Interval, decimal
 from sfumato.results.numbers import STATISTICS, number_rows
 
@@ -55,11 +54,14 @@ def _say_words(summary: Mapping[str, Any]) -> None:
 
 
 def _say_numbers(summary: Mapping[str, Any]) -> None:
-    """Print the numbers of all nodes but those of words, without the statistics of maps."""
-    shown_before = {"words", *(f"{method}/{NODE}" for method in summary["importance"])}
+    """Print the numbers of all nodes, without the statistics of maps; of words and importances curves alone."""
+    roles = {name: meaning["role"] for name, meaning in summary["meanings"].items()}
+    shown_before = {"words", *(name.rpartition("/")[0] for name, role in roles.items() if role == "importance")}
     tables: dict[tuple[str, tuple[str, ...]], dict[tuple[Any, ...], dict[str, Any]]] = {}
-    for row in number_rows({node: own for node, own in summary["numbers"].items() if node not in shown_before}):
+    for row in number_rows(summary["numbers"]):
         node, _, name = row["name"].rpartition("/")
+        if node in shown_before and roles.get(row["name"]) != "curve":
+            continue
         if name.rpartition(".")[2] not in STATISTICS:
             own = tables.setdefault((node, tuple(row["at"])), {})
             if row["at"]:

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from sfumato.errors import SfumatoError
 from sfumato.results.explanation import Explanation
+from sfumato.results.meaning import GRID, STEP, Declared, declared, heat_of
 from sfumato.results.upscale import resized
-
-NAMES = ("map", "region", "sensitivity")
-"""What the variable is called that holds a node's map."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Saliency:
     """The maps of one node.
 
     Attributes:
-        name: Of the node, without the parent of all saliencies.
+        name: As ``Declared.title``, without the parent of all saliencies.
         maps: (step, y, x), or (1, y, x) for a map of the whole run.
         steps: Of each map; None for a map of the whole run.
     """
@@ -43,7 +41,7 @@ class Saliency:
 
 
 def saliencies(explanation: Explanation) -> list[Saliency]:
-    """Every node with one map for the image, or one for each step; words are summed.
+    """Every array that is a map of the image, or one for each step; those of its words or other labels are summed.
 
     Raises:
         SfumatoError: There is none.
@@ -51,30 +49,26 @@ def saliencies(explanation: Explanation) -> list[Saliency]:
     if explanation.request.images != 1:
         raise SfumatoError(f"this explanation has {explanation.request.images} images; select one of them first")
     found = []
-    for node in explanation.tree.subtree:
-        data = node.to_dataset(inherit=False)
-        name = next((name for name in NAMES if name in data), None)
-        if name is None or node.path.startswith("/negative"):
-            continue
-        maps = _reduced(data, data[name])
-        if maps is not None:
-            steps = tuple(data["step"].values.tolist()) if "step" in maps.dims else None
+    for one in declared(explanation.tree, "map"):
+        maps = _reduced(one)
+        if maps.sizes["y"] > 1:
+            steps = tuple(maps[STEP].values.tolist()) if STEP in maps.dims else None
             values: NDArray[Any] = maps.values
-            path = node.path.strip("/").removeprefix("saliency/")
-            found.append(Saliency(path, np.abs(values.astype(np.float64)).reshape(-1, *values.shape[-2:]), steps))
+            name = one.title.removeprefix("saliency/")
+            found.append(Saliency(name, np.abs(values.astype(np.float64)).reshape(-1, *values.shape[-2:]), steps))
     if not found:
         nodes = ", ".join(explanation.tree.children)
         raise SfumatoError(f"this explanation holds no map of the image; its nodes are: {nodes}")
     return found
 
 
-def _reduced(data: xr.Dataset, maps: xr.DataArray) -> xr.DataArray | None:
-    """A map over (step, y, x) or (y, x); None where other axes are left."""
-    if "word" in maps.dims:
-        seen = maps.notnull().all([dim for dim in maps.dims if dim != "word"])
-        maps = maps.isel(word=seen.values).sum("word")
-    wanted = ("step", "y", "x") if "step" in maps.dims else ("y", "x")
-    return maps.transpose(*wanted) if set(maps.dims) == set(wanted) and maps.sizes["y"] > 1 else None
+def _reduced(one: Declared) -> xr.DataArray:
+    """A map over (step, y, x) or (y, x): the sum over labels, but for those with NaN, which were not seen."""
+    maps = heat_of(one.array)
+    for dim in one.labels:
+        seen = maps.notnull().all([other for other in maps.dims if other != dim])
+        maps = maps.isel({dim: seen.values}).sum(dim)
+    return maps.transpose(STEP, *GRID, missing_dims="ignore")
 
 
 def named_maps(explanation: Explanation) -> dict[str, NDArray[np.float64]]:

@@ -34,6 +34,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
+from sfumato.results.meaning import Meaning
 from sfumato.results.upscale import resized
 
 CHUNK_ON_DEVICE = 16
@@ -148,7 +149,10 @@ def _explained(
         "branch": options.branch,
         "unit": "derivative of the next sample by the sample, channels summed on both sides",
     }
-    data: dict[str, Any] = {"region": (("step", "y", "x"), np.stack(regions)), "mask": (("y", "x"), inside)}
+    data: dict[str, Any] = {
+        "region": (("step", "y", "x"), np.stack(regions), Meaning("map").attrs),
+        "mask": (("y", "x"), inside),
+    }
     if options.mode == "volume":
         volumes = np.stack(maps)  # (step, pixel, y, x)
         data["volume"] = (("step", "pixel", "y", "x"), volumes)

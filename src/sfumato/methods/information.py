@@ -33,6 +33,7 @@ from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
 from sfumato.results.importance import half_width
+from sfumato.results.meaning import Meaning
 
 NAME = "information"
 OF = ("image", "trajectory")
@@ -191,15 +192,15 @@ def _importance(asked: ConditionQuery, found: Sequence[Sampled], options: Inform
     if not asked.parts[0].words and not asked.contexts.pictures:
         given = "against no label or the other bit"
     data = {
-        "phi": nats,
-        "share": shares(nats, margin),
-        "error": error,
-        "freedom": freedom,
-        "bits": nats / math.log(2),
+        "phi": (nats, Meaning("importance").attrs),
+        "share": (shares(nats, margin), Meaning("share").attrs),
+        "error": (error, Meaning("error").attrs),
+        "freedom": (freedom, Meaning("freedom").attrs),
+        "bits": (nats / math.log(2), {}),
     }
     return single(
         xr.Dataset(
-            {name: (("image", "player"), values) for name, values in data.items()},
+            {name: (("image", "player"), values, attrs) for name, (values, attrs) in data.items()},
             coords=_coords(asked),
             attrs={
                 "method": NAME,
@@ -229,7 +230,7 @@ def _timing(asked: ConditionQuery, found: Sequence[Sampled]) -> xr.Dataset:
     values = np.stack([_parts(asked, one.over_levels(edges)) for one in found])
     return single(
         xr.Dataset(
-            {"nats": (("image", "player", "log_snr"), values)},
+            {"nats": (("image", "player", "log_snr"), values, Meaning("curve").attrs)},
             coords=_coords(asked) | {"log_snr": ("log_snr", (edges[1:] + edges[:-1]) / 2)},
             attrs={"method": NAME, "unit": f"nats per interval of {edges[1] - edges[0]:g} in log-SNR"},
         )

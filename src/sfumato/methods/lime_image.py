@@ -30,6 +30,7 @@ from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
+from sfumato.results.meaning import Meaning
 from sfumato.segments import regions
 from sfumato.segments.matching import NEUTRAL
 from sfumato.similarity import Clip, clip_for
@@ -120,7 +121,7 @@ def _explained(
     estimate = played.estimate
     node = xr.Dataset(
         {
-            "map": (("y", "x"), estimate.phi[labels].astype(np.float32)),
+            "map": (("y", "x"), estimate.phi[labels].astype(np.float32), Meaning("map").attrs),
             "label": (("y", "x"), labels.astype(np.int32)),
             "phi": ("superpixel", estimate.phi),
         },

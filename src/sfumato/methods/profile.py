@@ -35,6 +35,7 @@ from sfumato.progress import Progress
 from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
+from sfumato.results.meaning import Meaning
 from sfumato.results.streaming import Array, Node, Sink, sink_of
 from sfumato.results.upscale import resized
 
@@ -185,8 +186,11 @@ def _nodes(model: Model, request: CompletedRequest, plan: Plan, *, masked: bool)
             "t": ("step", [time / trained for time in times]),
         }
 
-    def array(*sizes: tuple[str, int], kind: str = "float32", steps: int = len(kept)) -> Array:
-        return Array(("step", *(name for name, _ in sizes)), (steps, *(size for _, size in sizes)), kind)
+    def array(
+        *sizes: tuple[str, int], kind: str = "float32", steps: int = len(kept), meaning: Meaning | None = None
+    ) -> Array:
+        attrs = {} if meaning is None else meaning.attrs
+        return Array(("step", *(name for name, _ in sizes)), (steps, *(size for _, size in sizes)), kind, attrs)
 
     height, width = model.latent_grid(request)
     channels = model.channels
@@ -209,9 +213,11 @@ def _nodes(model: Model, request: CompletedRequest, plan: Plan, *, masked: bool)
     if "ssim" in plan.objects:
         steps = list(range(1, len(schedule) + 1))
         what = {"method": "profile", "about": "normalised SSIM of the sample with that of the step before"}
-        nodes["trajectory"] = Node({"normalised_ssim": array(steps=len(steps), kind="float64")}, coords(steps), what)
+        curve = array(steps=len(steps), kind="float64", meaning=Meaning("curve"))
+        nodes["trajectory"] = Node({"normalised_ssim": curve}, coords(steps), what)
     if "attention" in plan.objects:
-        nodes["attention_map"] = Node({"map": array(("y", height), ("x", width))}, coords(kept), {"method": "profile"})
+        heat = array(("y", height), ("x", width), meaning=Meaning("map"))
+        nodes["attention_map"] = Node({"map": heat}, coords(kept), {"method": "profile"})
     for kind in ("activations", "gradients"):
         for layer in plan.layers if kind in plan.objects else ():
             arrays = {

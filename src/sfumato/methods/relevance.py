@@ -27,6 +27,7 @@ from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
+from sfumato.results.meaning import Meaning
 from sfumato.saliency.recovering import steps_at
 from sfumato.saliency.relevance import relevance as of_step
 from sfumato.similarity import Clip, clip_for
@@ -88,8 +89,8 @@ def _explained(model: Model, request: CompletedRequest, options: RelevanceOption
     height, width = stacked.shape[-2:]
     node = xr.Dataset(
         {
-            "map": (("step", "word", "y", "x"), stacked.astype(np.float32)),
-            "score": (("step", "word"), scores),
+            "map": (("step", "word", "y", "x"), stacked.astype(np.float32), Meaning("map").attrs),
+            "score": (("step", "word"), scores, Meaning("curve").attrs),
             "relative": (("step", "word"), _relative(scores)),
             "image_score": ("word", agreement),
             "correlation": ("step", [rank_correlation(row, agreement) for row in scores]),

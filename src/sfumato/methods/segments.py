@@ -25,6 +25,7 @@ from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
+from sfumato.results.meaning import Meaning
 from sfumato.segments import Segment, match, ranked, regions, sam_segments
 from sfumato.segments.matching import MARGIN
 from sfumato.segments.saliency import Kind, boosted, clusters, saliency
@@ -138,7 +139,7 @@ def _explained(
         grid = next(iter(maps.values())).shape
         nodes["segments/saliency"] = xr.Dataset(
             {
-                "map": (("step", "y", "x"), np.stack(list(maps.values())).astype(np.float32)),
+                "map": (("step", "y", "x"), np.stack(list(maps.values())).astype(np.float32), Meaning("map").attrs),
                 "boosted": (("row", "column", "channel"), boosted(pixels, list(maps.values()))),
             },
             coords={

@@ -28,6 +28,7 @@ from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import single
+from sfumato.results.meaning import Meaning
 
 BATCH = 8
 SWITCHES = 10
@@ -106,8 +107,8 @@ def _explained(model: Model, request: CompletedRequest, options: SwitchOptions, 
             "picture": (("image", "switch", "row", "column", "channel"), pictures[:, 2:]),
             "first": (("image", "row", "column", "channel"), pictures[:, 0]),
             "second": (("image", "row", "column", "channel"), pictures[:, 1]),
-            "normalised_ssim_to_first": (("image", "switch"), first),
-            "normalised_ssim_to_second": (("image", "switch"), second),
+            "normalised_ssim_to_first": (("image", "switch"), first, Meaning("curve").attrs),
+            "normalised_ssim_to_second": (("image", "switch"), second, Meaning("curve").attrs),
             "settled": ("image", settled),
         },
         coords={

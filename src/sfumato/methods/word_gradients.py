@@ -31,6 +31,7 @@ from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
+from sfumato.results.meaning import Meaning
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
 
@@ -145,9 +146,9 @@ def _explained(
     total = np.abs(phi).sum()
     node = xr.Dataset(
         {
-            "phi": ("player", phi),
-            "share": ("player", np.abs(phi) / total if total > 0 else np.full(len(phi), np.nan)),
-            "error": ("player", np.full(len(phi), np.nan)),
+            "phi": ("player", phi, Meaning("importance").attrs),
+            "share": ("player", np.abs(phi) / total if total > 0 else np.nan * phi, Meaning("share").attrs),
+            "error": ("player", np.full(len(phi), np.nan), Meaning("error").attrs),
             "score": ((), float(value.detach())),
         },
         coords={
@@ -184,10 +185,13 @@ def _pixels_explained(
     (gradient,) = torch.autograd.grad(value, inputs)
     _demand_finite(value, gradient)
     centred = given - given.mean((-2, -1), keepdim=True)
-    data = {"sensitivity": gradient.norm(dim=1), "attribution": (gradient * centred).sum(1)}
+    data = {
+        "sensitivity": (gradient.norm(dim=1), Meaning("map").attrs),
+        "attribution": ((gradient * centred).sum(1), {}),
+    }
     height, width = request.image.height, request.image.width
     node = xr.Dataset(
-        {name: (("y", "x"), found[0].float().cpu().numpy()) for name, found in data.items()}
+        {name: (("y", "x"), values[0].float().cpu().numpy(), attrs) for name, (values, attrs) in data.items()}
         | {
             "score": ((), float(value.detach())),
             "given": (("y", "x", "channel"), request.image.array),

@@ -10,6 +10,7 @@ from PIL import Image
 from sfumato.errors import SfumatoError
 from sfumato.plots.lettering import families, lettered
 from sfumato.results.explanation import Explanation
+from sfumato.results.importance import importances
 
 MOST_IMAGES = 32
 _LETTER = 6.3  # pixels of an average letter of the line below the prompt
@@ -40,7 +41,8 @@ def importance_sheet(explanation: Explanation, method: str | None = None, image:
             f"methods that do so are in it: {', '.join(known) or 'none'}"
         )
     rows = explanation.importance_rows(chosen, image)
-    about = explanation.tree[f"{chosen}/word_importance"].attrs
+    found = importances(explanation.tree)[chosen]
+    about = {"value": found.unit} | found.node.attrs
     coalitions, order = _coalitions(explanation, chosen, image)
     down = -(-len(order) // _ACROSS)
     width = 2 * _EDGE + _BARS + (_EDGE + _ACROSS * (_TILE + 10) - 10 if len(order) else 0)
@@ -81,7 +83,7 @@ def _drawn(
     how = str(about.get("estimator", ""))
     if "coalitions" in about:
         how += f" on {about['coalitions']} coalitions"
-    detail = f"{method} · {about.get('value', '')} · {how}"
+    detail = " · ".join(filter(None, (method, about["value"], how)))
     write(_EDGE, 62, lettered(detail, int((width - 2 * _EDGE) / _LETTER)), 8, _QUIET)
     bottom = _HEAD + len(rows) * _ROW
     label = 128

@@ -47,7 +47,7 @@ def write_result(explanation: Explanation, target: str | PathLike[str], progress
 
 def fill_folder(explanation: Explanation, folder: Path, progress: Progress = silent) -> dict[str, Any]:
     """Write the files of a result into a folder that is there; the summary that was written."""
-    from sfumato.plots import importance_sheet, process_sheets, segment_sheet, word_sheet
+    from sfumato.plots import importance_sheet, process_sheets, word_sheet
 
     summary, count = explanation.summary(), explanation.request.images
     for number, (image, seed) in enumerate(zip(explanation.images, explanation.request.seeds, strict=True)):
@@ -59,12 +59,11 @@ def fill_folder(explanation: Explanation, folder: Path, progress: Progress = sil
             place = folder / "words" / mark.removeprefix("-")
             _write_overlays(explanation, image, rows, place, progress)
         for method in explanation.importance_methods:
-            importance_sheet(explanation, method, number).save(folder / f"{method}{mark}.png", compress_level=QUICK)
+            name = f"{method.replace('/', '-')}{mark}.png"
+            importance_sheet(explanation, method, number).save(folder / name, compress_level=QUICK)
         single = explanation.select(number)
         for name, draw in process_sheets(single).items():
             draw(single).save(folder / f"{name}{mark}.png", compress_level=QUICK)
-    if "segments" in explanation.tree.children:
-        segment_sheet(explanation).save(folder / "segments.png", compress_level=QUICK)
     (folder / "summary.json").write_text(json_text(summary) + "\n", encoding="utf-8")
     (folder / "numbers.csv").write_text(as_csv(number_rows(summary["numbers"])), encoding="utf-8")
     explanation.save(folder / "explanation.zarr")

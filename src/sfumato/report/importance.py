@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 from PIL import Image
 
-from sfumato.report.markup import escaped, isolated, number, percent, picture_uri, table
+from sfumato.report.markup import escaped, isolated, number, picture_uri, table
 from sfumato.report.sections import Section, cells, section
+from sfumato.report.worths import worth_table
 from sfumato.results.explanation import Explanation
 
 MOST_COALITIONS = 64
@@ -23,11 +22,6 @@ def word_importance(explanation: Explanation, path: str) -> Section:
     """A bar for every word, with its interval and share."""
     method = path.split("/", maxsplit=1)[0]
     node = explanation.tree[path].to_dataset()
-    rows = explanation.importance_rows(method)
-    ends = [value for row in rows for value in (row["phi"], row["low"], row["high"]) if value is not None]
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    lines = [_line(row, low, high) for row in rows]
-    head = ("word", "", '<span class="right">worth</span>', "95% interval", '<span class="right">share</span>')
     note = f"Worths are in units of the value: {node.attrs['value']}. By {node.attrs['estimator']}"
     if "empty" in node:
         empty, full = number(float(node["empty"])), number(float(node["full"]))
@@ -44,29 +38,8 @@ def word_importance(explanation: Explanation, path: str) -> Section:
         )
         if name in node and np.isfinite(float(node[name]))
     ]
-    body = f'{table(head, lines, "worths")}<p class="quiet">{escaped(" · ".join(facts))}</p>'
+    body = f'{worth_table(explanation, path)}<p class="quiet">{escaped(" · ".join(facts))}</p>'
     return Section(f"{TITLES[method]} ({method})", body, note)
-
-
-def _line(row: dict[str, Any], low: float, high: float) -> str:
-    span = (high - low) or 1.0
-
-    def at(value: float) -> float:
-        return 100 * (value - low) / span
-
-    start, end = sorted((at(0), at(row["phi"])))
-    whisker = ""
-    if row["low"] is not None and row["high"] > row["low"]:
-        whisker = f'<i style="left:{at(row["low"]):.2f}%;width:{at(row["high"]) - at(row["low"]):.2f}%"></i>'
-    kind = "against" if row["phi"] < 0 else "for"
-    bar = (
-        f'<span class="worth"><b class="{kind}" style="left:{start:.2f}%;width:{end - start:.2f}%"></b>{whisker}</span>'
-    )
-    interval = "–" if row["low"] is None else f"{number(row['low'], 3)} to {number(row['high'], 3)}"
-    return (
-        f'<tr><th scope="row">{isolated(row["player"])}</th><td class="wide">{bar}</td>'
-        f'<td class="n">{number(row["phi"], 3)}</td><td>{interval}</td><td class="n">{percent(row["share"])}</td></tr>'
-    )
 
 
 def _valued(node: xr.Dataset) -> set[tuple[str, float]]:

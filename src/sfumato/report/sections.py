@@ -13,6 +13,7 @@ from PIL import Image
 
 from sfumato.errors import SfumatoError
 from sfumato.plots.overlays import overlay
+from sfumato.plots.roles import sheet_of
 from sfumato.report.markup import (
     escaped,
     heat_picture,
@@ -23,7 +24,9 @@ from sfumato.report.markup import (
     picture_uri,
     table,
 )
+from sfumato.report.worths import worth_table
 from sfumato.results.explanation import Explanation
+from sfumato.results.meaning import BESIDE, Declared, role_of
 
 MOST_TILES = 16
 MOST_ROWS = 64
@@ -221,19 +224,35 @@ def tokens(explanation: Explanation, path: str) -> Section:
 
 
 def general(explanation: Explanation, path: str) -> Section:
-    """Any node: its arrays with their dimensions, small ones in full, maps and long ones as pictures."""
+    """Any node: its arrays by their roles, or else with their dimensions, small ones in full, long ones as pictures."""
     node = explanation.tree[path].to_dataset()
+    roles = {name: role for name, array in node.data_vars.items() if (role := role_of(array))}
     parts = []
     for name, array in node.data_vars.items():
+        if "importance" in roles.values() and roles.get(name) in BESIDE:
+            continue
         sizes = ", ".join(f"{dim} {size}" for dim, size in array.sizes.items()) or "one value"
         unit = f" · {array.attrs['unit']}" if "unit" in array.attrs else ""
         heading = f'{escaped(name)} <span class="quiet mono">({escaped(sizes)}) {_kind(array)}{escaped(unit)}</span>'
-        parts.append(f"<h3>{heading}</h3>{_array(array)}")
+        body = _with_role(explanation, Declared(path, str(name), node)) if name in roles else _array(array)
+        parts.append(f"<h3>{heading}</h3>{body}")
     facts = ", ".join(
         f"{name}: {number(value)}" for name, value in node.attrs.items() if not isinstance(value, dict | list)
     )
     note = f'<p class="note">{facts}</p>' if facts else ""
     return Section(_title(path), note + "".join(parts), folded="/" in path)
+
+
+def _with_role(explanation: Explanation, one: Declared) -> str:
+    """What an array says as its role has it."""
+    match role_of(one.array):
+        case "importance":
+            return worth_table(explanation, one.path)
+        case "map" | "curve":
+            alt = escaped(f"{one.name} over {' and '.join(map(str, one.array.dims))}")
+            return f'<img class="sheet" alt="{alt}" src="{picture_uri(sheet_of(explanation, one))}">'
+        case _:
+            return _array(one.array)
 
 
 def _title(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-NODE = "word_importance"
+from sfumato.results.meaning import IMAGE, Declared, Role, declared
+
 UP_TO = 0.975
 """The quantile to either side of a 95% interval."""
 
@@ -25,9 +27,19 @@ def half_width(error: ArrayLike, freedom: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.asarray(error, np.float64) * stdtrit(np.asarray(freedom, np.float64), UP_TO))
 
 
+def importances(tree: xr.DataTree) -> dict[str, Declared]:
+    """What says how much each word or other player is worth, by the name of its method, in the order of the tree.
+
+    The name is that of the outermost node, or the whole path where this holds several.
+    """
+    found = declared(tree, "importance")
+    outermost = Counter(one.path.partition("/")[0] for one in found)
+    return {top if outermost[top := one.path.partition("/")[0]] == 1 else one.path: one for one in found}
+
+
 def importance_methods(tree: xr.DataTree) -> list[str]:
     """The methods that say how much each word is worth, in the order of the tree."""
-    return [name for name, node in tree.children.items() if NODE in node.children]
+    return list(importances(tree))
 
 
 def importance_rows(tree: xr.DataTree, method: str, image: int = 0) -> list[dict[str, Any]]:
@@ -38,26 +50,31 @@ def importance_rows(tree: xr.DataTree, method: str, image: int = 0) -> list[dict
         95% interval of 0), and ``low`` and ``high``, the ends of the 95% interval from coalitions that were not seen
         (None if unknown, as with fewer than 5 draws).
     """
-    node = tree[f"{method}/{NODE}"].to_dataset()
-    one = node.isel(image=image) if "image" in node.dims else node
-    freedom = one.get("freedom", math.inf)  # results of older versions do not have it
+    found = importances(tree)[method]
+    worths = found.array.isel({IMAGE: image}, missing_dims="ignore")
+    dim, phi = str(worths.dims[0]), worths.values.astype(np.float64)
+
+    def beside(role: Role, otherwise: ArrayLike) -> NDArray[np.float64]:
+        array = found.beside(role)
+        values = otherwise if array is None else array.isel({IMAGE: image}, missing_dims="ignore").values
+        return np.broadcast_to(np.asarray(values, np.float64), phi.shape)
+
+    total = phi.sum()
+    shares = beside("share", phi / total if total > 0 else np.nan)
+    halves = half_width(beside("error", np.nan), beside("freedom", np.inf))  # older versions did not have the latter
     rows = []
-    for player, phi, share, half in zip(
-        one["player"].values.tolist(),
-        one["phi"].values.tolist(),
-        one["share"].values.tolist(),
-        half_width(one["error"], freedom).tolist(),
-        strict=True,
+    for player, value, share, half in zip(
+        worths[dim].values.tolist(), worths.values.tolist(), shares.tolist(), halves.tolist(), strict=True
     ):
         known = math.isfinite(half)
         rows.append(
             {
                 "image": image,
-                "player": player,
-                "phi": phi,
+                "player": str(player),
+                "phi": value,
                 "share": share if math.isfinite(share) else None,
-                "low": phi - half if known else None,
-                "high": phi + half if known else None,
+                "low": value - half if known else None,
+                "high": value + half if known else None,
             }
         )
     return rows

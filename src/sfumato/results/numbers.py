@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sfumato.results.importance import NODE
+from sfumato.results.importance import importances
 
 Numbers = dict[str, dict[str, Any]]
 Rows = Sequence[Mapping[str, Any]]
@@ -99,11 +99,11 @@ def _derived(
         yield "words/share", at, row["share"]
         for axis in "xy":
             yield f"words/peak_{axis}", at, None if row["peak"] is None else row["peak"][axis]
-    for method, rows in importance.items():
-        for row in rows:
-            at = {name: row[name] for name in (*of_image, "player")}
-            yield f"{method}/{NODE}/low", at, row["low"]
-            yield f"{method}/{NODE}/high", at, row["high"]
+    for method, one in importances(tree).items():
+        for row in importance[method]:
+            at = {name: row[name] for name in of_image} | {one.labels[0]: row["player"]}
+            yield f"{one.path}/low", at, row["low"]
+            yield f"{one.path}/high", at, row["high"]
     if "relevance" in tree.children:
         relevance = tree["relevance"].to_dataset()
         labels = zip(relevance["word"].values.tolist(), relevance["occurrence"].values.tolist(), strict=True)

@@ -1,7 +1,8 @@
 """What an explanation's tree must look like: the names, dimensions and types of its nodes, checked.
 
 Three nodes are known: ``image``, ``words`` and ``tokens``. A method may add nodes of any name; of those only named
-dimensions and storable types are asked. Only ``image`` must be there.
+dimensions and storable types are asked, and that arrays which say what they mean (``results.meaning``) have the
+dimensions for it. Only ``image`` must be there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from sfumato.errors import SfumatoError
+from sfumato.results.meaning import BESIDE, GRID, IMAGE, Declared, Meaning, declared
 
 VERSION = 1
 TEXT = np.dtypes.StringDType()
@@ -30,10 +32,11 @@ class SchemaError(SfumatoError, ValueError):
 
 @dataclass(frozen=True)
 class Field:
-    """One array of a node: the dimensions it may have, and its kind of values."""
+    """One array of a node: the dimensions it may have, its kind of values, and what it means where it does not say."""
 
     kind: str  # uint8, float32, float, int, bool or text
     dims: tuple[Dims, ...]
+    meaning: Meaning | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ NODES: Mapping[str, NodeSchema] = {
         },
     ),
     "words": NodeSchema(
-        arrays={"map": Field("float32", _grid("word"))},
+        arrays={"map": Field("float32", _grid("word"), Meaning("map"))},
         coords={
             "word": Field("text", (("word",),)),
             "occurrence": Field("int", (("word",),)),
@@ -99,6 +102,10 @@ def normalise(tree: xr.DataTree) -> xr.DataTree:
         dataset.attrs = _plain_attrs(dataset.attrs, f"attributes of node {node.path!r}")
         for name, variable in dataset.variables.items():
             variable.attrs = _plain_attrs(variable.attrs, f"attributes of {node.path}/{name}")
+        known = NODES.get(node.name or "") if node.level == 1 else None
+        for name, wanted in known.arrays.items() if known else ():
+            if wanted.meaning is not None and name in dataset:
+                dataset[name].attrs = wanted.meaning.attrs | dataset[name].attrs
         datasets[node.path] = dataset
     return xr.DataTree.from_dict(datasets)
 
@@ -120,6 +127,7 @@ def validate(tree: xr.DataTree, *, values: bool = False) -> None:
         _check_dims(node)
         if node.level == 1 and node.name and node.name in NODES:
             _check_known(node, NODES[node.name])
+    _check_meanings(tree)
     _check_image(tree["image"].to_dataset())
     images = tree["image"].sizes["image"]
     for name in ("words", "tokens"):
@@ -192,6 +200,29 @@ def _check_dims(node: xr.DataTree) -> None:
             )
         if _kind(variable.dtype) == "other":
             raise SchemaError(f"{where} has values of type {variable.dtype}; use numbers, booleans, text or times")
+
+
+def _check_meanings(tree: xr.DataTree) -> None:
+    for one in declared(tree, "map"):
+        if missing := [dim for dim in GRID if dim not in one.array.dims]:
+            raise _unfit(one, f"a map is over (y, x), which lacks {missing[0]!r}")
+    for one in declared(tree, "curve"):
+        if not set(one.array.dims) - {IMAGE}:
+            raise _unfit(one, "a curve is over steps, or another dimension")
+    worths = declared(tree, "importance")
+    for one in worths:
+        if len(set(one.array.dims) - {IMAGE}) != 1:
+            raise _unfit(one, "an importance is over one dimension, such as (player)")
+        if sum(other.path == one.path for other in worths) > 1:
+            raise _unfit(one, "a node has one importance; put each into a node of its own")
+        for role in BESIDE:
+            array = one.beside(role)
+            if array is not None and set(array.dims) != set(one.array.dims):
+                raise _unfit(one, f"its {role} has other dimensions, {_shown(array.dims)}")
+
+
+def _unfit(one: Declared, why: str) -> SchemaError:
+    return SchemaError(f"{one.path}/{one.name} over {_shown(one.array.dims)} is no {one.array.attrs['role']}: {why}")
 
 
 def _check_known(node: xr.DataTree, schema: NodeSchema) -> None:

@@ -48,11 +48,13 @@ class Array:
         dims: Names of the dimensions, the first one the step's.
         shape: Sizes, with the number of steps first.
         dtype: Such as "float32".
+        attrs: Its attributes.
     """
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -223,6 +225,7 @@ class Folder:
                 "dims": {name: array.dims for name, array in node.arrays.items()},
                 "coords": {name: [dim, list(values)] for name, (dim, values) in node.coords.items()},
                 "attrs": dict(node.attrs),
+                "attrs_of_arrays": {name: dict(array.attrs) for name, array in node.arrays.items()},
             }
             for path, node in self._nodes.items()
         }
@@ -352,7 +355,8 @@ def read(place: Path) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
                     ]:
                         raise StoreError(f"{place} is damaged: {path}/{name} lacks step {missing[0]}; make it again")
                 coords = {name: (dim, values) for name, (dim, values) in node["coords"].items()}
-                arrays = {name: Array(tuple(dims), (), "") for name, dims in node["dims"].items()}
+                attrs = node.get("attrs_of_arrays", {})  # streams of older versions do not have it
+                arrays = {name: Array(tuple(dims), (), "", attrs.get(name, {})) for name, dims in node["dims"].items()}
                 held = {name: np.asarray(root[f"{path}/{name}"][: node["committed"]]) for name in arrays}  # type: ignore[index]
                 found[path] = _dataset(Node(arrays, coords, node["attrs"]), held, node["committed"])
     except StoreError:
@@ -369,7 +373,7 @@ def _dataset(node: Node, held: Mapping[str, NDArray[Any]], steps: int) -> xr.Dat
         name: (dim, list(values)[:steps] if dim in along else list(values))
         for name, (dim, values) in node.coords.items()
     }
-    data = {name: (array.dims, held[name][:steps]) for name, array in node.arrays.items()}
+    data = {name: (array.dims, held[name][:steps], dict(array.attrs)) for name, array in node.arrays.items()}
     return xr.Dataset(data, coords=coords, attrs=dict(node.attrs))
 
 

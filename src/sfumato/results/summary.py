@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sfumato.request import Request
 from sfumato.results.hard_maps import TAU, coverage
 from sfumato.results.importance import importance_methods, importance_rows
+from sfumato.results.meaning import ROLES, declared
 from sfumato.results.numbers import numbers_of
 from sfumato.results.upscale import bicubic
 
@@ -77,12 +78,13 @@ def summarise(
 
     Returns:
         ``request``, ``provenance``, ``images`` (index, seed, width, height), ``nodes`` (name and sizes), ``numbers``
-        (every number by node and name, see ``results.numbers``), ``notes`` (what to mind in reading them, by node),
-        ``tau`` and ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``out_of_vocabulary``
-        (whether the model is known never to have been trained on it), ``coverage`` (share of the image's
-        pixels where the map reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down;
-        bicubic to the image's size) and ``share`` (of the summed maps of all words). The last three are None for a
-        word that the model did not see. ``importance`` has the rows of each method that says what a word is worth.
+        (every number by node and name, see ``results.numbers``), ``meanings`` (of the arrays that say what they mean,
+        by node and name: ``role`` and the like, see ``results.meaning``), ``notes`` (what to mind, by node), ``tau``
+        and ``words``: per image and word its text, occurrence, index, pos, ``seen``, ``out_of_vocabulary`` (whether
+        the model is known never to have been trained on it), ``coverage`` (share of the image's pixels where the map
+        reaches tau times its maximum), ``peak`` (pixel and fraction, x to the right, y down; bicubic to the image's
+        size) and ``share`` (of the summed maps of all words). The last three are None for a word that the model did
+        not see. ``importance`` has the rows of each method that says what a word is worth.
     """
     pixels = tree["image"].to_dataset()
     height, width = pixels.sizes["y"], pixels.sizes["x"]
@@ -106,6 +108,7 @@ def summarise(
             if node.level and node.data_vars
         },
         "numbers": numbers_of(tree, words, importance),
+        "meanings": {f"{one.path}/{one.name}": one.meaning for role in ROLES for one in declared(tree, role)},
         "notes": {node.path.strip("/"): note for node in tree.subtree if (note := node.attrs.get("note"))},
         "tau": tau,
         "importance": importance,

@@ -137,7 +137,7 @@ def _export(manifest: Manifest, records: StoredRecords) -> None:
             shared = _scalars(asked) | _scalars(record.values)
             for row in manifest.rows_of(planned.number):
                 for index, values in enumerate(record.rows or ({},)):
-                    at = {name: start + index for name, start in places.items()}
+                    at = {name: of[min(index, len(of) - 1)] for name, of in places.items()}
                     put(row.kept, row.plain | shared | dict(values) | at)
         for row in manifest.unmeasured():
             put(row.kept, row.plain)
@@ -204,14 +204,15 @@ class _Maps:
         self._taken: dict[str, int] = {}
         self._written: dict[str, int] = {}
 
-    def add(self, maps: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-        """Take the maps of an item; returns the place of its first row for each name, and of the sizes."""
-        places: dict[str, int] = {}
+    def add(self, maps: Mapping[str, NDArray[Any]]) -> dict[str, range]:
+        """Take the maps of an item; returns the places of its rows, or the one of all, for each name and size."""
+        places: dict[str, range] = {}
         for name, value in maps.items():
             path = f"{name}/{'x'.join(map(str, value.shape[1:])) or 'values'}"
             self._waiting.setdefault(path, []).append(value)
-            places[path] = self._taken.get(path, 0)
-            self._taken[path] = places[path] + len(value)
+            start = self._taken.get(path, 0)
+            places[path] = range(start, start + len(value))
+            self._taken[path] = start + len(value)
             self._write(path, self._rows(value))
         return places
 

@@ -122,7 +122,8 @@ class Record:
             in all rows of the item.
         arrays: Named arrays of numbers or booleans.
         rows: Of the table of items, as JSON has them: one for each word, say. Without any, an item is one row.
-        maps: Arrays whose first dimension are the rows; those of all items are put together in ``arrays.zarr``.
+        maps: Arrays whose first dimension are the rows, or has one entry for all rows; those of all items are put
+            together in ``arrays.zarr``.
         picture: An image (y, x, 3) of uint8, which becomes a file.
     """
 

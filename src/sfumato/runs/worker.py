@@ -259,7 +259,7 @@ def _checked(record: Record) -> Record:
         if value.dtype.kind not in "fiub":
             raise RunError(f"the array {name} of a record has the type {value.dtype}; expected numbers or booleans")
     for name, value in maps.items():
-        if value.shape[:1] != (len(record.rows),):
+        if value.shape[:1] not in {(1,), (len(record.rows),)}:
             raise RunError(f"the maps {name} of a record have the shape {value.shape}, for {len(record.rows)} rows")
     if (picture := record.picture) is not None and (
         picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size

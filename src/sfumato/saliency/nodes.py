@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.results.images import centres
+from sfumato.results.meaning import Meaning
 from sfumato.saliency.recovering import Recovery
 
 NODES = "saliency"
@@ -37,7 +38,7 @@ def saliency_node(
     height, width = stacked.shape[1:]
     return xr.Dataset(
         {
-            "map": (("step", "y", "x"), stacked),
+            "map": (("step", "y", "x"), stacked, Meaning("map").attrs),
             "picture": (("step", "row", "column", "rgb"), np.stack([one.picture for one in recoveries])),
             **(more or {}),
         },

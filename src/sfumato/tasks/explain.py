@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from sfumato.errors import ModelError
@@ -20,7 +19,8 @@ from sfumato.progress import Progress
 from sfumato.registry import Method, find, usual_method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import NODE
+from sfumato.results.importance import importances
+from sfumato.results.meaning import GRID, IMAGE, Declared, declared
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
@@ -33,7 +33,6 @@ OF_STORAGE = (".offset", ".scale")
 SHOWN = 12
 """Images on the figure."""
 OF_WORDS = frozenset({"word", "occurrence", "index", "pos", "seen"})
-OF_PLAYERS = frozenset({"player", "first_word"})
 
 
 @dataclass(frozen=True)
@@ -189,11 +188,13 @@ def _record(explanations: Sequence[Explanation], options: ExplainOptions) -> Rec
     maps: dict[str, NDArray[Any]] = {}
     for one in explanations:
         name = str(one.provenance["method"])
+        players = {found.path: found.labels[0] for found in importances(one.tree).values()}
         for path, numbers in one.summary()["numbers"].items():
+            short = "" if [path] == list(players) else _short(path, name)
             for number, value in numbers.items():
-                _put(rows, f"{name}.{_short(path, name)}{number}", value)
-        if "words" in one.tree.children and words is not None:
-            _add_map(rows, maps, name, one.words["map"], options.keep)
+                _put(rows, f"{name}.{short}{number}", value, players.get(path, "player"))
+        for found in declared(one.tree, "map"):
+            _add_map(rows, maps, name, found, options.keep)
     notes = list(dict.fromkeys(note for one in explanations for note in one.notes))
     picture = np.asarray(first.image.convert("RGB")) if options.pictures else None
     return Record({"notes": notes}, {}, rows, maps, picture)
@@ -201,12 +202,14 @@ def _record(explanations: Sequence[Explanation], options: ExplainOptions) -> Rec
 
 def _short(path: str, method: str) -> str:
     """The path of a node in the name of a column, without what all columns of the method share."""
-    parts = [part for part in path.split("/") if part not in (method, "words", NODE)]
-    return "".join(f"{part}/" for part in parts)
+    return "".join(f"{part}/" for part in path.split("/") if part not in (method, "words"))
 
 
-def _put(rows: list[dict[str, Any]], column: str, value: Any) -> None:
-    """Put a number into the rows that it belongs to: those of its words, or all of them where it has no labels."""
+def _put(rows: list[dict[str, Any]], column: str, value: Any, player: str) -> None:
+    """Put a number into the rows that it belongs to: those of its words, or all of them where it has no labels.
+
+    ``player`` is the label that names words as players.
+    """
     if not isinstance(value, list):
         if isinstance(value, int | float):
             for row in rows:
@@ -218,30 +221,35 @@ def _put(rows: list[dict[str, Any]], column: str, value: Any) -> None:
     if labels and labels <= OF_WORDS and "index" in labels:
         for one in value:
             rows[one["index"]][column] = one["value"]
-    elif "player" in labels and labels <= OF_PLAYERS:
+    elif player in labels and labels <= {player, "first_word"}:
         known: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
             known.setdefault(str(row.get("word", "")).casefold(), []).append(place)
         for one in value:
-            places = known.get(str(one["player"]).casefold(), [])
+            places = known.get(str(one[player]).casefold(), [])
             if places:
                 rows[places.pop(0)][column] = one["value"]
 
 
-def _add_map(
-    rows: list[dict[str, Any]], maps: dict[str, NDArray[Any]], name: str, heat: xr.DataArray, keep: str
-) -> None:
-    """The maps (word, y, x) of a method in the order of the rows."""
-    order = np.argsort(heat["index"].values)
-    values = heat.isel(image=0, missing_dims="ignore").transpose("word", "y", "x").values[order].astype(np.float32)
+def _add_map(rows: list[dict[str, Any]], maps: dict[str, NDArray[Any]], method: str, one: Declared, keep: str) -> None:
+    """The maps of a method: one for each row (row, ..., y, x) where they are of its words, else one for all rows."""
+    heat = one.array.isel({IMAGE: 0}, missing_dims="ignore").astype(np.float32)
+    if "index" in heat.coords and heat["index"].dims == ("word",):
+        heat = heat.sortby("index")
+    of_rows = "index" in heat.coords and heat["index"].values.tolist() == [row.get("index") for row in rows]
+    values = heat.transpose("word", ..., *GRID).values if of_rows else heat.transpose(..., *GRID).values[None]
+    name = ".".join((method, *(part for part in one.title.split("/") if part not in (method, "words"))))
+    if name in maps:
+        name = ".".join((method, *one.path.split("/"), one.name))
     if keep == "full":
         maps[name] = values
         return
     levels = np.zeros(values.shape, np.uint8)
-    for place, one in enumerate(values):
-        low, high = (float(one.min()), float(one.max())) if np.isfinite(one).all() else (None, None)
-        rows[place][f"{name}.offset"] = low
-        rows[place][f"{name}.scale"] = None if low is None or high is None else (high - low) / LEVELS
+    for place, of_row in enumerate(values):
+        low, high = (float(of_row.min()), float(of_row.max())) if np.isfinite(of_row).all() else (None, None)
+        for row in rows[place : place + 1] if of_rows else rows:
+            row[f"{name}.offset"] = low
+            row[f"{name}.scale"] = None if low is None or high is None else (high - low) / LEVELS
         if low is not None and high is not None and high > low:
-            levels[place] = np.rint((one - low) / (high - low) * LEVELS)
+            levels[place] = np.rint((of_row - low) / (high - low) * LEVELS)
     maps[name] = levels

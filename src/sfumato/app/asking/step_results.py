@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sfumato.app.asking.step_requests import StepsAsked
 from sfumato.app.server.workers import Job
 from sfumato.errors import SfumatoError
@@ -23,6 +21,7 @@ from sfumato.models.model import Model
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
+from sfumato.results.meaning import GRID, STEP, Declared, declared, heat_of
 from sfumato.saliency.recovering import Recovery, rows_within
 from sfumato.saliency.similarities import LOCAL_SSIM
 from sfumato.similarity import clip_for
@@ -33,6 +32,8 @@ BATCH_MB = 400.0
 BATCHED = ("df_rise", "step_baselines")
 MEASURES = {"local_ssim": "structure, 1 − local SSIM", "features": "features of CLIP, 1 − cosine"}
 """Distances that the games can be played on."""
+PICTURE, OCCURRENCE = "picture", "occurrence"
+"""What stands beside maps of steps: the picture that each step recovers, and which of the same words a word is."""
 
 
 def looked(model: Model, asked: StepsAsked, job: Job[Any]) -> list[Explanation]:
@@ -177,27 +178,37 @@ def panes_of(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
     found = []
     for explanation in explanations:
         steps: dict[int, tuple[float, Any]] = {}
-        rows: list[dict[str, Any]] = []
-        nodes = explanation.tree.children["saliency"].children if "saliency" in explanation.tree.children else {}
-        for name, node in nodes.items():
-            data = node.to_dataset()
-            for place, step in enumerate(data["step"].values.tolist()):
-                steps[step] = (float(data["timestep"].values[place]), data["picture"].values[place])
-            rows.append({"name": name, "data": data, "choices": {"": data["map"].values}})
-        if "relevance" in explanation.tree.children:
-            data = explanation.tree["relevance"].to_dataset().sel(step=sorted(steps))
-            words = [
-                word if occurrence == 1 else f"{word} #{occurrence}"
-                for word, occurrence in zip(
-                    data["word"].values.tolist(), data["occurrence"].values.tolist(), strict=True
-                )
-            ]
-            maps = data["map"].transpose("word", "step", "y", "x").values
-            choices = {"": np.asarray(maps.sum(0))} | dict(zip(words, maps, strict=True))
-            rows.append({"name": "relevance", "data": data, "choices": choices})
+        maps = [one for one in declared(explanation.tree, "map") if STEP in one.array.dims and len(one.labels) < 2]
+        for one in maps:
+            if PICTURE in one.node:
+                data = one.node
+                for place, step in enumerate(data[STEP].values.tolist()):
+                    steps[step] = (float(data["timestep"].values[place]), data[PICTURE].values[place])
+        rows = [_row(one, sorted(steps)) for one in sorted(maps, key=lambda one: len(one.labels))]
         rows = [row for row in rows if row["name"] not in CONTROLS]
         ordered = [
             {"step": step, "timestep": time, "picture": pixels} for step, (time, pixels) in sorted(steps.items())
         ]
         found.append({"steps": ordered, "rows": rows, "notes": explanation.notes})
     return found
+
+
+def _row(one: Declared, steps: Sequence[int]) -> dict[str, Any]:
+    """A map at its own steps if it has their pictures, else at those that others have; with labels each apart too."""
+    data = one.node if PICTURE in one.node else one.node.sel({STEP: list(steps)})
+    heat = heat_of(data[one.name])
+    choices: dict[str, Any] = {}
+    if one.labels:
+        (label,) = one.labels
+        names = data[label].values.tolist()
+        if OCCURRENCE in data.coords:
+            counts = data[OCCURRENCE].values.tolist()
+            names = [name if n == 1 else f"{name} #{n}" for name, n in zip(names, counts, strict=True)]
+        heat = heat.transpose(label, STEP, *GRID)
+        choices = dict(zip(map(str, names), heat.values, strict=True))
+        heat = heat.sum(label, skipna=False)
+    return {
+        "name": one.title.removeprefix("saliency/"),
+        "data": data,
+        "choices": {"": heat.transpose(STEP, *GRID).values} | choices,
+    }

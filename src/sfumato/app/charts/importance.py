@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sfumato.app.charts.chart import INK, chart
 from sfumato.plots.figures import LINES
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import NODE
+from sfumato.results.importance import importances
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -19,8 +19,9 @@ def importance_bars(explanation: Explanation) -> Figure | None:
     if not known:
         return None
     rows = explanation.importance_rows(known[0])
-    about = explanation.tree[f"{known[0]}/{NODE}"].attrs
-    unit = f"worth, in units of: {about['value']}" if "value" in about else "worth"
+    one = importances(explanation.tree)[known[0]]
+    value = one.node.attrs.get("value", one.unit)
+    unit = f"worth, in units of: {value}" if value else "worth"
     figure = chart(
         f"What each word adds, by {known[0]}, and its share of all: longer is more; thin lines are 95% intervals",
         unit,
