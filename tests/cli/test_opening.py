@@ -59,6 +59,7 @@ def test_small_attributions_are_not_printed_as_zero(capsys: pytest.CaptureFixtur
         "importance": {"shapley": [row]},
         "words": [],
         "numbers": {},
+        "meanings": {},
         "notes": {},
         "images": [{"image": 0, "seed": 1}],
     }
