@@ -87,6 +87,7 @@ def costs_of_methods(model: Model, request: CompletedRequest, items: int, option
     options=ExplainOptions,
     cost=Cost("an explanation by each method for each image (daam: one generation)", costs_of_methods),
     prompts=Captions(held_out_captions),
+    version=2,
 )
 class ExplainPrompts:
     """Explanations of many prompts."""
