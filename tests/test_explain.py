@@ -129,15 +129,14 @@ def completions(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     return found
 
 
-@pytest.mark.parametrize("method", ["daam", "relevance"])
 def test_a_request_is_completed_once(
-    method: str, tiny_pipeline: StableDiffusionPipeline, completions: list[Request], monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline: StableDiffusionPipeline, completions: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configured: list[object] = []
     configure = Method.configure
     monkeypatch.setattr(Method, "configure", lambda self, given: configured.append(given) or configure(self, given))
     model = sfumato.wrap(tiny_pipeline)
-    made = sfumato.explain(model, REQUEST.with_(height=None), method)
+    made = sfumato.explain(model, REQUEST.with_(height=None))
     assert (len(completions), len(configured)) == (1, 1)
     assert isinstance(made.request, CompletedRequest)
     assert model.complete(made.request) is made.request

@@ -248,7 +248,7 @@ def stop(*given: Any, **more: Any) -> None:
         ("sfumato.judging.removal.remaining", "removal"),
         ("sfumato.judging.randomising.again", "randomisation"),
         ("sfumato.judging.steadiness.again", "noise"),
-        ("sfumato.report.write_report", "seeds"),
+        ("sfumato.report.folder.write_report", "seeds"),
     ],
 )
 def test_ctrl_c_leaves_nothing(
