@@ -17,6 +17,7 @@ TITLE = "Sfumato"
 
 def page(workshop: Workshop) -> gr.Blocks:
     """The page over a workshop."""
+    registered = tabs()  # before the page begins: what their modules make when they are imported is no part of it
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(
             '<header class="sf-bar"><span class="sf-brand">sfumato</span>'
@@ -24,7 +25,7 @@ def page(workshop: Workshop) -> gr.Blocks:
             apply_default_css=False,
         )
         with gr.Tabs(elem_id="tabs"):
-            for one in tabs():
+            for one in registered:
                 with gr.Tab(one.name, id=one.name.lower()) as tab:
                     one.build(workshop, blocks, tab)
 
