@@ -16,9 +16,9 @@ import sfumato
 from sfumato.errors import SfumatoWarning
 from sfumato.judging.trust import trust
 from sfumato.request import Request
-from sfumato.results.json_text import json_value
 from sfumato.results.opening import open as open_explanation
 from sfumato.results.rows import as_csv
+from sfumato.writing.json_text import json_value
 from tests.cli.running import run
 from tests.labels import REQUEST, tiny_labels
 from tests.methods.steps import CLIP
@@ -244,7 +244,7 @@ def stop(*given: Any, **more: Any) -> None:
 @pytest.mark.parametrize(
     ("moment", "check"),
     [
-        ("sfumato.judging.judge.play", "games"),
+        ("sfumato.judging.judge.perturbation_curves", "games"),
         ("sfumato.judging.removal.remaining", "removal"),
         ("sfumato.judging.randomising.again", "randomisation"),
         ("sfumato.judging.steadiness.again", "noise"),

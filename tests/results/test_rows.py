@@ -12,9 +12,9 @@ from PIL import Image
 
 from sfumato.metrics import bootstrap
 from sfumato.results.interval import Interval, decimal
-from sfumato.results.json_text import json_value
 from sfumato.results.rows import as_csv
 from sfumato.runs.finding import Finding
+from sfumato.writing.json_text import json_value
 from tests.results.synthetic import scene
 
 ROWS = [

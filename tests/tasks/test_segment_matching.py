@@ -10,10 +10,10 @@ import pytest
 import sfumato
 from sfumato.errors import ModelError, OptionError
 from sfumato.models.loading import load
-from sfumato.results.json_text import json_value
 from sfumato.runs.task import Item, ModelFacts, NoOptions, Record, find_task
 from sfumato.tasks import segment_matching
 from sfumato.tasks.segment_matching import CHOICES, PLAYERS, WAYS
+from sfumato.writing.json_text import json_value
 
 FEATURES = frozenset({"words", "replay"})
 

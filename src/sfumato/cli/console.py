@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from sfumato.progress import Progress, silent
-from sfumato.results.json_text import json_value
+from sfumato.writing.json_text import json_value
 
 LINE = 500
 NEWS_EVERY = 30.0
@@ -45,7 +45,7 @@ def print_json(value: Any, *, line: bool = False) -> None:
     """Print JSON that any terminal and any reader takes: NaN and infinity become null.
 
     Args:
-        value: See `sfumato.results.json_text.json_value`; what JSON cannot say becomes text.
+        value: See `sfumato.writing.json_text.json_value`; what JSON cannot say becomes text.
         line: On a single line, at once and in ASCII, for a program that reads line by line.
     """
     ascii_only = line or (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"

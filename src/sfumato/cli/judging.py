@@ -156,8 +156,8 @@ def _write_trust(found: Sequence[Trust], folder: Path, progress: Progress) -> No
 def _write_games(verdict: Verdict, folder: Path) -> None:
     """Curves as a picture and as numbers, and the table."""
     from sfumato.plots.games import games_sheet
-    from sfumato.results.json_text import json_text
     from sfumato.results.rows import as_csv
+    from sfumato.writing.json_text import json_text
 
     games_sheet({pair: verdict.mean_curves(*pair) for pair in verdict.pairs()}).save(folder / "curves.png")
     (folder / "table.csv").write_text(as_csv(verdict.rows()), encoding="utf-8")

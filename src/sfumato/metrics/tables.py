@@ -15,7 +15,7 @@ from sfumato.metrics.intervals import bootstrap
 from sfumato.metrics.localisation import fitted
 from sfumato.metrics.registry import checked_metrics, find_metric
 from sfumato.results.interval import Interval
-from sfumato.results.json_text import json_text, json_value
+from sfumato.writing.json_text import json_text, json_value
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from xarray import DataTree
 from sfumato.progress import Progress, silent
 from sfumato.report.page import write_report
 from sfumato.results.explanation import Explanation
-from sfumato.results.json_text import json_text
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
 from sfumato.writing.folders import write_folder
+from sfumato.writing.json_text import json_text
 from sfumato.writing.slugs import word_file
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sfumato.results.json_text import json_value
+from sfumato.writing.json_text import json_value
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -17,10 +17,10 @@ from sfumato.metrics import Outcome
 from sfumato.metrics.registry import MEASURE, about_metrics
 from sfumato.reading import read_json
 from sfumato.results.interval import Interval
-from sfumato.results.json_text import json_text
 from sfumato.results.rows import as_csv
 from sfumato.runs.settings import SETTINGS
 from sfumato.writing.files import replacing_file, write_text
+from sfumato.writing.json_text import json_text
 
 FILES = ("finding.json", "table.csv", "figure.png")
 """What every finding is written as."""

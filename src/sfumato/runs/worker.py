@@ -23,13 +23,13 @@ from sfumato.models.bars import other_bars_hidden
 from sfumato.models.identity import identity_digest
 from sfumato.progress import Progress, silent
 from sfumato.request import Request, with_pictures
-from sfumato.results.json_text import json_value
 from sfumato.runs.manifest import Planned
 from sfumato.runs.own import INPUTS
 from sfumato.runs.settings import library_versions
 from sfumato.runs.shards import Outcome, file_digest, read_shard, shard_name, write_shard
 from sfumato.runs.task import CompletedItem, Record, find_task
 from sfumato.writing.files import replacing_file
+from sfumato.writing.json_text import json_value
 from sfumato.writing.reasons import cannot_write
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from sfumato.models.model import Model
 from sfumato.option_values import COUNT
 from sfumato.progress import Progress, silent
 from sfumato.request import Request
-from sfumato.results.json_text import json_text
 from sfumato.studio.grammar import expected, parsed
 from sfumato.studio.reader import matches, read
 from sfumato.studio.scenes import held_out_captions, scene_of
+from sfumato.writing.json_text import json_text
 
 BATCH = 8
 CHOICES = 100

@@ -31,7 +31,6 @@ from sfumato.plots.studies import scatter_sheet
 from sfumato.progress import Progress
 from sfumato.registry import find
 from sfumato.request import Request
-from sfumato.results.json_text import json_value
 from sfumato.results.upscale import bicubic, resized
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
@@ -44,6 +43,7 @@ from sfumato.tasks.shared.captions import of_each_prompt
 from sfumato.tasks.shared.contenders import SAMPLES, Contender, contenders, found_by, timed
 from sfumato.tasks.shared.scene_images import NOTHING_SHOWN, check_scene_size
 from sfumato.tasks.shared.word_maps import Mapped, with_nan
+from sfumato.writing.json_text import json_value
 
 AT = 300
 """Drawn scenes are noised to this timestep for methods that look once."""

@@ -17,9 +17,9 @@ from starlette.responses import PlainTextResponse, Response
 from sfumato.app.server.visitors import COOKIE, Gone, Visitors
 from sfumato.report.page import page
 from sfumato.results.explanation import Explanation
-from sfumato.results.json_text import json_text
 from sfumato.results.numbers import number_rows
 from sfumato.results.rows import as_csv
+from sfumato.writing.json_text import json_text
 
 AT_ONCE = 2
 """Forms that are built at the same time; the others wait."""

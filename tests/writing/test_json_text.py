@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.results.interval import Interval
-from sfumato.results.json_text import json_text, json_value
+from sfumato.writing.json_text import json_text, json_value
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

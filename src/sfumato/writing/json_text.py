@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from sfumato.results.interval import Interval
+
+@runtime_checkable
+class Named(Protocol):
+    """What has names for its parts, such as an interval."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parts by name."""
+        ...
 
 
 def json_value(value: Any) -> Any:
-    """The same value as JSON holds it: an interval is a mapping (``Interval.to_dict``), no finite number is None."""
+    """The same value as JSON holds it: what has `to_dict` is a mapping, a number that is not finite is None."""
     match value:
-        case Interval():
-            return value.to_dict()
+        case Named():
+            return json_value(value.to_dict())
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
