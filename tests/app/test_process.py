@@ -114,7 +114,7 @@ def test_a_channel_is_chosen_and_taken_out_and_the_image_changes(
     pictured(page.locator("#process-ablation"), "process-ablation")
     fill(page, "process-channel", "24")
     page.click("#process-ablate")
-    assert line(page) == "the channel of downs.0.3 is 24; expected a whole number from 0 to 23"
+    assert line(page) == "downs.0.3 has channels 0 to 23; there is no channel 24"
     fill(page, "process-channel", "")
     page.click("#process-ablate")
     page.wait_for_selector(".sf-line.failed:has-text('which channel of downs.0.3')")
