@@ -162,3 +162,13 @@ def test_a_method_may_complete_its_requests_itself(
     (made,) = explained(model, [model.complete(REQUEST)], own, own.configure({}))
     assert made.request == model.complete(REQUEST)
     assert len(completions) == 2  # the last line's is the second
+
+
+def test_an_image_of_several_with_a_variation_is_made_again_alone(tiny_pipeline: StableDiffusionPipeline) -> None:
+    model = sfumato.wrap(tiny_pipeline)
+    request = Request("a red cat", seed=3, steps=2, height=16, width=24, images=2, variation=(50, 0.8))
+    both = sfumato.explain(model, request)
+    assert isinstance(both, sfumato.Explanation)
+    for number in (0, 1):
+        (alone,) = generate(model, both.select(number).request).images
+        np.testing.assert_allclose(np.asarray(alone, np.int16), np.asarray(both.images[number], np.int16), atol=1)

@@ -304,3 +304,14 @@ def test_pictures_alone_are_changed() -> None:
     given = {"prompt": "a", "image": "i", "mask": None, "more_references": ["m", "n"], "variation": (1, 0.5)}
     changed = with_pictures(given, str.upper)
     assert changed == given | {"image": "I", "more_references": ["M", "N"]}
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**40), st.integers(1, 8), st.data())
+def test_the_images_of_a_request_are_requests_with_their_own_seeds(
+    seed: int, other: int, images: int, data: st.DataObject
+) -> None:
+    number = data.draw(st.integers(0, images - 1))
+    request = Request("a", seed=seed, images=images, variation=(other, 0.5))
+    one = request.of_image(number)
+    assert (one.seeds, one.variation) == ((request.seeds[number],), (other + number, 0.5))
+    assert Request("a", seed=seed, images=images).of_image(number).variation is None

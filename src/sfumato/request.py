@@ -328,6 +328,11 @@ class Request:
             raise RequestError(f"a request has no field {shown(unknown[0])}; its fields are: {', '.join(known)}")
         return cls(**values)
 
+    def of_image(self, number: int) -> Request:
+        """The request of one of its images alone: with its seed, and with that of its variation."""
+        varied = None if self.variation is None else (self.variation[0] + number, self.variation[1])
+        return self.with_(seed=self.seeds[number], images=1, variation=varied)
+
     def with_(self, **changes: Any) -> Request:
         """A copy with some fields changed, checked again; of a completed request, one that is to be completed again."""
         return Request(**self.values() | changes)

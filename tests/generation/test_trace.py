@@ -15,6 +15,7 @@ from sfumato.generation.interventions.channels import AblateChannels
 from sfumato.generation.recorders.reduce import AttentionSums, Axis
 from sfumato.generation.trace import Trace
 from sfumato.request import Request
+from tests.families import family
 from tests.generation.recorders.watchers import Keeping
 from tests.pipelines import PROMPT, fingerprint, stable_diffusion
 
@@ -210,3 +211,10 @@ def test_the_old_module_warns_and_has_the_same_names() -> None:
         assert old.Trace is Trace
     with pytest.raises(AttributeError, match="no attribute 'replay'"):
         _ = old.replay
+
+
+def test_a_branch_that_is_a_call_of_its_own_is_not_replayed() -> None:
+    kind = family("Flux, true guidance")
+    trace = generate(kind.wrapped(), kind.request(), record=True)
+    with pytest.raises(ModelError, match="the unconditional branch of this model is a call of its own"):
+        trace.replay(0, branch="unconditional")

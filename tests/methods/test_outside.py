@@ -14,18 +14,19 @@ import xarray as xr
 
 import sfumato
 from sfumato import registry
-from sfumato.cli.files import write_results
 from sfumato.generation.generate import generate
 from sfumato.judging.judge import judge
 from sfumato.judging.maps import named_maps, saliencies, shares_of
 from sfumato.models.model import Model
 from sfumato.plots import importance_sheet, process_sheets
-from sfumato.progress import Progress, silent
+from sfumato.progress import Progress
 from sfumato.registry import method
+from sfumato.report.folder import fill_folder
 from sfumato.report.page import page
 from sfumato.request import Request
 from sfumato.results.explanation import Explanation
-from sfumato.results.meaning import Meaning
+from sfumato.results.meaning import Declared, Meaning
+from sfumato.tasks.explain import _add_map
 from tests.methods.steps import REQUESTS, model_of
 from tests.report.reading import Page
 
@@ -42,6 +43,7 @@ class OutsideOptions:
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Any:
     """The method, for as long as these tests run."""
+    registry.methods()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry._methods, "_entries", dict(registry._methods._entries))
 
@@ -59,16 +61,13 @@ def registered() -> Any:
             """Findings that are the same for every request."""
             node = xr.Dataset(
                 {
-                    "heat": (("y", "x"), HEAT, Meaning("map", unit="lumens").attrs),
+                    "heat": (("image", "y", "x"), HEAT[None], Meaning("map", unit="lumens").attrs),
                     "worth": ("concept", list(WORTH.values()), Meaning("importance", unit="points").attrs),
                     "drift": (("step", "side"), DRIFT, Meaning("curve", unit="metres", bounds=(0, 1)).attrs),
                 },
                 coords={"concept": list(WORTH), "side": ["left", "right"]},
             )
-            return [
-                generate(model, one, progress=progress).explanation(0, {"findings": node})
-                for one in map(model.complete, requests)
-            ]
+            return [generate(model, one, progress=progress).explanation(0, {"findings": node}) for one in requests]
 
         yield
 
@@ -81,7 +80,7 @@ def found(registered: None) -> Explanation:
 
 
 def test_the_summary_has_its_numbers_and_rows(found: Explanation) -> None:
-    summary = found.summary()
+    summary = found.select(0).summary()
     (rows,) = summary["importance"].values()
     assert {row["player"]: (row["phi"], row["share"]) for row in rows} == {"cat": (3, 0.75), "red": (1, 0.25)}
     numbers = summary["numbers"]["findings"]
@@ -102,7 +101,7 @@ def test_it_is_judged(found: Explanation) -> None:
 
 
 def test_it_is_drawn_into_the_folder_of_a_result(found: Explanation, tmp_path: Path) -> None:
-    write_results(found, found.summary(), tmp_path, silent)
+    fill_folder(found, tmp_path)
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"image.png", "findings.png", "findings-heat.png", "findings-drift.png"}
     opened = sfumato.open(tmp_path)
@@ -118,7 +117,7 @@ def test_it_is_drawn_into_the_folder_of_a_result(found: Explanation, tmp_path: P
 
 def test_the_map_is_on_its_sheet_and_the_curve_has_its_unit(found: Explanation) -> None:
     nodes = {node.path: node.to_dataset(inherit=False) for node in found.tree.subtree}
-    turned = nodes["/findings"].assign(heat=nodes["/findings"]["heat"].copy(data=HEAT[::-1].copy()))
+    turned = nodes["/findings"].assign(heat=nodes["/findings"]["heat"].copy(data=HEAT[None, ::-1].copy()))
     other = Explanation(xr.DataTree.from_dict(nodes | {"/findings": turned}), found.request, found.provenance)
     for name, same in (("findings-heat", False), ("findings-drift", True)):
         sheets = [np.asarray(process_sheets(one)[name](one)) for one in (found, other)]
@@ -147,6 +146,17 @@ def test_a_run_keeps_its_numbers_and_maps(keep: str, tmp_path: Path) -> None:
     for row in range(4):
         np.testing.assert_allclose(run.map_of(row, "outside.findings"), HEAT, atol=0.1)
         assert run.map_of(row, "daam").ndim == 2
+
+
+def test_a_map_of_several_steps_keeps_them_apart_and_one_that_is_not_finite_is_kept() -> None:
+    """One scale of 8 bits would leave nothing of a step whose values are small beside those of another one."""
+    steps = np.stack([HEAT / 1e4, HEAT * 1e3])
+    node = xr.Dataset({"heat": (("step", "y", "x"), steps, Meaning("map").attrs)})
+    rows: list[dict[str, Any]] = [{"word": "cat", "index": 0}]
+    maps: dict[str, Any] = {}
+    _add_map(rows, maps, "outside", Declared("findings", "heat", node), "small")
+    np.testing.assert_array_equal(maps["outside.findings"], steps[None])
+    assert rows == [{"word": "cat", "index": 0}]
 
 
 def test_the_page_shows_it(found: Explanation) -> None:

@@ -65,7 +65,7 @@ def test_results_of_older_versions_are_known_by_their_names(tmp_path: Path) -> N
         "saliency/df_rise": xr.Dataset({"map": (("step", "y", "x"), steps)}),
         "gradient_volume": xr.Dataset({"region": (("step", "y", "x"), steps), "mask": (("y", "x"), steps[0] > 0)}),
         "activations/downs": xr.Dataset({"map": (("step", "channel", "y", "x"), steps[None])}),
-        "negative/words": xr.Dataset({"map": (("word", "y", "x"), steps)}),
+        "negative_words": xr.Dataset({"map": (("word", "y", "x"), steps)}),
         "trajectory": xr.Dataset({"normalised_ssim": ("step", [0.5, 1.0])}),
         "shapley/word_importance": xr.Dataset({name: ("player", [1.0, 2.0]) for name in ("phi", "share", "error")}),
     }
@@ -137,3 +137,24 @@ def test_a_map_of_which_less_is_more_is_turned() -> None:
 def test_a_curve_runs_over_steps_or_its_last_dimension() -> None:
     assert axis_of(xr.DataArray(np.eye(2), dims=("step", "word"))) == "step"
     assert axis_of(xr.DataArray(np.eye(2), dims=("word", "level"))) == "level"
+
+
+def test_an_importance_of_steps_has_its_rows(tmp_path: Path) -> None:
+    found = made(mine=xr.Dataset({"worth": ("step", [3.0, 1.0], WORTH)}, coords={"step": [0, 1]}))
+    numbers = found.summary()["numbers"]["mine"]
+    assert [(one["step"], one["value"]) for one in numbers["worth"]] == [(0, 3), (1, 1)]
+    assert {tuple(one) for one in numbers["low"]} == {("step", "value")}
+
+
+def test_a_map_without_labels_is_not_drawn() -> None:
+    from sfumato.plots import process_sheets
+
+    empty = xr.Dataset({"heat": (("thing", "y", "x"), np.zeros((0, 4, 4)), MAP)})
+    assert set(process_sheets(made(mine=empty))) == set()
+
+
+def test_sheets_of_like_names_are_two() -> None:
+    from sfumato.plots import process_sheets
+
+    nodes = {name: xr.Dataset({array: (("y", "x"), np.eye(4), MAP)}) for name, array in (("a", "b-c"), ("a-b", "c"))}
+    assert len(process_sheets(made(**nodes))) == 2

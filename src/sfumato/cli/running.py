@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 WITHOUT_RESULT = 3
 """The exit code of a run of which some rows have no result."""
 RUN, REQUEST = "The run", "The images"
-ONE_LINE: dict[str, Any] = {"indent": None, "ensure_ascii": True}
-"""How JSON is written that programs read line by line."""
 
 
 class _Tasks(TyperGroup):

@@ -128,8 +128,16 @@ class Trace:
 
         Returns:
             The denoiser's output (row, channel, y, x). One row of sample or condition is repeated to match the other.
+
+        Raises:
+            ModelError: There is no such step or branch, or the branch is a call of its own, which is not replayed.
         """
         call = self.call(step)
+        if self.branches.sequential and branch != self.branches.names[0]:
+            raise ModelError(
+                f"the {branch} branch of this model is a call of its own, which is not replayed; "
+                f"the {self.branches.names[0]} one can be"
+            )
         rows = self.branches.rows(branch, len(self.images))
         sample = call.sample[rows] if sample is None else sample
         if condition is None and call.condition is not None:

@@ -60,6 +60,8 @@ class Picture:
         Raises:
             RequestError: It is no image, or one that is too large or too small.
         """
+        if isinstance(given, Mask):
+            return Picture(given.height, given.width, given.pixels)
         if isinstance(given, Picture):
             return given
         if isinstance(given, Mapping):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.errors import SfumatoError
 from sfumato.results.explanation import Explanation
-from sfumato.results.meaning import GRID, STEP, Declared, declared, heat_of
+from sfumato.results.meaning import GRID, IMAGE, STEP, Declared, declared, heat_of
 from sfumato.results.upscale import resized
 
 
@@ -64,7 +64,7 @@ def saliencies(explanation: Explanation) -> list[Saliency]:
 
 def _reduced(one: Declared) -> xr.DataArray:
     """A map over (step, y, x) or (y, x): the sum over labels, but for those with NaN, which were not seen."""
-    maps = heat_of(one.array)
+    maps = heat_of(one.array).isel({IMAGE: 0}, missing_dims="ignore")
     for dim in one.labels:
         seen = maps.notnull().all([other for other in maps.dims if other != dim])
         maps = maps.isel({dim: seen.values}).sum(dim)

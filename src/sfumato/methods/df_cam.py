@@ -96,7 +96,7 @@ def _explained(model: Model, request: CompletedRequest, options: DfCamOptions, p
         if inside is not None:
             mask = torch.from_numpy(inside).to(recovery.sample)
             weights = mask if weights is None else weights * mask
-        mix = (request.guidance or 1.0) if options.branch == "mix" else None
+        mix = request.guidance if options.branch == "mix" else None
         found = [on_grid(one, recovery.grid) for one in cam(recovery, names, weights, mix=mix).values()]
         of_layers.append(torch.stack(found).numpy())
         maps.append(of_layers[-1].sum(0))

@@ -29,7 +29,7 @@ from sfumato.models.model import Model
 from sfumato.option_values import BATCH, COUNT, INNER_SHARE, SEED, TIMESTEPS
 from sfumato.progress import Progress
 from sfumato.registry import method
-from sfumato.request import CompletedRequest, Request
+from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
 from sfumato.results.importance import half_width
@@ -114,7 +114,7 @@ def _explained(model: Model, request: CompletedRequest, options: InformationOpti
     traces, found = [], []
     for place in range(request.images):
         record = True if options.of == "trajectory" else (0,)
-        trace = generate(model, _alone(request, place), record=record, progress=progress)
+        trace = generate(model, request.of_image(place), record=record, progress=progress)
         traces.append(trace)
         found.append(_sampled(trace, asked, levels, options, progress))
     pixels = [np.asarray(trace.images[0].convert("RGB")) for trace in traces]
@@ -130,14 +130,6 @@ def _explained(model: Model, request: CompletedRequest, options: InformationOpti
         nodes[f"{NAME}/interactions_of_pairs"] = _pairs(asked, found)
     calls = {"denoiser_calls": sum(one.calls for one in found), "samples": [len(one.places) for one in found]}
     return Explanation(xr.DataTree.from_dict(nodes), request, {"information": calls})
-
-
-def _alone(request: CompletedRequest, place: int) -> Request:
-    """The request of one of the images."""
-    varied = request.variation
-    if varied is not None:
-        varied = varied[0] + place, varied[1]
-    return request.with_(seed=request.seeds[place], images=1, variation=varied)
 
 
 def _sampled(

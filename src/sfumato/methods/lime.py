@@ -51,6 +51,7 @@ class LimeOptions(WordGameOptions):
     needs=("words",),
     cost=lambda model, request, options: generations(model, request, options, options.planned),
     paper="Ribeiro et al. 2016, arXiv 1602.04938; over prompts: Gupta and Kanoria 2024",
+    version=2,
 )
 def lime(
     model: Model, requests: Sequence[CompletedRequest], options: LimeOptions, progress: Progress
@@ -58,4 +59,4 @@ def lime(
     """Fit a surrogate to the game of every request, one after another."""
     play = partial(play_words, model, options=options, planned=options.planned, progress=progress)
     attrs = {"kernel_width": options.width, "ridge": options.ridge}
-    return [game_explanation("lime", request, play(request), attrs) for request in map(model.complete, requests)]
+    return [game_explanation("lime", request, play(request), attrs) for request in requests]

@@ -78,7 +78,7 @@ def lime_image(
 ) -> list[Explanation]:
     """Explain the first image of every request."""
     clip = clip_for(model, options.clip_model, texts=True)
-    return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
+    return [_explained(model, request, options, clip, progress) for request in requests]
 
 
 def superpixels(pixels: NDArray[np.uint8], count: int) -> NDArray[np.int_]:

@@ -98,7 +98,7 @@ def segments(
 ) -> list[Explanation]:
     """Cut the first image of every request and match its parts with the words."""
     clip = clip_for(model, options.clip_model, texts=True)
-    return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
+    return [_explained(model, request, options, clip, progress) for request in requests]
 
 
 def _explained(

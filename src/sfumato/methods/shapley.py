@@ -50,6 +50,7 @@ class ShapleyOptions(WordGameOptions):
     needs=("words",),
     cost=lambda model, request, options: generations(model, request, options, options.planned),
     paper="Gupta and Kanoria 2024, Adapting Interpretability Techniques to Generative Image Diffusion Models",
+    version=2,
 )
 def shapley(
     model: Model, requests: Sequence[CompletedRequest], options: ShapleyOptions, progress: Progress
@@ -57,5 +58,5 @@ def shapley(
     """Play the game of every request, one after another."""
     return [
         game_explanation("shapley", request, play_words(model, request, options, options.planned, progress), {})
-        for request in map(model.complete, requests)
+        for request in requests
     ]

@@ -65,6 +65,7 @@ def _cost(model: Model, request: CompletedRequest, options: SwitchOptions) -> st
     needs=("words or label", "replay"),
     cost=_cost,
     paper="An XAI interface for diffusion models (thesis), section 5.3.2: label switch and predetermination",
+    version=2,
 )
 def switch(
     model: Model, requests: Sequence[CompletedRequest], options: SwitchOptions, progress: Progress
@@ -87,7 +88,7 @@ def _explained(model: Model, request: CompletedRequest, options: SwitchOptions, 
     made |= {(number, 0): image for number, image in enumerate(plain.images)}
     for start in range(0, len(jobs), BATCH):
         some = jobs[start : start + BATCH]
-        alone = [request.with_(seed=request.seed + number, images=1) for number, _ in some]
+        alone = [request.of_image(number) for number, _ in some]
         change = SwitchCondition(options.to, tuple(steps[which] for _, which in some))
         images = generate(model, alone, attachments=[change]).images
         made |= dict(zip(some, images, strict=True))

@@ -115,8 +115,8 @@ def play_words(
     generator = Generator(model, Cache(default_folder() if options.cache else None), options.at_once)
     plan = planned(len(players))
     played, values = [], []
-    for number, seed in enumerate(request.seeds):
-        value = PromptValue(generator, request.with_(seed=seed, images=1), players, measure, options.drop)
+    for number in range(request.images):
+        value = PromptValue(generator, request.of_image(number), players, measure, options.drop)
 
         def told(what: str, done: int, total: int, before: int = number) -> None:
             progress("images of coalitions", before * total + done, request.images * total)

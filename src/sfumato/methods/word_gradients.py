@@ -109,7 +109,7 @@ def word_gradients(
     clip = None
     if options.target != "brightness":
         clip = clip_for(model, options.clip_model, texts=options.target == "clip", instead="target=brightness")
-    return [_explained(model, request, options, clip, progress) for request in map(model.complete, requests)]
+    return [_explained(model, request, options, clip, progress) for request in requests]
 
 
 def _explained(

@@ -15,7 +15,7 @@ class Completed:
         self._known: WeakSet[CompletedRequest] = WeakSet()
 
     def of(self, request: Request, filled: Callable[[Request], CompletedRequest]) -> CompletedRequest:
-        """The request with the model's defaults; one that the model has completed already, as it is.
+        """The request with the model's defaults; one equal to what the model has completed, as it is.
 
         Args:
             request: Open, or completed by any model.

@@ -110,6 +110,7 @@ class LatentModel:
         self._refuse(request)
         self.task.check_references(request)
         sides = self._sides(request)
+        self._check_sides(sides)
         done = request.filled(
             steps=request.steps or self._notes.steps or int(self._default("num_inference_steps", DEFAULT_STEPS)),
             guidance=float(self._notes.guidance or self._default(self.guided_by, DEFAULT_GUIDANCE))
@@ -123,7 +124,6 @@ class LatentModel:
             mask=None if request.mask is None else request.mask.resized(*sides),
         )
         check_schedule(self.pipeline, done)
-        self._check_sides(sides)
         if self._starts and self.steps(done) < 1:
             raise ModelError(
                 f"strength {done.strength} of {done.steps} steps leaves none to run; take {1 / done.steps:.2g} "

@@ -68,7 +68,7 @@ def clean(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: 
 
 def guided(conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
     """The output that classifier-free guidance makes of both branches."""
-    return unconditional + (guidance or 1.0) * (conditional - unconditional)
+    return unconditional + guidance * (conditional - unconditional)
 
 
 def predicted_noise(scheduler: Any, output: torch.Tensor, sample: torch.Tensor, timestep: float) -> torch.Tensor:

@@ -35,7 +35,10 @@ RELIED_ON = (
     # pipelines
     Private(PIPELINE, "_execution_device", "where text is encoded (models/text.py)"),
     Private(
-        PIPELINE, "_progress_bar_config", "switches the pipeline's own bar off for a run (trace.py)", instance=True
+        PIPELINE,
+        "_progress_bar_config",
+        "switches the pipeline's own bar off for a run (generation/generate.py)",
+        instance=True,
     ),
     Private("diffusers:StableDiffusionInstructPix2PixPipeline", "_encode_prompt", "its only reading (models/text.py)"),
     Private("diffusers:QwenImagePipeline", "prompt_template_encode", "places of words (models/text.py)", instance=True),
@@ -73,21 +76,28 @@ RELIED_ON = (
         for name in ("added_kv_proj_dim", "only_cross_attention", "is_cross_attention")
     ),
     *(
-        Private(FLUX_ATTENTION, name, "takes concepts through a block (watching/concepts.py)", True)
+        Private(FLUX_ATTENTION, name, "takes concepts through a block (generation/recorders/concepts.py)", True)
         for name in ("add_q_proj", "add_k_proj", "add_v_proj", "norm_added_q", "norm_added_k", "to_add_out")
     ),
     *(
-        Private(owner, name, "takes concepts through a block (watching/concepts.py)", True)
+        Private(owner, name, "takes concepts through a block (generation/recorders/concepts.py)", True)
         for owner in (FLUX_BLOCK, SD3_BLOCK)
         for name in ("attn", "norm1_context", "norm2_context", "ff_context")
     ),
-    Private(SD3_BLOCK, "context_pre_only", "the last block has no text to go on with (watching/concepts.py)", True),
+    Private(
+        SD3_BLOCK,
+        "context_pre_only",
+        "the last block has no text to go on with (generation/recorders/concepts.py)",
+        True,
+    ),
     # denoisers
     Private("diffusers:UNet2DConditionModel", "encoder_hid_proj", "image-prompt adapters (models/adapter.py)", True),
     Private("diffusers:AuraFlowTransformer2DModel", "register_tokens", "keys before the text (models/sites.py)", True),
     Private("diffusers:PixArtTransformer2DModel", "caption_projection", "keys of other words (methods/ovam.py)", True),
-    Private("diffusers:FluxTransformer2DModel", "context_embedder", "concepts (watching/concepts.py)", True),
-    Private("diffusers:SD3Transformer2DModel", "context_embedder", "concepts (watching/concepts.py)", True),
+    Private(
+        "diffusers:FluxTransformer2DModel", "context_embedder", "concepts (generation/recorders/concepts.py)", True
+    ),
+    Private("diffusers:SD3Transformer2DModel", "context_embedder", "concepts (generation/recorders/concepts.py)", True),
     *(
         Private("diffusers.models.embeddings:MultiIPAdapterImageProjection", name, "adapters (models/adapter.py)", True)
         for name in ("image_projection_layers",)
@@ -126,12 +136,20 @@ RELIED_ON = (
         Private("torch.nn:Module", name, "buffers that no file holds (models/fingerprint.py)", True)
         for name in ("_buffers", "_non_persistent_buffers_set")
     ),
-    Private("torch", "_fused_sdp_choice", "whether the fused kernel would be chosen (watching/tapping.py)"),
-    Private("torch.ops.aten", "_scaled_dot_product_flash_attention_for_cpu", "its sum (watching/tapping.py)"),
-    Private("torch.overrides", "_get_current_function_mode_stack", "leaves modes in order (watching/tapping.py)"),
-    Private("torch.overrides", "_pop_mode", "leaves modes in order (watching/tapping.py)"),
-    Private("torch.overrides", "_push_mode", "leaves modes in order (watching/tapping.py)"),
-    Private("torch.nn:Module", "_compiled_call_impl", "a compiled part hides its attention (watching/tapping.py)"),
+    Private("torch", "_fused_sdp_choice", "whether the fused kernel would be chosen (generation/recorders/tapping.py)"),
+    Private(
+        "torch.ops.aten", "_scaled_dot_product_flash_attention_for_cpu", "its sum (generation/recorders/tapping.py)"
+    ),
+    Private(
+        "torch.overrides", "_get_current_function_mode_stack", "leaves modes in order (generation/recorders/tapping.py)"
+    ),
+    Private("torch.overrides", "_pop_mode", "leaves modes in order (generation/recorders/tapping.py)"),
+    Private("torch.overrides", "_push_mode", "leaves modes in order (generation/recorders/tapping.py)"),
+    Private(
+        "torch.nn:Module",
+        "_compiled_call_impl",
+        "a compiled part hides its attention (generation/recorders/tapping.py)",
+    ),
     Private("accelerate.hooks:AlignDevicesHook", "weights_map", "weights kept elsewhere (models/fingerprint.py)", True),
     Private("torch:Tensor", "_version", "whether weights were written to (models/fingerprint.py)"),
 )

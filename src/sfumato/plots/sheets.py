@@ -58,6 +58,7 @@ def process_sheets(explanation: Explanation) -> dict[str, Draw]:
     }
     drawn = {"words"}.union(*(SHEETS[name][0] for name in found))
     for one in (*declared(tree, "map"), *declared(tree, "curve")):
-        if one.path.partition("/")[0] not in drawn:
-            found[f"{one.path}/{one.name}".replace("/", "-")] = partial(sheet_of, one=one)
+        if one.path.partition("/")[0] not in drawn and one.array.size:
+            name = f"{one.path}/{one.name}".replace("/", "-")
+            found[name + "-" * (name in found)] = partial(sheet_of, one=one)
     return found

@@ -121,8 +121,7 @@ class Explanation:
             elif "image" in dataset.dims:
                 dataset = dataset.isel(image=i).drop_vars("image", errors="ignore")
             nodes[node.path] = dataset
-        one = self.request.with_(seed=self.request.seed + i, images=1)
-        return Explanation(xr.DataTree.from_dict(nodes), one, self.provenance)
+        return Explanation(xr.DataTree.from_dict(nodes), self.request.of_image(i), self.provenance)
 
     def summary(self, tau: float = TAU) -> dict[str, Any]:
         """All numbers, with request and provenance, ready for JSON; see ``results.summary.summarise``."""

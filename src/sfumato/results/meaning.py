@@ -94,6 +94,12 @@ class Declared(NamedTuple):
         return tuple(str(dim) for dim in self.array.dims if dim not in (IMAGE, STEP, *GRID))
 
     @property
+    def player(self) -> str:
+        """Of an importance, the dimension of what is important: the only one but images."""
+        (found,) = (str(dim) for dim in self.array.dims if dim != IMAGE)
+        return found
+
+    @property
     def title(self) -> str:
         """What readers call it: the path of its node, with its own name where the node has several of its role."""
         role = role_of(self.array)

@@ -101,7 +101,7 @@ def _derived(
             yield f"words/peak_{axis}", at, None if row["peak"] is None else row["peak"][axis]
     for method, one in importances(tree).items():
         for row in importance[method]:
-            at = {name: row[name] for name in of_image} | {one.labels[0]: row["player"]}
+            at = {name: row[name] for name in of_image} | {one.player: row["player"]}
             yield f"{one.path}/low", at, row["low"]
             yield f"{one.path}/high", at, row["high"]
     if "relevance" in tree.children:

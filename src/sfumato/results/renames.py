@@ -53,4 +53,4 @@ def renamed(tree: xr.DataTree) -> xr.DataTree:
 
 
 def _is_of_image(path: str, array: xr.DataArray) -> bool:
-    return {"y", "x"} <= set(array.dims) <= OF_MAPS and not path.startswith("negative/")
+    return {"y", "x"} <= set(array.dims) <= OF_MAPS and not path.startswith("negative")

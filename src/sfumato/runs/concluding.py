@@ -137,7 +137,7 @@ def _export(manifest: Manifest, records: StoredRecords) -> None:
             shared = _scalars(asked) | _scalars(record.values)
             for row in manifest.rows_of(planned.number):
                 for index, values in enumerate(record.rows or ({},)):
-                    at = {name: of[min(index, len(of) - 1)] for name, of in places.items()}
+                    at = {name: of[min(index, len(of) - 1)] for name, of in places.items() if of}
                     put(row.kept, row.plain | shared | dict(values) | at)
         for row in manifest.unmeasured():
             put(row.kept, row.plain)

@@ -20,7 +20,7 @@ from sfumato.registry import Method, find, usual_method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.importance import importances
-from sfumato.results.meaning import GRID, IMAGE, Declared, declared
+from sfumato.results.meaning import GRID, Declared, declared
 from sfumato.runs.finding import Finding
 from sfumato.runs.prompts import Row
 from sfumato.runs.task import Captions, CompletedItem, Cost, Item, ModelFacts, Record, Records, task
@@ -131,8 +131,8 @@ def of_each_image(rows: Iterable[Row]) -> Iterator[Item]:
     """An item for each image that rows ask for, each with a seed of its own."""
     for row in rows:
         if row.request is not None:
-            for seed in row.request.seeds:
-                yield Item(row.request.with_(seed=seed, images=1), {}, row)
+            for number in range(row.request.images):
+                yield Item(row.request.of_image(number), {}, row)
 
 
 def explanations_of(
@@ -179,6 +179,7 @@ def check_methods(options: MethodOptions, facts: ModelFacts) -> None:
 
 def _record(explanations: Sequence[Explanation], options: ExplainOptions) -> Record:
     """The rows of an image's words with the numbers of all methods, and the maps of these words."""
+    explanations = [one.select(0) for one in explanations]
     first = explanations[0]
     words = next((one.words for one in explanations if "words" in one.tree.children), None)
     rows: list[dict[str, Any]] = [{}]
@@ -189,12 +190,12 @@ def _record(explanations: Sequence[Explanation], options: ExplainOptions) -> Rec
     maps: dict[str, NDArray[Any]] = {}
     for one in explanations:
         name = str(one.provenance["method"])
-        players = {found.path: found.labels[0] for found in importances(one.tree).values()}
+        players = {found.path: found.player for found in importances(one.tree).values()}
         for path, numbers in one.summary()["numbers"].items():
             short = "" if [path] == list(players) else _short(path, name)
             for number, value in numbers.items():
                 _put(rows, f"{name}.{short}{number}", value, players.get(path, "player"))
-        for found in declared(one.tree, "map"):
+        for found in (each for each in declared(one.tree, "map") if each.array.size):
             _add_map(rows, maps, name, found, options.keep)
     notes = list(dict.fromkeys(note for one in explanations for note in one.notes))
     picture = np.asarray(first.image.convert("RGB")) if options.pictures else None
@@ -221,7 +222,8 @@ def _put(rows: list[dict[str, Any]], column: str, value: Any, player: str) -> No
     labels = set(value[0]) - {"value"}
     if labels and labels <= OF_WORDS and "index" in labels:
         for one in value:
-            rows[one["index"]][column] = one["value"]
+            if one["index"] < len(rows) and one.get("word") == rows[one["index"]].get("word"):  # not of another text
+                rows[one["index"]][column] = one["value"]
     elif player in labels and labels <= {player, "first_word"}:
         known: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
@@ -234,15 +236,18 @@ def _put(rows: list[dict[str, Any]], column: str, value: Any, player: str) -> No
 
 def _add_map(rows: list[dict[str, Any]], maps: dict[str, NDArray[Any]], method: str, one: Declared, keep: str) -> None:
     """The maps of a method: one for each row (row, ..., y, x) where they are of its words, else one for all rows."""
-    heat = one.array.isel({IMAGE: 0}, missing_dims="ignore").astype(np.float32)
+    heat = one.array.astype(np.float32)
     if "index" in heat.coords and heat["index"].dims == ("word",):
         heat = heat.sortby("index")
-    of_rows = "index" in heat.coords and heat["index"].values.tolist() == [row.get("index") for row in rows]
+    of_rows = all(
+        name in heat.coords and heat[name].values.tolist() == [row.get(name) for row in rows]
+        for name in ("word", "index")
+    )
     values = heat.transpose("word", ..., *GRID).values if of_rows else heat.transpose(..., *GRID).values[None]
     name = ".".join((method, *(part for part in one.title.split("/") if part not in (method, "words"))))
     if name in maps:
         name = ".".join((method, *one.path.split("/"), one.name))
-    if keep == "full":
+    if keep == "full" or values.ndim > 3:  # one scale would not do for maps of several steps or labels
         maps[name] = values
         return
     levels = np.zeros(values.shape, np.uint8)

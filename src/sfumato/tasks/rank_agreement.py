@@ -302,8 +302,8 @@ def _items(rows: Iterable[Row]) -> Iterator[Item | Row]:
         except RequestError as error:
             yield row.refused(str(error))
             continue
-        for seed in row.request.seeds:
-            request = row.request.with_(prompt=judged.prompt, seed=seed, images=1)
+        for number in range(row.request.images):
+            request = row.request.of_image(number).with_(prompt=judged.prompt)
             yield Item(request, {"truth": list(judged.truth)}, row)
 
 

@@ -20,12 +20,14 @@ class Named(Protocol):
 def json_value(value: Any) -> Any:
     """The same value as JSON holds it: what has `to_dict` is a mapping, a number that is not finite is None."""
     match value:
-        case Named():
-            return json_value(value.to_dict())
+        case None | bool() | int() | str():  # first, since most values are such
+            return value
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
             return {str(name): json_value(part) for name, part in value.items()}
+        case Named():  # an interval is a tuple as well
+            return json_value(value.to_dict())
         case list() | tuple():
             return [json_value(part) for part in value]
         case _:

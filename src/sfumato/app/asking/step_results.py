@@ -21,7 +21,7 @@ from sfumato.models.model import Model
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.joining import join
-from sfumato.results.meaning import GRID, STEP, Declared, declared, heat_of
+from sfumato.results.meaning import GRID, IMAGE, STEP, Declared, declared, heat_of
 from sfumato.saliency.recovering import Recovery, rows_within
 from sfumato.saliency.similarities import LOCAL_SSIM
 from sfumato.similarity import clip_for
@@ -196,7 +196,7 @@ def panes_of(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
 def _row(one: Declared, steps: Sequence[int]) -> dict[str, Any]:
     """A map at its own steps if it has their pictures, else at those that others have; with labels each apart too."""
     data = one.node if PICTURE in one.node else one.node.sel({STEP: list(steps)})
-    heat = heat_of(data[one.name])
+    heat = heat_of(data[one.name]).isel({IMAGE: 0}, missing_dims="ignore")
     choices: dict[str, Any] = {}
     if one.labels:
         (label,) = one.labels

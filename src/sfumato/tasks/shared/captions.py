@@ -104,8 +104,8 @@ def of_each_prompt(rows: Iterable[Row], *checks: Callable[[str], object]) -> Ite
         except RequestError as error:
             yield row.refused(str(error))
             continue
-        for seed in row.request.seeds:
-            yield Item(row.request.with_(seed=seed, images=1), {"caption": caption}, row)
+        for number in range(row.request.images):
+            yield Item(row.request.of_image(number), {"caption": caption}, row)
 
 
 def parts_of(caption: str) -> tuple[Part | None, ...]:

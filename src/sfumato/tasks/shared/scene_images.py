@@ -63,8 +63,8 @@ def caption_items(
         if why:
             yield row.refused(why)
             continue
-        for seed in row.request.seeds:
-            yield Item(row.request.with_(seed=seed, images=1), more, row)
+        for number in range(row.request.images):
+            yield Item(row.request.of_image(number), more, row)
 
 
 def pair_items(
