@@ -141,7 +141,7 @@ def test_every_task_stands_in_the_module_of_its_name_and_in_the_documentation() 
         if type(task.parts).__module__.startswith("sfumato."):
             assert find_spec(f"sfumato.tasks.{task.name}"), task.name
             named = re.search(rf"(?:sfumato run |^#+ |`){task.name}\b", written, re.MULTILINE)
-            assert named, f"say in the documentation what came out of {task.name}"
+            assert named, f"say in docs/studies.md, experiments.md or runs.md what came out of `{task.name}`"
 
 
 def runs_on(page: str) -> dict[str, tuple[str, str]]:
@@ -163,7 +163,7 @@ def test_the_table_of_methods_is_what_the_registry_and_a_model_say(page: str) ->
 
     model = family("Flux dev").wrapped()
     rows = runs_on(page)
-    assert set(rows) == {method.name for method in sfumato.methods()}
+    assert set(rows) == {method.name for method in sfumato.methods()}, "run: make pages"
     for method in sfumato.methods():
         said, pipelines = rows[method.name]
         assert said == needs(method)
@@ -214,7 +214,9 @@ def test_every_option_of_a_method_is_on_its_page() -> None:
     import sfumato
 
     for method in sfumato.methods():
-        page = (ROOT / "docs" / "methods" / f"{method.name}.md").read_text(encoding="utf-8")
+        file = ROOT / "docs" / "methods" / f"{method.name}.md"
+        assert file.is_file(), f"write docs/methods/{method.name}.md"
+        page = file.read_text(encoding="utf-8")
         missing = [option.name for option in fields(method.options) if f"`{option.name}`" not in page]
         assert not missing, f"docs/methods/{method.name}.md says nothing of: {', '.join(missing)}"
 

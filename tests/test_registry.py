@@ -58,7 +58,10 @@ def test_every_method_says_what_it_is(known: registry.Method) -> None:
     defaults = known.configure({})
     model = sfumato.load("studio/scenes")
     least = known.configure(LEAST.get(known.name, {}))
-    assert re.search(r"denoiser call|backward pass", known.cost(model, model.complete(Request("a", steps=20)), least))
+    cost = known.cost(model, model.complete(Request("a", steps=20)), least)
+    assert re.search(r"denoiser call|backward pass", cost), (
+        f"the cost of {known.name} names no denoiser calls; begin it with sfumato.methods.costs.runs(model, request)"
+    )
     for option in fields(known.options):
         assert option.metadata.get("help"), f"{known.name}: say what {option.name} does"
     with pytest.raises(AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,15 @@ def check_version(name: str, now: dict[str, Any], stored: dict[str, Any], comman
     before = stored.get(name, {"version": None, "numbers": {}})
     raised = now["version"] != before["version"]
     what = f"store the fingerprint of version {now['version']}" if raised else f"raise the version of {name}"
-    message = f"{what} and store its new fingerprint with `{command} {name}`"
+    message = f"{what}: {command} {name}" if raised else f"{what} and store its new fingerprint: {command} {name}"
     assert not raised, message
     assert agree(now["numbers"], before["numbers"]), message
+
+
+def check_names(names: Collection[str], stored: Collection[str], command: str) -> None:
+    """Fail where one has no fingerprint, or where there is one of nothing."""
+    assert not set(names).difference(stored), f"store: {command} {' '.join(sorted(set(names).difference(stored)))}"
+    assert not set(stored).difference(names), f"remove from the file: {sorted(set(stored).difference(names))}"
 
 
 def agree(one: dict[str, list[float]], other: dict[str, list[float]]) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from sfumato.registry import methods
 from tests.methods.fingerprints import COMMAND, SLOW, measured, stored
-from tests.versions import check_version
+from tests.versions import check_names, check_version
 
 # diffusers and transformers turn tensors into arrays in a way that NumPy 2 is going to drop
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -18,5 +18,5 @@ def test_numbers_change_with_the_version_alone(name: str) -> None:
     check_version(name, measured(name), stored(), COMMAND)
 
 
-def test_only_methods_have_fingerprints() -> None:
-    assert sorted(stored()) == sorted(NAMES)
+def test_methods_have_fingerprints_and_nothing_else_has() -> None:
+    check_names(NAMES, stored(), COMMAND)

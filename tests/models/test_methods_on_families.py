@@ -53,7 +53,8 @@ def cases() -> list[tuple[str, str]]:
 
 def test_the_families_accept_most_methods() -> None:
     accepted = [name for name, _ in cases()]
-    assert {name: accepted.count(name) for name in NAMES} == dict(zip(NAMES, (12, 12, 12, 7), strict=True))
+    for name, least in zip(NAMES, (12, 12, 12, 7), strict=True):
+        assert accepted.count(name) >= least, name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -471,6 +471,11 @@ def test_columns_of_the_user_keep_their_values_beside_those_of_the_run(model: Mo
     assert len(failed) == 2
 
 
+def test_a_run_is_no_explanation_and_it_is_said_how_to_open_it(whole: Path) -> None:
+    with pytest.raises(StoreError, match=r"is a run of many prompts; open it with sfumato\.open_run"):
+        sfumato.open(whole)
+
+
 def test_numbers_of_an_item_are_columns_of_all_its_rows(model: Model, tmp_path: Path) -> None:
     out = drive(model, tmp_path / "run", ["a red cat", "raise one"])
     assert [(row["word"], row["length"]) for row in table(out)] == [("a", 9), ("red", 9), ("cat", 9), (None, None)]

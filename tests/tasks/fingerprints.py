@@ -32,6 +32,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "map_faithfulness": STEPS | {"prompts": 1, "samples": 2, "only": ("daam", "information")},
     "reference_pointing": {"pairs": 2},
     "step_faithfulness": {"common": {"steps": 4}, "prompts": 1, "masks": 4},
+    "word_localisation": STEPS | {"prompts": 2, "metrics": ("mIoU@0.4", "AP", "pointing")},
     "word_shares": STEPS | {"prompts": 1, "samples": 2},
 }
 """What a run is given, where it is not two prompts or two seeds, of two or four steps."""

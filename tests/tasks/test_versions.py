@@ -6,7 +6,7 @@ import pytest
 
 from sfumato.runs.task import tasks
 from tests.tasks.fingerprints import COMMAND, measured, stored
-from tests.versions import check_version
+from tests.versions import check_names, check_version
 
 QUICK = {"explain", "generate"}
 LONG = {"localisation", "step_faithfulness", "word_shares"}
@@ -22,5 +22,5 @@ def test_numbers_change_with_the_version_alone(name: str) -> None:
     check_version(name, measured(name), stored(), COMMAND)
 
 
-def test_only_tasks_have_fingerprints() -> None:
-    assert sorted(stored()) == sorted(NAMES)
+def test_tasks_have_fingerprints_and_nothing_else_has() -> None:
+    check_names(NAMES, stored(), COMMAND)

@@ -62,7 +62,7 @@ def _say_numbers(summary: Mapping[str, Any]) -> None:
         node, _, name = row["name"].rpartition("/")
         if node in shown_before and roles.get(row["name"]) != "curve":
             continue
-        if name.rpartition(".")[2] not in STATISTICS:
+        if "." not in name or name.rpartition(".")[2] not in STATISTICS:
             own = tables.setdefault((node, tuple(row["at"])), {})
             if row["at"]:
                 own.setdefault(tuple(row["at"].values()), dict(row["at"]))[name] = row["value"]

@@ -136,6 +136,8 @@ def _write(tree: xr.DataTree, request: Request, provenance: Mapping[str, Any], f
 def _attributes(folder: Path, named: str) -> dict[str, Any]:
     """The root's attributes, known to be ours, readable and untouched."""
     root = folder / "zarr.json"
+    if (folder / "manifest.json").exists():
+        raise StoreError(f"{named} is a run of many prompts; open it with sfumato.open_run or `sfumato run status`")
     if not root.exists():
         raise StoreError(f"{named} is not an explanation: it holds no {root.name}")
     try:
