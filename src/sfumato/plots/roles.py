@@ -72,7 +72,7 @@ def curve_sheet(one: Declared) -> Image.Image:
 
 
 def _titled(one: Declared) -> str:
-    return one.name.replace("_", " ") + (f", {one.unit}" if one.unit else "")
+    return one.title.replace("_", " ") + (f": {one.unit}" if one.unit else "")
 
 
 def _by_label(array: xr.DataArray, *kept: str) -> Iterator[tuple[str, xr.DataArray]]:
