@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import unicodedata
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from sfumato.progress import Progress, silent
-from sfumato.writing.json_text import json_value
+from sfumato.writing.json_text import json_text
 
 LINE = 500
 NEWS_EVERY = 30.0
@@ -49,9 +48,7 @@ def print_json(value: Any, *, line: bool = False) -> None:
         line: On a single line, at once and in ASCII, for a program that reads line by line.
     """
     ascii_only = line or (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
-    indent = None if line else 2
-    text = json.dumps(json_value(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False, default=str)
-    print(text, flush=line)
+    print(json_text(value, indent=None if line else 2, ascii_only=ascii_only, default=str), flush=line)
 
 
 def print_table(

@@ -33,7 +33,7 @@ from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres, image_node, single
 from sfumato.results.importance import half_width
-from sfumato.results.meaning import Meaning
+from sfumato.results.meaning import IMPORTANCE, Meaning
 
 NAME = "information"
 OF = ("image", "trajectory")
@@ -183,16 +183,11 @@ def _importance(asked: ConditionQuery, found: Sequence[Sampled], options: Inform
     given = f"given the other {parts}" if options.given == "rest" else "alone"
     if not asked.parts[0].words and not asked.contexts.pictures:
         given = "against no label or the other bit"
-    data = {
-        "phi": (nats, Meaning("importance").attrs),
-        "share": (shares(nats, margin), Meaning("share").attrs),
-        "error": (error, Meaning("error").attrs),
-        "freedom": (freedom, Meaning("freedom").attrs),
-        "bits": (nats / math.log(2), {}),
-    }
+    data = {"phi": nats, "share": shares(nats, margin), "error": error, "freedom": freedom}
     return single(
         xr.Dataset(
-            {name: (("image", "player"), values, attrs) for name, (values, attrs) in data.items()},
+            {name: (("image", "player"), values, IMPORTANCE[name].attrs) for name, values in data.items()}
+            | {"bits": (("image", "player"), nats / math.log(2))},
             coords=_coords(asked),
             attrs={
                 "method": NAME,

@@ -29,7 +29,7 @@ from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import image_node, single
 from sfumato.results.importance import half_width
-from sfumato.results.meaning import Meaning, Role
+from sfumato.results.meaning import IMPORTANCE
 from sfumato.similarity import MEASURES, similarity
 from sfumato.similarity.judges import JUDGED
 
@@ -186,12 +186,7 @@ def _importance(name: str, game: WordGame, attrs: dict[str, Any]) -> xr.Dataset:
     error = np.stack([played.estimate.error for played in game.played])
     freedom = np.stack([played.estimate.freedom for played in game.played])
     margin = np.array([_margin(played) for played in game.played])
-    data: dict[str, tuple[Floats, Role]] = {
-        "phi": (phi, "importance"),
-        "share": (shares(phi, margin), "share"),
-        "error": (error, "error"),
-        "freedom": (freedom, "freedom"),
-    }
+    data = {"phi": phi, "share": shares(phi, margin), "error": error, "freedom": freedom}
     ends = {
         "empty": [played.estimate.empty for played in game.played],
         "full": [played.estimate.full for played in game.played],
@@ -203,7 +198,7 @@ def _importance(name: str, game: WordGame, attrs: dict[str, Any]) -> xr.Dataset:
     about = {"estimator": plan.estimator, "coalitions": len(plan.coalitions), "value": _value_in_words(game)}
     return single(
         xr.Dataset(
-            {key: (("image", "player"), values, Meaning(role).attrs) for key, (values, role) in data.items()}
+            {key: (("image", "player"), values, IMPORTANCE[key].attrs) for key, values in data.items()}
             | {key: ("image", np.array(values, np.float64)) for key, values in ends.items()},
             coords=_player_coords(game),
             attrs={"method": name} | about | attrs,

@@ -31,7 +31,7 @@ from sfumato.registry import method
 from sfumato.request import CompletedRequest
 from sfumato.results.explanation import Explanation
 from sfumato.results.images import centres
-from sfumato.results.meaning import Meaning
+from sfumato.results.meaning import IMPORTANCE, Meaning
 from sfumato.similarity import Clip, clip_for
 from sfumato.similarity.judges import JUDGED, notes_on
 
@@ -146,9 +146,9 @@ def _explained(
     total = np.abs(phi).sum()
     node = xr.Dataset(
         {
-            "phi": ("player", phi, Meaning("importance").attrs),
-            "share": ("player", np.abs(phi) / total if total > 0 else np.nan * phi, Meaning("share").attrs),
-            "error": ("player", np.full(len(phi), np.nan), Meaning("error").attrs),
+            "phi": ("player", phi, IMPORTANCE["phi"].attrs),
+            "share": ("player", np.abs(phi) / total if total > 0 else np.nan * phi, IMPORTANCE["share"].attrs),
+            "error": ("player", np.full(len(phi), np.nan), IMPORTANCE["error"].attrs),
             "score": ((), float(value.detach())),
         },
         coords={

@@ -1,4 +1,4 @@
-"""Do two arrays order their values alike? Spearman's rank correlation, of a pair and of every pair of many maps."""
+"""Spearman's rank correlation: of two arrays, and of every pair of many maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sfumato.metrics.registry import metric
     summary="Spearman's rank correlation of the shares of all words.",
 )
 def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
-    """Spearman's rank correlation of two arrays of one size; NaN for fewer than two values, or all alike."""
+    """Spearman's rank correlation of two arrays of one size; NaN for fewer than two values, or all equal."""
     from scipy.stats import rankdata  # not before it is needed: scipy.stats takes long to load
 
     first, second = np.ravel(one), np.ravel(other)

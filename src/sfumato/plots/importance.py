@@ -10,7 +10,7 @@ from PIL import Image
 from sfumato.errors import SfumatoError
 from sfumato.plots.lettering import families, lettered
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import importances
+from sfumato.results.importance import importances, rows_of
 
 MOST_IMAGES = 32
 _LETTER = 6.3  # pixels of an average letter of the line below the prompt
@@ -40,8 +40,8 @@ def importance_sheet(explanation: Explanation, method: str | None = None, image:
             f"this explanation says nothing of {method or 'the worth of words'}; "
             f"methods that do so are in it: {', '.join(known) or 'none'}"
         )
-    rows = explanation.importance_rows(chosen, image)
     found = importances(explanation.tree)[chosen]
+    rows = rows_of(found, image)
     about = {"value": found.unit} | found.node.attrs
     coalitions, order = _coalitions(explanation, chosen, image)
     down = -(-len(order) // _ACROSS)

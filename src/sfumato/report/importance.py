@@ -10,6 +10,7 @@ from sfumato.report.markup import escaped, isolated, number, picture_uri, table
 from sfumato.report.sections import Section, cells, section
 from sfumato.report.worths import worth_table
 from sfumato.results.explanation import Explanation
+from sfumato.results.importance import importances
 
 MOST_COALITIONS = 64
 _QUALITY = 84
@@ -38,7 +39,7 @@ def word_importance(explanation: Explanation, path: str) -> Section:
         )
         if name in node and np.isfinite(float(node[name]))
     ]
-    body = f'{worth_table(explanation, path)}<p class="quiet">{escaped(" · ".join(facts))}</p>'
+    body = f'{worth_table(importances(explanation.tree)[method])}<p class="quiet">{escaped(" · ".join(facts))}</p>'
     return Section(f"{TITLES[method]} ({method})", body, note)
 
 

@@ -247,7 +247,7 @@ def _with_role(explanation: Explanation, one: Declared) -> str:
     """What an array says as its role has it."""
     match role_of(one.array):
         case "importance":
-            return worth_table(explanation, one.path)
+            return worth_table(one)
         case "map" | "curve":
             alt = escaped(f"{one.name} over {' and '.join(map(str, one.array.dims))}")
             return f'<img class="sheet" alt="{alt}" src="{picture_uri(sheet_of(explanation, one))}">'

@@ -1,18 +1,17 @@
-"""What words and other players are worth, as a table of bars with intervals and shares."""
+"""An importance as a table: a bar for each player, with interval and share."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sfumato.report.markup import isolated, number, percent, table
-from sfumato.results.explanation import Explanation
-from sfumato.results.importance import importances
+from sfumato.results.importance import rows_of
+from sfumato.results.meaning import Declared
 
 
-def worth_table(explanation: Explanation, path: str) -> str:
-    """HTML of the importance in a node of an explanation of one image."""
-    known = importances(explanation.tree).items()
-    rows = explanation.importance_rows(next(method for method, one in known if one.path == path))
+def worth_table(found: Declared) -> str:
+    """HTML of an importance of one image."""
+    rows = rows_of(found)
     ends = [value for row in rows for value in (row["phi"], row["low"], row["high"]) if value is not None]
     low, high = min(0.0, *ends), max(0.0, *ends)
     head = ("word", "", '<span class="right">worth</span>', "95% interval", '<span class="right">share</span>')

@@ -43,16 +43,20 @@ def importance_methods(tree: xr.DataTree) -> list[str]:
 
 
 def importance_rows(tree: xr.DataTree, method: str, image: int = 0) -> list[dict[str, Any]]:
-    """One row per word or phrase, in prompt order.
+    """One row per word or phrase of a method, in prompt order; see ``rows_of``."""
+    return rows_of(importances(tree)[method], image)
+
+
+def rows_of(found: Declared, image: int = 0) -> list[dict[str, Any]]:
+    """One row per player of an importance, such as a word, in its order.
 
     Returns:
         ``image``, ``player``, ``phi``, ``share`` (None if the sum of the worths is 0 or less, or lies within its own
         95% interval of 0), and ``low`` and ``high``, the ends of the 95% interval from coalitions that were not seen
         (None if unknown, as with fewer than 5 draws).
     """
-    found = importances(tree)[method]
     worths = found.array.isel({IMAGE: image}, missing_dims="ignore")
-    dim, phi = str(worths.dims[0]), worths.values.astype(np.float64)
+    phi = worths.values.astype(np.float64)
 
     def beside(role: Role, otherwise: ArrayLike) -> NDArray[np.float64]:
         array = found.beside(role)
@@ -64,7 +68,7 @@ def importance_rows(tree: xr.DataTree, method: str, image: int = 0) -> list[dict
     halves = half_width(beside("error", np.nan), beside("freedom", np.inf))  # older versions did not have the latter
     rows = []
     for player, value, share, half in zip(
-        worths[dim].values.tolist(), worths.values.tolist(), shares.tolist(), halves.tolist(), strict=True
+        worths[found.player].values.tolist(), worths.values.tolist(), shares.tolist(), halves.tolist(), strict=True
     ):
         known = math.isfinite(half)
         rows.append(

@@ -7,6 +7,7 @@ of any method is drawn, judged and exported alike. Names of dimensions are fixed
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -70,6 +71,15 @@ class Meaning:
         return found
 
 
+IMPORTANCE: Mapping[str, Meaning] = {
+    "phi": Meaning("importance"),
+    "share": Meaning("share"),
+    "error": Meaning("error"),
+    "freedom": Meaning("freedom"),
+}
+"""What the arrays mean that the methods over words as players have, by name."""
+
+
 class Declared(NamedTuple):
     """An array that says what it means.
 
@@ -128,14 +138,14 @@ def role_of(array: xr.DataArray) -> Role | None:
     return role if role in ROLES else None
 
 
-def declared(tree: xr.DataTree, role: Role) -> list[Declared]:
-    """All arrays of a role, in the order of the tree."""
+def declared(tree: xr.DataTree, *roles: Role) -> list[Declared]:
+    """All arrays of some roles, in the order of the tree."""
     nodes = ((node.path.strip("/"), node.to_dataset(inherit=False)) for node in tree.subtree)
     return [
         Declared(path, str(name), node)
         for path, node in nodes
         for name, array in node.data_vars.items()
-        if role_of(array) == role
+        if role_of(array) in roles
     ]
 
 

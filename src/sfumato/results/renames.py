@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 import xarray as xr
 
-from sfumato.results.meaning import Meaning, role_of
+from sfumato.results.meaning import IMPORTANCE, Meaning, role_of
 
 RENAMED: dict[str, dict[str, str]] = {
     "trajectory": {"ssim": "normalised_ssim"},
@@ -16,17 +17,12 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 """By node the old names of arrays and those of today."""
 
-MEANINGS: dict[str, dict[str, Meaning]] = {
+MEANINGS: dict[str, Mapping[str, Meaning]] = {
     "relevance": {"score": Meaning("curve")},
     "trajectory": {"normalised_ssim": Meaning("curve")},
     "switch": {f"normalised_ssim_to_{which}": Meaning("curve") for which in ("first", "second")},
     "information/timing": {"nats": Meaning("curve")},
-    "*/word_importance": {
-        "phi": Meaning("importance"),
-        "share": Meaning("share"),
-        "error": Meaning("error"),
-        "freedom": Meaning("freedom"),
-    },
+    "*/word_importance": IMPORTANCE,
 }
 """By node, or pattern of nodes, what its arrays mean; today's say so themselves."""
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from sfumato.request import Request
 from sfumato.results.hard_maps import TAU, coverage
-from sfumato.results.importance import importance_methods, importance_rows
+from sfumato.results.importance import importances, rows_of
 from sfumato.results.meaning import ROLES, declared
 from sfumato.results.numbers import numbers_of
 from sfumato.results.upscale import bicubic
@@ -94,8 +94,8 @@ def summarise(
     ]
     words = [row for i in range(len(images)) for row in word_rows(tree, i, tau, unknown)]
     importance = {
-        method: [row for i in range(len(images)) for row in importance_rows(tree, method, i)]
-        for method in importance_methods(tree)
+        method: [row for i in range(len(images)) for row in rows_of(found, i)]
+        for method, found in importances(tree).items()
     }
     return {
         "prompt": request.prompt,
@@ -108,7 +108,7 @@ def summarise(
             if node.level and node.data_vars
         },
         "numbers": numbers_of(tree, words, importance),
-        "meanings": {f"{one.path}/{one.name}": one.meaning for role in ROLES for one in declared(tree, role)},
+        "meanings": {f"{one.path}/{one.name}": one.meaning for one in declared(tree, *ROLES)},
         "notes": {node.path.strip("/"): note for node in tree.subtree if (note := node.attrs.get("note"))},
         "tau": tau,
         "importance": importance,

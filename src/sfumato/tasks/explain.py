@@ -204,7 +204,11 @@ def _record(explanations: Sequence[Explanation], options: ExplainOptions) -> Rec
 
 def _short(path: str, method: str) -> str:
     """The path of a node in the name of a column, without what all columns of the method share."""
-    return "".join(f"{part}/" for part in path.split("/") if part not in (method, "words"))
+    return "".join(f"{part}/" for part in _own_parts(path, method))
+
+
+def _own_parts(path: str, method: str) -> list[str]:
+    return [part for part in path.split("/") if part not in (method, "words")]
 
 
 def _put(rows: list[dict[str, Any]], column: str, value: Any, player: str) -> None:
@@ -244,7 +248,7 @@ def _add_map(rows: list[dict[str, Any]], maps: dict[str, NDArray[Any]], method: 
         for name in ("word", "index")
     )
     values = heat.transpose("word", ..., *GRID).values if of_rows else heat.transpose(..., *GRID).values[None]
-    name = ".".join((method, *(part for part in one.title.split("/") if part not in (method, "words"))))
+    name = ".".join((method, *_own_parts(one.title, method)))
     if name in maps:
         name = ".".join((method, *one.path.split("/"), one.name))
     if keep == "full" or values.ndim > 3:  # one scale would not do for maps of several steps or labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -34,15 +34,19 @@ def json_value(value: Any) -> Any:
             return value
 
 
-def json_text(value: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:
+def json_text(
+    value: Any, *, indent: int | None = 2, ascii_only: bool = False, default: Callable[[Any], Any] | None = None
+) -> str:
     """A value as JSON text that any reader takes, without NaN and infinity.
 
     Args:
         value: See `json_value`.
         indent: Spaces for each level; None for a single line.
         ascii_only: Escape all other characters, for a text that may hold half of a surrogate pair, as paths do.
+        default: What becomes of a value that JSON cannot say.
 
     Raises:
-        TypeError: The value holds something that JSON cannot say.
+        TypeError: There is such a value, and no default.
     """
-    return json.dumps(json_value(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    plain = json_value(value)
+    return json.dumps(plain, indent=indent, ensure_ascii=ascii_only, allow_nan=False, default=default)

@@ -33,7 +33,7 @@ BATCHED = ("df_rise", "step_baselines")
 MEASURES = {"local_ssim": "structure, 1 − local SSIM", "features": "features of CLIP, 1 − cosine"}
 """Distances that the games can be played on."""
 PICTURE, OCCURRENCE = "picture", "occurrence"
-"""What stands beside maps of steps: the picture that each step recovers, and which of the same words a word is."""
+"""What goes with maps of steps: the picture that each step recovers, and which of the same words a word is."""
 
 
 def looked(model: Model, asked: StepsAsked, job: Job[Any]) -> list[Explanation]:

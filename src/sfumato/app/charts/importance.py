@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sfumato.app.charts.chart import INK, chart
 from sfumato.plots.figures import LINES
 from sfumato.results.explanation import Explanation
-from sfumato.results.importance import importances
+from sfumato.results.importance import importances, rows_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 def importance_bars(explanation: Explanation) -> Figure | None:
     """What each word is worth, with its 95% interval; None where the explanation does not say."""
-    known = explanation.importance_methods
+    known = importances(explanation.tree)
     if not known:
         return None
-    rows = explanation.importance_rows(known[0])
-    one = importances(explanation.tree)[known[0]]
+    method, one = next(iter(known.items()))
+    rows = rows_of(one)
     value = one.node.attrs.get("value", one.unit)
     unit = f"worth, in units of: {value}" if value else "worth"
     figure = chart(
-        f"What each word adds, by {known[0]}, and its share of all: longer is more; thin lines are 95% intervals",
+        f"What each word adds, by {method}, and its share of all: longer is more; thin lines are 95% intervals",
         unit,
         "",
         height=110 + 34 * len(rows),

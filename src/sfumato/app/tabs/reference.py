@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from sfumato.app.asking.answers import asked
 from sfumato.app.asking.correspondence import Pairs, Question
 from sfumato.app.asking.garment import example, truth
 from sfumato.app.asking.inputs import mask_from, picture_from, request_field, request_fields
@@ -23,10 +24,8 @@ from sfumato.app.server.results import downloads
 from sfumato.app.server.workers import Job
 from sfumato.app.server.workshop import QUIET, Workshop, refused
 from sfumato.errors import RequestError, SfumatoError
-from sfumato.explain import explained
 from sfumato.inputs.image import Picture
 from sfumato.models.model import Model
-from sfumato.registry import find
 from sfumato.request import CompletedRequest, Request
 from sfumato.results.explanation import Explanation
 
@@ -168,11 +167,8 @@ def reference_tab(workshop: Workshop, page: gr.Blocks, tab: gr.Tab) -> None:
         def work(ready: Model, job: Job[Any]) -> Explanation:
             if "reference" not in ready.features:
                 raise RequestError(f"{name} reads no reference; choose another model")
-            asked = now.request(ready, **settings)
-            method = find("i2am")
-            options = method.configure({"keep": ("group", "head"), "groups": GROUPS, "budget": 100.0})
-            job.cost = method.cost(ready, asked, options)
-            return explained(ready, [asked], method, options, progress=job.progress)[0]
+            keep = ("group", "head")
+            return asked(ready, now.request(ready, **settings), "i2am", {}, job, keep=keep, groups=GROUPS, budget=100.0)
 
         def finish(result: Explanation) -> dict[Any, Any]:
             kept = seat.visitor.keep(result, f"reference · seed {result.request.seed}")

@@ -1,1 +1,1 @@
-"""Observing a generation without changing it: temporary hooks, the step clock, attention."""
+"""What is attached to a generation to observe it without changing it: attention, activations, references, samples."""
